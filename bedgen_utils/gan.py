@@ -1,0 +1,187 @@
+r"""The generative adversarial network: two networks, four games (report, section 1.2, Eq. 13-15).
+
+A generator G turns a latent z ~ N(0, I) into an image; a discriminator D turns an image into one number, the logit
+a(x). The probability that x is real is D(x) = sigmoid(a(x)). Goodfellow et al. (2014) let both play for one value,
+Eq. 13,
+
+    min_G max_D  V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))].
+
+D climbs V (Eq. 14), G goes down its second term (Eq. 15). With softplus(u) = log(1 + e^u) no logarithm of a rounded
+zero is ever taken, because log D(x) = -softplus(-a(x)) and log(1 - D(x)) = -softplus(a(x)).
+
+Both networks keep their expensive layers away from full resolution: on a CPU the time goes into moving activations, not
+into multiplications. The generator therefore ends with a map of half the image's side that holds four pixels in each
+place (pixel_shuffle), and the discriminator begins with a convolution of stride 2.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def _stages(size, width):
+    """Channels from 4x4 up to size/2 x size/2: `width` at the largest map, doubled with every halving of the side."""
+    n = int(math.log2(size)) - 2
+    if size != 4 * 2**n or n < 2:
+        raise ValueError(f"size must be a power of two, at least 16; got {size}")
+    return [width * 2**i for i in reversed(range(n))]
+
+
+class Generator(nn.Module):
+    """G: latents (N, latent) ~ N(0, I) -> images (N, 3, size, size) in [-1, 1].
+
+    A linear layer paints a 4x4 map, each `Up` doubles its side, and the last convolution writes 2x2 pixels per place.
+    """
+
+    def __init__(self, size=32, latent=64, width=32):
+        super().__init__()
+        channels = _stages(size, width)
+        self.config = {"size": size, "latent": latent, "width": width}
+        self.size, self.latent = size, latent
+        self.config = {"size": size, "latent": latent, "width": width}
+        self.first = nn.Linear(latent, channels[0] * 16)
+        self.norm = nn.BatchNorm2d(channels[0])
+        self.blocks = nn.Sequential(*(Up(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True)))
+        self.to_pixels = nn.Conv2d(channels[-1], 12, 3, padding=1)
+        self.fold = nn.PixelShuffle(2)
+
+    def forward(self, z):
+        if z.ndim != 2 or z.shape[1] != self.latent:
+            raise ValueError(f"latents must have shape (N, {self.latent}), got {tuple(z.shape)}")
+        h = self.first(z).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
+        h = self.blocks(F.relu(self.norm(h)))
+        return torch.tanh(self.fold(self.to_pixels(h)))
+
+
+class Up(nn.Module):
+    """Twice the side: transposed convolution (4x4, stride 2), batch normalisation, ReLU."""
+
+    def __init__(self, c_in, c_out):
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(c_in, c_out, 4, stride=2, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(c_out)
+
+    def forward(self, x):
+        return F.relu(self.norm(self.conv(x)))
+
+
+class Discriminator(nn.Module):
+    """D before its sigmoid: images (N, 3, size, size) in [-1, 1] -> logits (N,).
+
+    No layer mixes the samples of a batch, so the gradient of a logit with respect to its own image, which the penalties
+    below need, is well defined; that is also why there is no batch normalisation here.
+    """
+
+    def __init__(self, size=32, width=32):
+        super().__init__()
+        channels = _stages(size, width)[::-1]
+        self.config = {"size": size, "width": width}
+        self.size = size
+        self.from_pixels = nn.Conv2d(3, channels[0], 4, stride=2, padding=1)
+        self.blocks = nn.Sequential(*(Down(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True)))
+        self.last = nn.Linear(channels[-1] * 16, 1)
+
+    def forward(self, x):
+        if x.ndim != 4 or x.shape[1:] != (3, self.size, self.size):
+            raise ValueError(f"images must have shape (N, 3, {self.size}, {self.size}), got {tuple(x.shape)}")
+        x = x.contiguous(memory_format=torch.channels_last)
+        h = self.blocks(F.leaky_relu(self.from_pixels(x), 0.2))
+        return self.last(h.flatten(1)).squeeze(1)
+
+
+class Down(nn.Module):
+    """Half the side: convolution (4x4, stride 2), leaky ReLU."""
+
+    def __init__(self, c_in, c_out):
+        super().__init__()
+        self.conv = nn.Conv2d(c_in, c_out, 4, stride=2, padding=1)
+
+    def forward(self, x):
+        return F.leaky_relu(self.conv(x), 0.2)
+
+
+# --- the games: logits of real and of generated images (N,) -> scalar losses, both to be minimised ----------------
+
+
+def minimax_d(real, fake):
+    """-V of Eq. 13: -mean log D(x) - mean log(1 - D(G(z))). Its negative gradient is Eq. 14."""
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+def minimax_g(fake, real=None):
+    """mean log(1 - D(G(z))), Eq. 15: what the generator descends in the game as first written."""
+    return -F.softplus(fake).mean()
+
+
+def non_saturating_g(fake, real=None):
+    """-mean log D(G(z)) (Goodfellow et al. 2014, section 3): the same fixed point as Eq. 15, another gradient."""
+    return F.softplus(-fake).mean()
+
+
+def wasserstein_d(real, fake):
+    """mean f(G(z)) - mean f(x): minus the Kantorovich-Rubinstein difference; f needs `gradient_penalty` beside it."""
+    return fake.mean() - real.mean()
+
+
+def wasserstein_g(fake, real=None):
+    """-mean f(G(z))."""
+    return -fake.mean()
+
+
+def relativistic_d(real, fake):
+    """mean softplus(-(a(x_i) - a(G(z_i)))): is the real one of a pair the more real one? (R3GAN, Huang et al. 2024)."""
+    return F.softplus(fake - real).mean()
+
+
+def relativistic_g(fake, real):
+    """mean softplus(-(a(G(z_i)) - a(x_i))): the same pairs, judged the other way round."""
+    return F.softplus(real - fake).mean()
+
+
+LOSSES = {
+    "minimax": (minimax_d, minimax_g),
+    "non_saturating": (minimax_d, non_saturating_g),
+    "wgan_gp": (wasserstein_d, wasserstein_g),
+    "relativistic": (relativistic_d, relativistic_g),
+}
+
+
+def d_loss(name, real, fake):
+    """The discriminator's loss of game `name` (a key of LOSSES) from logits (N,) of real and generated images."""
+    return LOSSES[name][0](real, fake)
+
+
+def g_loss(name, fake, real=None):
+    """The generator's loss of game `name`; only "relativistic" looks at the logits of real images."""
+    return LOSSES[name][1](fake, real)
+
+
+# --- penalties on the slope of the discriminator -------------------------------------------------------------------
+
+
+def _slope_squared(d, x):
+    """|grad_x a(x)|^2 for each sample (N,), with a graph, so that it can be trained."""
+    x = x.detach().requires_grad_(True)
+    (g,) = torch.autograd.grad(d(x).sum(), x, create_graph=True)
+    return g.square().flatten(1).sum(1)
+
+
+def r1_penalty(d, x):
+    """mean_i |grad_x a(x_i)|^2 (Mescheder et al. 2018): R1 when x is real, R2 when it is generated.
+
+    Its weight is gamma/2. Done lazily, every k-th step alone, it is k gamma/2: the same pull at a fraction of the cost.
+    """
+    return _slope_squared(d, x).mean()
+
+
+def gradient_penalty(d, real, fake, generator=None):
+    """mean_i (|grad_x a(u x_i + (1-u) G(z_i))| - 1)^2 with u ~ U(0, 1) drawn per sample; its usual weight is 10.
+
+    WGAN-GP, Gulrajani et al. 2017. A penalty at real images alone would leave the slope between the two sets free.
+    """
+    u = torch.rand(len(real), generator=generator, dtype=real.dtype).to(real.device)
+    u = u.view(-1, *[1] * (real.ndim - 1))
+    slope = (_slope_squared(d, u * real.detach() + (1 - u) * fake.detach()) + 1e-12).sqrt()
+    return (slope - 1).square().mean()

@@ -1,0 +1,118 @@
+r"""Paths between two latents, and how even the pictures along them are.
+
+A straight line (lerp) between a and b in R^D:
+
+    x(s) = (1 − s) a + s b,   0 ≤ s ≤ 1
+
+The length of a vector of D independent standard normal numbers is √D, give or take 1/√2. The straight line between two
+of them leaves that shell: halfway its squared length is D/2. The great circle (slerp; Shoemake 1985) stays. With
+directions u = a/|a| and w = b/|b|, and the angle Ω between them taken anew for every pair,
+
+    x(s) = ((1 − s)|a| + s|b|) · (sin((1 − s)Ω) u + sin(sΩ) w) / sin Ω
+
+turns by the same angle in equal steps of s, and its length runs evenly from |a| to |b|. For |a| = |b| this is
+Shoemake's formula. Put the vectors instead of the directions into that formula, as is often done, and for unequal
+lengths the angle no longer grows evenly, and near Ω = π the length has a pole.
+
+What a path looks like is measured on features f_0 … f_K of its K + 1 pictures (Karras et al. 2019 for the first):
+
+    perceptual path length   K² mean_k |f_k − f_{k−1}|²      mean squared speed in s, by differences of 1/K
+    length, chord, detour    Σ_k |f_k − f_{k−1}|,  |f_K − f_0|,  length / chord ≥ 1
+    unevenness               standard deviation of the K steps over their mean; 0 for even steps
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def _fraction(s: float | Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """s as float64 (N or 1, 1, …, 1), after the checks that lerp and slerp share."""
+    if a.shape != b.shape or a.ndim < 2:
+        raise ValueError(f"both ends must have one shape (N, …), got {tuple(a.shape)} and {tuple(b.shape)}")
+    s = torch.as_tensor(s, dtype=torch.float64, device=a.device)
+    if s.ndim > 1 or (s.ndim == 1 and len(s) != len(a)):
+        raise ValueError(f"s must be one number or one for each of the {len(a)} pairs, got shape {tuple(s.shape)}")
+    if not bool(((s >= 0) & (s <= 1)).all()):
+        raise ValueError("s must lie in [0, 1]")
+    return s.reshape(-1, *[1] * (a.ndim - 1))
+
+
+def lerp(a: Tensor, b: Tensor, s: float | Tensor) -> Tensor:
+    """The point at fraction s of the straight line from a to b: a at s = 0, b at s = 1.
+
+    a, b: (N, …) floating. s in [0, 1]: one number, or (N,), one for each pair. Returns the shape and dtype of a;
+    ValueError where shapes or s do not fit.
+    """
+    s = _fraction(s, a, b)
+    return ((1 - s) * a.double() + s * b.double()).to(a.dtype)
+
+
+def angle(a: Tensor, b: Tensor) -> Tensor:
+    """The angle Ω in [0, π] of each pair of vectors, float64 (N,). a, b: (N, …), each sample one vector.
+
+    2 atan2(|u − w|, |u + w|) for unit vectors (Kahan): accurate everywhere, where arccos(u·w) loses half its digits
+    near 0 and π. A zero vector has no direction: ValueError.
+    """
+    u, w = _direction(a)[0], _direction(b)[0]
+    return 2 * torch.atan2((u - w).norm(dim=1), (u + w).norm(dim=1))
+
+
+def _direction(x: Tensor) -> tuple[Tensor, Tensor]:
+    x = x.double().flatten(1)
+    length = x.norm(dim=1, keepdim=True)
+    if not bool((length > 0).all()):
+        raise ValueError("a zero vector (or one with NaN) has no direction")
+    return x / length, length
+
+
+def slerp(a: Tensor, b: Tensor, s: float | Tensor) -> Tensor:
+    """The point at fraction s of the great circle from a to b, by the formula of the module: a at s = 0, b at s = 1.
+
+    a, b: (N, …) floating; each sample, of whatever shape, is one vector. s in [0, 1]: one number, or (N,). Computed in
+    float64, returned in the shape and dtype of a. Parallel vectors are joined by their straight line, which is the
+    limit. Opposite ones (closer than √eps of their dtype) are joined by every great circle and by none more than by
+    another: ValueError, as for zero vectors, shapes or s that do not fit.
+    """
+    s = _fraction(s, a, b).flatten(1)
+    (u, r_a), (w, r_b) = _direction(a), _direction(b)
+    Ω = angle(u, w)[:, None]
+    if bool((math.pi - Ω < math.sqrt(torch.finfo(a.dtype).eps)).any()):
+        raise ValueError("opposite vectors have no shortest great circle between them")
+    # sin(sΩ)/sin Ω = s · sinc(sΩ/π)/sinc(Ω/π), and sinc(0) = 1: no division by zero for parallel vectors.
+    sinc = torch.sinc(Ω / math.pi)
+    to_u = (1 - s) * torch.sinc((1 - s) * Ω / math.pi) / sinc
+    to_w = s * torch.sinc(s * Ω / math.pi) / sinc
+    return (((1 - s) * r_a + s * r_b) * (to_u * u + to_w * w)).reshape(a.shape).to(a.dtype)
+
+
+def path(a: Tensor, b: Tensor, steps: int, how=slerp) -> Tensor:
+    """steps + 1 points at s = 0, 1/steps … 1 between each pair: (N, steps + 1, …) for ends (N, …)."""
+    return torch.stack([how(a, b, k / steps) for k in range(steps + 1)], dim=1)
+
+
+@dataclass
+class Smoothness:
+    """One number a path, float64 (N,); the formulas stand in the module's docstring. Features give the units."""
+
+    length: Tensor
+    chord: Tensor
+    unevenness: Tensor
+    path_length: Tensor  # Karras et al.'s perceptual path length, squared distance per unit of s²
+
+    @property
+    def detour(self) -> Tensor:
+        """length / chord: 1 for a straight line in feature space."""
+        return self.length / self.chord
+
+
+def smoothness(features: Tensor) -> Smoothness:
+    """Measures of N paths from the features (N, K + 1, D) of their pictures, K ≥ 2; ValueError for other shapes."""
+    if features.ndim != 3 or features.shape[1] < 3:
+        raise ValueError(f"features must have shape (N, K + 1, D) with K >= 2, got {tuple(features.shape)}")
+    f = features.double()
+    steps = (f[:, 1:] - f[:, :-1]).norm(dim=2)
+    return Smoothness(steps.sum(1), (f[:, -1] - f[:, 0]).norm(dim=1), steps.std(1, correction=0) / steps.mean(1),
+                      steps.shape[1] ** 2 * steps.square().mean(1))

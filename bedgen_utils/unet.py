@@ -1,0 +1,175 @@
+"""The denoiser: a U-Net with parameters theta that maps a noisy picture and its time to a picture-shaped output.
+
+    model: (x_t, t) -> output,   x_t in R^(3 x S x S),  t in {1, …, T}
+
+What the output means (eps, x_0 or v) is the business of ``diffusion``. The shape follows Ho et al. (2020): residual
+blocks with group normalisation on a few resolutions, skip connections between equal ones, self-attention where
+the map is small. Two things are done for machines whose memory is slower than their arithmetic:
+
+* **Folding.** The first layer turns each f x f patch of pixels into channels (``pixel_unshuffle``), the last turns them
+  back. All convolutions then run on S/f x S/f maps with many channels: as many multiplications, far fewer bytes.
+* **Time enters as scale and shift** after a normalisation, h <- norm(h) (1 + s(t)) + b(t) (Dhariwal & Nichol, 2021,
+  "adaptive group normalisation"): one pass over the map instead of one more convolution.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def timestep_embedding(t: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
+    """Cosines and sines of t at ``width``/2 frequencies falling geometrically from 1 to 1/``max_period``.
+
+    t: (N,) times, any real dtype. Returns (N, width) float32 in [-1, 1]. Vaswani et al. (2017), section 3.5.
+    """
+    half = width // 2
+    frequencies = torch.exp(-math.log(max_period) * torch.arange(half, device=t.device, dtype=torch.float32) / half)
+    angles = t.float()[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def zero_init(layer: nn.Module) -> nn.Module:
+    """Zero weights and bias, so that a residual branch starts as the identity."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+class Attention(nn.Module):
+    """Each position of the map looks at all others: softmax(q k^T / sqrt(d)) v with heads of 32 channels."""
+
+    def __init__(self, channels: int, head: int = 32):
+        super().__init__()
+        self.heads = channels // head
+        self.norm = nn.GroupNorm(channels // 8, channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = zero_init(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        q, k, v = self.qkv(self.norm(x)).view(n, 3, self.heads, c // self.heads, h * w).transpose(-1, -2).unbind(1)
+        y = F.scaled_dot_product_attention(q, k, v)
+        return x + self.out(y.transpose(-1, -2).reshape(n, c, h, w))
+
+
+class ResBlock(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x)))))), with the time embedding as scale and shift of the second norm;
+    self-attention behind it where asked for."""
+
+    def __init__(self, channels: int, c_time: int, dropout: float, attention: bool):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(channels // 8, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.time = nn.Linear(c_time, 2 * channels)
+        self.norm2 = nn.GroupNorm(channels // 8, channels)
+        self.dropout = nn.Dropout(dropout)
+        self.attention = Attention(channels) if attention else nn.Identity()
+        self.conv2 = zero_init(nn.Conv2d(channels, channels, 3, padding=1))
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        scale, shift = self.time(emb)[:, :, None, None].chunk(2, dim=1)
+        h = torch.addcmul(shift, self.norm2(h), 1 + scale)
+        return self.attention(x + self.conv2(self.dropout(F.silu(h))))
+
+
+class Downsample(nn.Module):
+    """Half the side: the mean of each 2 x 2 patch, then a convolution to the next width."""
+
+    def __init__(self, c_in: int, c_out: int):
+        super().__init__()
+        self.conv = nn.Conv2d(c_in, c_out, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.avg_pool2d(x, 2))
+
+
+class Upsample(nn.Module):
+    """Twice the side: a convolution to the next width, then each value repeated 2 x 2."""
+
+    def __init__(self, c_in: int, c_out: int):
+        super().__init__()
+        self.conv = nn.Conv2d(c_in, c_out, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # The convolution comes first, on the small map, where it costs a quarter.
+        return F.interpolate(self.conv(x), scale_factor=2, mode="nearest")
+
+
+class UNet(nn.Module):
+    """U-Net on pictures of ``size`` pixels a side.
+
+    size: pixels a side, divisible by fold * 2^(levels - 1).
+    widths: channels of each resolution, the finest (size / fold) first; multiples of 32.
+    blocks: residual blocks a resolution, on the way down and again on the way up.
+    attention_at: maps of at most this many pixels a side get self-attention after each block.
+    learned_variance: twice the output channels, the second half being Nichol & Dhariwal's v for Sigma (their Eq. 15).
+
+    forward(x, t): x (N, 3, size, size) float, t (N,) int or float in 1 … T; returns (N, 3 or 6, size, size).
+    Skip connections add (they do not concatenate): half the multiplications on the way up.
+    """
+
+    def __init__(
+        self,
+        size: int = 32,
+        widths: tuple[int, ...] = (64, 128, 192),
+        blocks: int = 2,
+        fold: int = 2,
+        attention_at: int = 8,
+        dropout: float = 0.0,
+        learned_variance: bool = False,
+    ):
+        super().__init__()
+        if size % (fold * 2 ** (len(widths) - 1)):
+            raise ValueError(
+                f"size {size} must be divisible by fold * 2^(levels - 1) = {fold * 2 ** (len(widths) - 1)}"
+            )
+        self.config = {
+            "size": size,
+            "widths": list(widths),
+            "blocks": blocks,
+            "fold": fold,
+            "attention_at": attention_at,
+            "dropout": dropout,
+            "learned_variance": learned_variance,
+        }
+        self.size, self.fold = size, fold
+        c_time = 4 * widths[0]
+        self.time = nn.Sequential(nn.Linear(128, c_time), nn.SiLU(), nn.Linear(c_time, c_time), nn.SiLU())
+        self.first = nn.Conv2d(3 * fold**2, widths[0], 3, padding=1)
+
+        def level(i):
+            attention = size // fold // 2**i <= attention_at
+            return nn.ModuleList(ResBlock(widths[i], c_time, dropout, attention) for _ in range(blocks))
+
+        levels = range(len(widths))
+        self.down = nn.ModuleList(level(i) for i in levels)
+        self.shrink = nn.ModuleList(Downsample(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.middle = ResBlock(widths[-1], c_time, dropout, attention=True)
+        self.up = nn.ModuleList(level(i) for i in levels)
+        self.grow = nn.ModuleList(Upsample(b, a) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.norm = nn.GroupNorm(widths[0] // 8, widths[0])
+        self.last = zero_init(nn.Conv2d(widths[0], (6 if learned_variance else 3) * fold**2, 3, padding=1))
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        if x.shape[-2:] != (self.size, self.size):
+            raise ValueError(f"expected pictures of {self.size} x {self.size} pixels, got {tuple(x.shape)}")
+        emb = self.time(timestep_embedding(t, 128))
+        h = self.first(F.pixel_unshuffle(x, self.fold).contiguous(memory_format=torch.channels_last))
+        skips = []
+        for i, level in enumerate(self.down):
+            for block in level:
+                h = block(h, emb)
+                skips.append(h)
+            if i < len(self.shrink):
+                h = self.shrink[i](h)
+        h = self.middle(h, emb)
+        for i in reversed(range(len(self.up))):
+            for block in self.up[i]:
+                h = block(h + skips.pop(), emb)
+            if i > 0:
+                h = self.grow[i - 1](h)
+        return F.pixel_shuffle(self.last(F.silu(self.norm(h))), self.fold)

@@ -1,0 +1,223 @@
+"""The eight notebooks: agree with their sources, run alone, run in one line, and leave every figure of the list."""
+
+import csv
+import hashlib
+import json
+import re
+import subprocess
+import sys
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+from bedgen_utils import notebooks as nbs
+from bedgen_utils.run import REPO
+
+SOURCES = nbs.sources()
+FIGURES = ["fig01_forward_noising", "fig02_ddpm_epoch_1", "fig03_ddpm_epoch_3", "fig04_predicted_noise",
+           "fig05_generator", "fig06_discriminator", "fig07_augmentation", "fig08_fid_curve", "fig09_gan_samples",
+           "fig10_interpolation", "tab01_epoch_times"]
+MACHINE = re.compile(r"(?<![\w.:/~>])/(home|root|Users|work|tmp|private|opt|var|usr|mnt|content)/\w|[A-Z]:\\\\?Users")
+
+each_source = pytest.mark.parametrize("source", SOURCES.values(), ids=lambda path: path.stem)
+
+
+def texts_of(nb):
+    """All text in a notebook but pictures."""
+    for cell in nb.cells:
+        yield cell.source
+        for output in cell.get("outputs", []):
+            yield json.dumps({k: v for k, v in output.get("data", {}).items() if not k.startswith("image/")})
+            yield json.dumps([output.get("text"), output.get("traceback"), output.get("metadata")])
+    yield json.dumps(nb.metadata)
+
+
+# ---- as they are stored
+
+def test_there_are_eight():
+    assert [path.stem for path in SOURCES.values()] == [
+        "01_forward_noising", "02_posterior_and_bound", "03_ddpm_training", "04_gan_training", "05_mode_collapse",
+        "06_evaluation", "07_interpolation", "08_report"]
+
+
+def test_notebooks_agree_with_their_sources():
+    assert nbs.differences() == [], "run `make notebooks`"
+
+
+@each_source
+def test_parameters_cell(source):
+    assert nbs.parameters_cell(nbs.document(source)).source == 'profile = "cpu"\nseed = 0\nout = None'
+
+
+@each_source
+def test_stored_notebook(source):
+    path = REPO / "notebooks" / f"{source.stem}.ipynb"
+    assert path.stat().st_size < 2e6
+    nb = nbformat.read(path, 4)
+    nbformat.validate(nb)
+    assert nbs.parameters_cell(nb).source == 'profile = "cpu"\nseed = 0\nout = None'
+    for text in texts_of(nb):
+        assert not MACHINE.search(text), MACHINE.search(text)
+    counts = [c.execution_count for c in nb.cells if c.cell_type == "code"]
+    assert None not in counts, "a cell changed after the last run: run `make figures`"
+    assert counts == sorted(counts)
+    assert not any(o.output_type == "error" for c in nb.cells for o in c.get("outputs", []))
+    assert any(c.get("outputs") for c in nb.cells)
+
+
+# ---- alone, in an empty folder
+
+@each_source
+def test_each_notebook_alone_by_nbmake(source, tmp_path):
+    """As a reader opens it, with nothing of the others there: released weights must stand in."""
+    nb = nbs.document(source)
+    nbs.set_parameters(nb, profile="smoke", out=str(tmp_path / "run"))
+    nbs.write(nb, tmp_path / "alone" / f"{source.stem}.ipynb")
+    with nbs.kernel() as name:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "--nbmake", "--nbmake-kernel", name, "--nbmake-timeout", "300", "-q",
+             "-p", "no:xdist", "-p", "no:cacheprovider", "--rootdir", tmp_path, f"{source.stem}.ipynb"],
+            cwd=tmp_path / "alone", capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    assert "1 passed" in done.stdout
+
+
+# ---- all, in one line
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory):
+    out = tmp_path_factory.mktemp("line")
+    command = [sys.executable, "-m", "bedgen_utils", "figures", "--profile", "smoke", "--out", out]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
+    again = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    return out, json.loads((out / "figures" / "manifest.json").read_text()), again
+
+
+def not_blank(path):
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    assert min(pixels.shape[:2]) >= 100
+    colours, counts = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)
+    # Something is drawn: more than thin frames around nothing, in more than two colours.
+    assert pixels.std() > 8 and len(colours) > 20 and counts.max() < 0.985 * counts.sum(), path.name
+
+
+@pytest.mark.xdist_group("line")
+def test_line_makes_every_figure(line):
+    out, manifest, _ = line
+    assert set(FIGURES) <= set(manifest)
+    for figure_id, row in manifest.items():
+        assert row["id"] == figure_id and row["files"] and row["caption"].strip()
+        for name, sha256 in row["files"].items():
+            path = out / "figures" / name
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256, name
+            if path.suffix == ".png":
+                not_blank(path)
+            elif path.suffix == ".svg":
+                assert re.search(r"<(path|image|use)\b", path.read_text(encoding="utf-8"))
+            elif path.suffix == ".csv":
+                with open(path, newline="") as f:
+                    rows = list(csv.reader(f))
+                assert len(rows) >= 2 and all(len(r) == len(rows[0]) for r in rows)
+
+
+@pytest.mark.xdist_group("line")
+def test_line_manifest_says_what_made_each(line):
+    _, manifest, _ = line
+    for row in manifest.values():
+        assert row["profile"] == "smoke" and row["seed"] == 0 and row["notebook"] in SOURCES and row["seconds"] > 0
+        assert re.fullmatch(r"[0-9a-f]{64}", row["data_sha256"]) and row["commit"]
+        assert "numbers" in row
+    assert {row["notebook"] for row in manifest.values()} == set(SOURCES)
+
+
+@pytest.mark.xdist_group("line")
+def test_line_leaves_clean_notebooks(line):
+    out, _, _ = line
+    assert sorted(p.stem for p in (out / "notebooks").glob("*.ipynb")) == [p.stem for p in SOURCES.values()]
+    for path in (out / "notebooks").glob("*.ipynb"):
+        nb = nbformat.read(path, 4)
+        assert nbs.parameters_cell(nb).source == 'profile = "smoke"\nseed = 0\nout = None'
+        for text in texts_of(nb):
+            assert str(out) not in text and str(REPO) not in text and sys.prefix not in text
+            assert not MACHINE.search(text), MACHINE.search(text)
+
+
+@pytest.mark.xdist_group("line")
+def test_line_repeated_runs_nothing(line):
+    *_, again = line
+    assert again.returncode == 0 and again.stdout.count("up to date") == len(SOURCES)
+
+
+# ---- the tools, on a notebook of their own
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "py").mkdir()
+    (tmp_path / "py" / "01_small.py").write_text(
+        '# %% [markdown]\n# # Title\n\n# %% tags=["parameters"]\nprofile = "cpu"\nseed = 0\nout = None\n\n'
+        '# %%\nprint(1)\n\n# %%\nprint(2)\n')
+    nbs.sync(tmp_path)
+    nb = nbformat.read(tmp_path / "01_small.ipynb", 4)
+    for number, cell in enumerate(c for c in nb.cells if c.cell_type == "code"):
+        cell.execution_count = number + 1
+        cell.outputs = [nbformat.v4.new_output("stream", text=f"output {number}")]
+    nbformat.write(nb, tmp_path / "01_small.ipynb")
+    return tmp_path
+
+
+def edit(folder, old, new):
+    source = folder / "py" / "01_small.py"
+    text = source.read_text()
+    assert old in text
+    source.write_text(text.replace(old, new))
+
+
+def outputs(folder):
+    nb = nbformat.read(folder / "01_small.ipynb", 4)
+    return {c.source: [o.text for o in c.outputs] for c in nb.cells if c.cell_type == "code"}
+
+
+def test_sync_keeps_outputs_of_unchanged_cells(folder):
+    assert nbs.differences(folder) == [] and nbs.sync(folder) == []
+    edit(folder, "print(1)", "print(11)")
+    edit(folder, "# Title", "# Another title\n#\n# and text")
+    assert nbs.differences(folder) == ["01_small.ipynb differs from py/01_small.py from cell 1 on"]
+    assert [p.name for p in nbs.sync(folder)] == ["01_small.ipynb"]
+    assert nbs.differences(folder) == []
+    assert outputs(folder)["print(2)"] == ["output 2"] and outputs(folder)["print(11)"] == []
+
+
+def test_sync_when_cells_come_and_go(folder):
+    edit(folder, "# %%\nprint(1)", "# %%\nprint(0)\n\n# %%\nprint(1)")
+    nbs.sync(folder)
+    assert outputs(folder)["print(0)"] == [] and outputs(folder)["print(1)"] == ["output 1"]
+    edit(folder, "# %%\nprint(1)\n", "")
+    nbs.sync(folder)
+    assert "print(1)" not in outputs(folder) and outputs(folder)["print(2)"] == ["output 2"]
+
+
+@pytest.mark.parametrize("old, new, cell", [
+    ("print(2)", "print(3)", 4), ('tags=["parameters"]', "", 2), ("# %%\nprint(2)\n", "", 4),
+    ("# # Title", "# # Name", 1)])
+def test_drift_is_noticed(folder, old, new, cell):
+    edit(folder, old, new)
+    assert nbs.differences(folder) == [f"01_small.ipynb differs from py/01_small.py from cell {cell} on"]
+
+
+def test_orphans_and_missing_are_noticed(folder):
+    (folder / "01_small.ipynb").rename(folder / "02_other.ipynb")
+    assert nbs.differences(folder) == ["02_other.ipynb has no source py/02_other.py", "01_small.ipynb is missing"]
+
+
+def test_parameters_must_be_there(folder):
+    nb = nbs.document(folder / "py" / "01_small.py")
+    nbs.set_parameters(nb, profile='a "b" \\d', out=None)
+    assert nbs.parameters_cell(nb).source == 'profile = "a \\"b\\" \\\\d"\nseed = 0\nout = None'
+    with pytest.raises(ValueError, match="size 0 times"):
+        nbs.set_parameters(nb, size=3)
+    edit(folder, 'tags=["parameters"]', "")
+    with pytest.raises(ValueError, match="exactly one cell"):
+        nbs.parameters_cell(nbs.document(folder / "py" / "01_small.py"))

@@ -1,0 +1,323 @@
+"""The training loops: they learn, they resume to the very same weights, and nothing half-written is ever believed."""
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bedgen_utils.checkpoint import load_tensors, resume_training, save_tensors, save_training
+from bedgen_utils.diffusion import GaussianDiffusion, cosine_beta_schedule
+from bedgen_utils.gan import Discriminator, Generator
+from bedgen_utils.released import load, save_weights
+from bedgen_utils.run import replace_atomically, to_float, to_uint8
+from bedgen_utils.train import EMA, Loop, learning_rate, train_ddpm, train_gan
+from bedgen_utils.unet import UNet
+
+
+def pictures(n=64, size=16, seed=0):
+    """Two-colour pictures: a horizon at a random height. Easy to learn, so that learning can be seen in seconds."""
+    g = torch.Generator().manual_seed(seed)
+    images = torch.full((n, 3, size, size), 220, dtype=torch.uint8)
+    for image, row in zip(images, torch.randint(4, 12, (n,), generator=g), strict=True):
+        image[:, row:] = 40
+    return images
+
+
+def small_unet():
+    torch.manual_seed(0)
+    return UNet(16, (32, 32), blocks=1)
+
+
+def ddpm(folder, images_seen=256, **options):
+    options = {"batch": 16, "warmup": 4, "log_every": 4} | options
+    diffusion = GaussianDiffusion(cosine_beta_schedule(100))
+    return train_ddpm(small_unet(), diffusion, pictures(), folder, images_seen=images_seen, **options)
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_uint8_and_float_are_inverse():
+    levels = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(to_uint8(to_float(levels)), levels)
+    assert to_float(levels).min() == -1 and to_float(levels).max() == 1
+    assert to_uint8(torch.tensor([-3.0, 3.0])).tolist() == [0, 255]
+
+
+def test_learning_rate_rises_stays_and_falls():
+    rates = [learning_rate(s, 1000, 2.0, 100) for s in range(1, 1001)]
+    assert rates[0] == pytest.approx(0.02) and rates[99] == pytest.approx(2.0)
+    assert all(r == pytest.approx(2.0) for r in rates[99:600])
+    assert rates[-1] == pytest.approx(0.1) and all(a >= b for a, b in zip(rates[99:], rates[100:], strict=False))
+
+
+def test_ema_is_the_weighted_sum_it_claims():
+    torch.manual_seed(0)
+    model, expected = nn.Linear(2, 2), None
+    ema = EMA(model, 0.9)
+    expected = model.weight.detach().clone()
+    for step in range(1, 20):
+        nn.init.normal_(model.weight)
+        ema.update(model, step)
+        d = min(0.9, (1 + step) / (10 + step))
+        expected = d * expected + (1 - d) * model.weight.detach()
+    torch.testing.assert_close(ema.model.weight, expected)
+
+
+def test_unet_starts_at_zero_knows_time_and_refuses_wrong_sizes():
+    model = small_unet()
+    x, t = torch.randn(3, 3, 16, 16), torch.tensor([1, 50, 100])
+    assert torch.equal(model(x, t), torch.zeros(3, 3, 16, 16))
+    nn.init.normal_(model.last.weight, std=0.1)
+    for module in model.modules():
+        if hasattr(module, "conv2"):
+            nn.init.normal_(module.conv2.weight, std=0.1)
+    assert not torch.allclose(model(x, t), model(x, t.flip(0)))
+    # One sample never sees another of its batch.
+    torch.testing.assert_close(model(x, t)[:1], model(x[:1], t[:1]), atol=1e-5, rtol=1e-4)
+    assert UNet(16, (32,), 1, learned_variance=True)(x, t).shape == (3, 6, 16, 16)
+    with pytest.raises(ValueError, match="16 x 16"):
+        model(torch.randn(1, 3, 32, 32), t[:1])
+    with pytest.raises(ValueError, match="divisible"):
+        UNet(18, (32, 32))
+
+
+def test_an_epoch_shows_each_picture_once(tmp_path):
+    images = torch.arange(40, dtype=torch.uint8)[:, None, None, None].expand(40, 3, 2, 2).contiguous()
+    loop = Loop(tmp_path, "x", {}, images, steps=9, batch=10, seed=3)
+    epochs = []
+    for _ in range(2):
+        values = []
+        for _ in range(4):
+            x, _ = loop.draw()
+            values += to_uint8(x)[:, 0, 0, 0].tolist()
+            loop.step += 1
+        assert sorted(values) == list(range(40))
+        epochs.append(values)
+    assert epochs[0] != epochs[1]
+
+
+def test_ddpm_learns(tmp_path):
+    _, history = ddpm(tmp_path, images_seen=1600, peak_rate=2e-3)
+    # The best that a network could do that knows t but does not look at x_t: return the mean of v at each pixel.
+    variance = to_float(pictures()).var(0, unbiased=False).mean()
+    abar = GaussianDiffusion(cosine_beta_schedule(100)).abar[1:]
+    blind = (abar + (1 - abar) * variance).mean()
+    assert history[-1]["loss"] < 0.85 * blind
+
+
+def test_ddpm_resumes_to_the_same_weights(tmp_path):
+    calls = []
+    whole, history = ddpm(tmp_path / "a", evaluate=lambda m: calls.append(1) or {"x": 1}, evaluate_at=[128, 256])
+    assert len(calls) == 2 and sum("x" in row for row in history) == 2
+
+    class Stop(Exception):
+        pass
+
+    def stop(model):
+        raise Stop
+
+    with pytest.raises(Stop):  # dies in the second half; its last checkpoint is the evaluation at 128
+        seen = []
+        ddpm(
+            tmp_path / "b",
+            evaluate=lambda m: seen.append(1) or ({"x": 1} if len(seen) == 1 else stop(m)),
+            evaluate_at=[128, 256],
+        )
+    resumed, history_b = ddpm(tmp_path / "b", evaluate=lambda m: {"x": 1}, evaluate_at=[128, 256])
+    assert same(whole, resumed)
+    assert [r.get("loss") for r in history] == [r.get("loss") for r in history_b]
+
+
+def test_another_recipe_does_not_go_on_from_the_checkpoint(tmp_path):
+    ddpm(tmp_path)
+    ddpm(tmp_path, peak_rate=5e-4)
+    assert len(list(tmp_path.glob("ddpm-*.checkpoint"))) == 2
+
+
+def test_ddpm_says_so_when_it_diverges(tmp_path):
+    with pytest.raises(FloatingPointError, match="peak_rate"):
+        ddpm(tmp_path, peak_rate=1e12, warmup=1)
+
+
+@pytest.mark.parametrize("loss", ["minimax", "non_saturating", "wgan_gp", "relativistic"])
+def test_gan_runs_every_loss_and_resumes(tmp_path, loss):
+    def gan(folder, epochs, **options):
+        torch.manual_seed(0)
+        return train_gan(
+            Generator(16, 8, 8),
+            Discriminator(16, 8),
+            pictures(32),
+            folder,
+            epochs=epochs,
+            batch=8,
+            loss=loss,
+            r1_every=2,
+            evaluate_every=2,
+            **options,
+        )
+
+    whole, history = gan(tmp_path / "a", 4, evaluate=lambda g: {"distance": 1.0})
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
+    assert [row["epoch"] for row in history if "distance" in row] == [2, 4]
+    assert all(np.isfinite([row["d_loss"], row["g_loss"], row["p"]]).all() for row in history)
+    calls = []
+
+    def fails_second(g):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return {"distance": 1.0}
+
+    with pytest.raises(KeyboardInterrupt):
+        gan(tmp_path / "b", 4, evaluate=fails_second)
+    resumed, history_b = gan(tmp_path / "b", 4, evaluate=lambda g: {"distance": 1.0})
+    assert same(whole, resumed)
+    timeless = [[{k: v for k, v in r.items() if "seconds" not in k} for r in h] for h in (history, history_b)]
+    assert timeless[0] == timeless[1]
+
+
+def test_gan_learns_the_two_colours(tmp_path):
+    torch.manual_seed(0)
+    g, _ = train_gan(
+        Generator(16, 8, 16),
+        Discriminator(16, 16),
+        pictures(64),
+        tmp_path,
+        epochs=60,
+        batch=16,
+        rate=1e-3,
+        augment="none",
+        ema_decay=0.98,
+    )
+    made = g(torch.randn(64, 8))
+    assert made[:, :, :3].mean() > 0.3 and made[:, :, -3:].mean() < -0.3  # light above, dark below
+
+
+def test_gan_refuses_an_unknown_augmentation(tmp_path):
+    with pytest.raises(ValueError, match="adaptive"):
+        train_gan(Generator(16, 8, 8), Discriminator(16, 8), pictures(8), tmp_path, epochs=1, augment="always")
+
+
+def test_kill_in_the_middle_of_training_loses_no_more_than_a_checkpoint(tmp_path):
+    """A real SIGKILL, at whatever moment it hits, then the same call again: the weights of a run left in peace."""
+    program = textwrap.dedent("""
+        import sys, torch
+        sys.path.insert(0, sys.argv[2])
+        import bedgen_utils.train as train
+        train.CHECKPOINT_SECONDS = 0.0
+        torch.set_num_threads(1)
+        from test_train import ddpm
+        ddpm(sys.argv[1], images_seen=640)
+    """)
+    here = os.path.dirname(__file__)
+    child = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "killed"), here], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "killed").glob("*.checkpoint")):
+        assert child.poll() is None and time.monotonic() < deadline, "the child made no checkpoint"
+        time.sleep(0.02)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    _, meta = load_tensors(next((tmp_path / "killed").glob("*.checkpoint")))
+    assert 0 < meta["step"] < 40, "the kill came too late to test anything"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums in another order would differ in the last bit
+    try:
+        whole, _ = ddpm(tmp_path / "whole", images_seen=640)
+        resumed, _ = ddpm(tmp_path / "killed", images_seen=640)
+    finally:
+        torch.set_num_threads(threads)
+    assert same(whole, resumed)
+
+
+def trained_pair():
+    model = nn.Linear(3, 2)
+    adam = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 3)).sum().backward()
+    adam.step()
+    return model, adam
+
+
+def test_checkpoint_cut_short_falls_back_on_the_one_before(tmp_path):
+    path = tmp_path / "c.checkpoint"
+    model, adam = trained_pair()
+    save_training(path, {"m": model}, {"o": adam}, {"step": 1})
+    first = copy.deepcopy(model.state_dict())
+    nn.init.zeros_(model.weight)
+    save_training(path, {"m": model}, {"o": adam}, {"step": 2})
+    path.write_bytes(path.read_bytes()[:-20])
+    other, other_adam = trained_pair()
+    with pytest.warns(UserWarning, match="c.checkpoint"):
+        assert resume_training(path, {"m": other}, {"o": other_adam}) == {"step": 1}
+    assert all(torch.equal(first[k], v) for k, v in other.state_dict().items())
+    for a, b in zip(adam.state_dict()["state"].values(), other_adam.state_dict()["state"].values(), strict=True):
+        assert all(torch.equal(torch.as_tensor(a[k]), torch.as_tensor(b[k])) for k in a)
+
+
+@pytest.mark.parametrize("damage", [b"", b"not safetensors at all", None])
+def test_damaged_file_is_named(tmp_path, damage):
+    path = tmp_path / "w.safetensors"
+    save_tensors(path, {"x": torch.ones(1000)}, {"a": 1})
+    path.write_bytes(path.read_bytes()[:200] if damage is None else damage)
+    with pytest.raises(ValueError, match="w.safetensors"):
+        load_tensors(path)
+
+
+def test_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "f.json"
+    path.write_text("old")
+
+    def write(temporary):
+        temporary.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        replace_atomically(path, write)
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_released_weights_come_back(tmp_path):
+    model, diffusion = small_unet(), GaussianDiffusion(cosine_beta_schedule(50), prediction="v")
+    nn.init.normal_(model.last.weight, std=0.05)
+    seen = {12: pictures(2), 9: pictures(1)}
+    path = tmp_path / "ddpm.safetensors"
+    save_weights(path, model, [{"images": 12, "loss": 0.5}], seen, diffusion)
+    ddpm_ = load("ddpm", path=path)
+    assert list(ddpm_.samples) == [9, 12] and ddpm_.history == [{"images": 12, "loss": 0.5}]
+    assert torch.equal(ddpm_.diffusion.betas, diffusion.betas)
+    a, b = ddpm_.sample(5, seed=1, steps=4, batch=5, eta=0), ddpm_.sample(5, seed=1, steps=4, batch=2, eta=0)
+    assert a.dtype == torch.uint8 and a.shape == (5, 3, 16, 16)
+    assert (a.int() - b.int()).abs().max() <= 1  # the batch size changes rounding at most
+    assert not torch.equal(a, ddpm_.sample(5, seed=2, steps=4, eta=0))
+    with pytest.raises(ValueError, match="another kind"):
+        load("gan", path=path)
+    g = Generator(16, 8, 8)
+    save_weights(tmp_path / "gan.safetensors", g, [], {})
+    gan = load("gan", path=tmp_path / "gan.safetensors")
+    assert gan.sample(3, seed=0).shape == (3, 3, 16, 16) and torch.equal(gan.sample(3, seed=0), gan.sample(3, seed=0))
+    with pytest.raises(FileNotFoundError, match="notebook"):
+        load("gan", path=tmp_path / "nowhere.safetensors")
+    with pytest.raises(ValueError, match="'ddpm' and 'gan'"):
+        load("vae")
+
+
+def test_float16_weights_paint_the_same_pictures(tmp_path):
+    """Half the bytes may cost no more than about one grey level here and there."""
+    model, _ = ddpm(tmp_path, images_seen=640, peak_rate=2e-3)
+    diffusion = GaussianDiffusion(cosine_beta_schedule(100))
+    save_weights(tmp_path / "w.safetensors", model, [], {}, diffusion)
+    noise = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    full = diffusion.sample(model, noise, steps=10, eta=0)
+    half = diffusion.sample(load("ddpm", path=tmp_path / "w.safetensors").model, noise, steps=10, eta=0)
+    assert (full - half).abs().mean() < 0.5 / 127.5
+    assert json.loads(json.dumps(load_tensors(tmp_path / "w.safetensors")[1]))["network"]["size"] == 16
