@@ -1,0 +1,486 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 03 · Training a diffusion model
+#
+# After this notebook you can
+#
+# * say what a denoiser is asked to do, and build a small U-Net for it;
+# * train it from scratch on two CPU cores until it paints bedrooms, and read its curves;
+# * answer two questions that the report left open: why its diffusion model failed, and why the noise it predicted "got darker";
+# * draw pictures with three samplers and say what each network evaluation buys.
+#
+# You need notebooks 01 and 02: $q(x_t \mid x_0)$ (Eq. 8), the posterior (Eq. 10), the parameterisations $\epsilon$, $x_0$ and $v$, and the
+# bound $L_{\text{vlb}}$ (Eq. 4). In profile `cpu` the notebook trains for about eleven minutes on two cores and then measures for about four.
+
+# %% tags=["parameters"]
+profile = "cpu"
+seed = 0
+out = None
+
+# %%
+import copy
+import time
+import warnings
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from IPython.display import Markdown, display
+
+from bedgen_utils.checks import check, check_mean
+from bedgen_utils.data import load_bedrooms
+from bedgen_utils.diffusion import GaussianDiffusion, cosine_beta_schedule
+from bedgen_utils.metrics import SmallSampleWarning, compare
+from bedgen_utils.released import DDPM, load, save_weights
+from bedgen_utils.run import save_figure, save_table, show_images, start, to_float, to_uint8
+from bedgen_utils.train import EMA, learning_rate, train_ddpm
+from bedgen_utils.unet import UNet
+
+run = start("03", profile, seed, out)
+p = run.p
+# Some distances below come from few pictures; each says how many, and is only compared with others from as many.
+warnings.filterwarnings("ignore", category=SmallSampleWarning)
+
+train_images = load_bedrooms(p.source, "train", p.size, limit=p.train_images or None)
+test_images = load_bedrooms(p.source, "test", p.size, limit=(16 * p.n_look if profile == "smoke" else None))
+print(f"{len(train_images):,} pictures to learn from, {len(test_images):,} kept apart, {p.size} x {p.size} pixels each")
+
+# %% [markdown]
+# ## 1. What went wrong in the report
+#
+# The report followed a tutorial with a large U-Net at 128 x 128 pixels, took 5 % of the LSUN bedrooms, and could afford three epochs of six to
+# seven hours. Its samples show no room. Before blaming the method, count. LSUN has 3,033,042 bedrooms; a twentieth, three times over, is what the
+# network saw. The model of Ho et al. (2020) for the same pictures saw about 154 million.
+
+# %%
+seen_report, seen_paper = 3 * round(0.05 * 3_033_042), 154_000_000
+display(Markdown(f"The report's network saw **{seen_report:,}** pictures, the published one {seen_paper:,}: **{seen_paper / seen_report:.0f} "
+                 f"times** as many. And it took about {6.5 * 3600 / (seen_report / 3) * 1000:.0f} ms for each."))
+
+# %% [markdown]
+# So there are two ways out: a longer computation, or a cheaper one. We have two CPU cores, so it must be the cheaper one: small pictures, a small network
+# that wastes no memory traffic, a prediction target and a learning rate that make every step count. This notebook sees
+# *fewer* pictures than the report did.
+
+# %% [markdown]
+# ## 2. The task of the network
+#
+# Take a picture $x_0$ with values in $[-1, 1]$, a time $t \in \{1, \dots, T\}$ and noise $\epsilon \sim \mathcal N(0, I)$, and mix them as Eq. 8 says,
+# $x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1-\bar\alpha_t}\, \epsilon$. A network $f_\theta(x_t, t)$ with parameters $\theta$ sees the mixture and the
+# time, and is asked for the *velocity* (Salimans & Ho, 2022)
+#
+# <!-- eq:03-velocity -->
+# $$ v = \sqrt{\bar\alpha_t}\,\epsilon - \sqrt{1-\bar\alpha_t}\, x_0 , \qquad
+#    L_{\text{simple}}(\theta) = \mathbb E_{x_0, \epsilon, t}\; \tfrac1d \,\| f_\theta(x_t, t) - v \|^2 , $$
+#
+# where $d = 3 S^2$ is the number of values in a picture of side $S$. Any of $\epsilon$, $x_0$, $v$ gives the other two (notebook 02). They
+# differ in what a small error costs. Near $t = T$ the mixture *is* the noise: predicting $\epsilon$ is then trivial and says nothing
+# about the room, while $v \approx -x_0$ there. Near $t = 1$ it is the other way round. $v$ asks a useful question at every $t$.
+#
+# A network whose last layer starts at zero, as ours does, returns $0$ before it has learnt anything. Its loss can therefore be worked out
+# before training: $x_0$ and $\epsilon$ are independent and $\epsilon$ has mean 0 and variance 1, so
+#
+# <!-- eq:03-first-loss -->
+# $$ \mathbb E\,\tfrac1d\|0 - v\|^2 = \bar\alpha_t + (1 - \bar\alpha_t)\, \mathbb E\,\tfrac1d\|x_0\|^2 . $$
+
+# %%
+diffusion = GaussianDiffusion(cosine_beta_schedule(p.T), prediction="v")
+torch.manual_seed(seed)
+untrained = UNet(p.size, tuple(p.widths), p.blocks)
+
+rooms = to_float(train_images[:512])
+g = torch.Generator().manual_seed(seed)
+t = torch.randint(1, p.T + 1, (len(rooms),), generator=g)
+noise = torch.randn(rooms.shape, generator=g)
+x_t = diffusion.q_sample(rooms, t, noise)
+v = diffusion.velocity(rooms, noise, t)
+x0_again = diffusion.predict_xstart_from_v(x_t, t, v)
+check("eq:03-velocity", x0_again, rooms, 1e-5, "x_0 from x_t and v, float32")
+with torch.no_grad():
+    first_losses = diffusion.training_loss(untrained, rooms, t, noise)
+expected = diffusion.abar[t] + (1 - diffusion.abar[t]) * rooms.square().flatten(1).mean(1)
+check_mean("eq:03-first-loss", first_losses - expected, 0.0, "loss of the untrained network minus the formula")
+
+# %% [markdown]
+# ## 3. The network
+#
+# A U-Net looks at the picture on several scales: on the way down the map shrinks and the channels grow, on the way up it is the other way round, and
+# what was computed on the way down is added back in where the sizes agree (*skip connections*). Coarse maps decide where a bed may stand; fine ones, where
+# its edge runs. The report argued that the narrow middle cannot carry noise, which helps. Look at the skips before you believe it: they carry the full
+# resolution around the bottleneck, noise included. What the coarse levels bring is a view of the whole room at little cost.
+#
+# Two choices suit a machine whose memory is slower than its arithmetic (`unet.py` is short; read it). The first layer **folds** each 2 x 2 pixels into
+# channels, so that no convolution ever runs on the large map. And the skips **add** where most U-Nets concatenate, which halves the multiplications on the way up.
+
+# %%
+from torch.utils.flop_counter import FlopCounterMode
+
+rows, handles = [], []
+def note(name):
+    def hook(module, inputs, output):
+        rows.append({"stage": name, "channels": output.shape[1], "map": f"{output.shape[2]} x {output.shape[3]}",
+                     "parameters": sum(q.numel() for q in module.parameters())})
+    return hook
+stages = [("first convolution", untrained.first)]
+stages += [(f"down {i + 1}, block {j + 1}", b) for i, level in enumerate(untrained.down) for j, b in enumerate(level)]
+stages += [("middle", untrained.middle)]
+stages += [(f"up {i + 1}, block {j + 1}", b) for i, level in reversed(list(enumerate(untrained.up))) for j, b in enumerate(level)]
+stages += [("last convolution", untrained.last)]
+handles = [module.register_forward_hook(note(name)) for name, module in stages]
+with FlopCounterMode(display=False) as flops:
+    untrained(x_t[:1], t[:1]).sum().backward()
+for handle in handles:
+    handle.remove()
+parameters = sum(q.numel() for q in untrained.parameters())
+gigaflop = flops.get_total_flops() / 1e9
+untrained.zero_grad()
+display(save_table(run, rows, "nb03_unet", f"The U-Net from pixels to velocity: {parameters / 1e6:.2f} million parameters, of which the rest sit in the time "
+                   f"embedding and between the levels; {gigaflop:.2f} GFLOP a picture for a training step."))
+
+# %% [markdown]
+# ## 4. The recipe
+#
+# **Learning rate.** It rises over the first steps (AdamW's own averages are not to be trusted yet), stays high, and falls over the last 40 % of the run. The fall
+# is what turns a blurred room into a clean one.
+#
+# **Averaged weights.** We never sample from $\theta$ itself but from a moving average, $\theta^{\text{ema}}_k = d_k\, \theta^{\text{ema}}_{k-1} + (1-d_k)\, \theta_k$
+# after step $k$. With a constant decay $d$ the random weights $\theta_0$ of the start keep the share
+#
+# <!-- eq:03-ema -->
+# $$ w_0(k) = d^{\,k} , \qquad\text{with a warm-up } d_j = \min\!\Big(d, \tfrac{1+j}{10+j}\Big): \quad w_0(k) = \prod_{j=1}^{k} d_j , $$
+#
+# and for a short run that share decides whether the samples look like anything at all.
+
+# %%
+steps_in_all = -(-p.images_seen // p.batch)
+k = np.arange(1, steps_in_all + 1)
+rate = [learning_rate(int(i), steps_in_all, p.peak_rate, p.warmup) for i in k]
+share_constant, share_0_9999 = p.ema_decay ** k, 0.9999 ** k
+share_warm = np.cumprod(np.minimum(p.ema_decay, (1 + k) / (10 + k)))
+
+# The class that training uses, on one weight that starts at 1 and is 0 from the first step on: its average is the share itself.
+toy = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
+torch.nn.init.ones_(toy.weight)
+average = EMA(toy, p.ema_decay)
+torch.nn.init.zeros_(toy.weight)
+for i in range(1, 31):
+    average.update(toy, i)
+check("eq:03-ema", average.model.weight.item(), np.prod([min(p.ema_decay, (1 + j) / (10 + j)) for j in range(1, 31)]), 1e-12,
+      "share of the start after 30 steps")
+
+fig, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8))
+left.plot(k, np.array(rate) * 1e3)
+left.set(xlabel="training step", ylabel="learning rate / 10⁻³", title="Learning rate")
+right.semilogy(k, np.maximum(share_0_9999, 1e-9), label="constant 0.9999")
+right.semilogy(k, np.maximum(share_constant, 1e-9), label=f"constant {p.ema_decay}")
+right.semilogy(k, np.maximum(share_warm, 1e-9), label=f"{p.ema_decay} with warm-up")
+right.set(xlabel="training step", ylabel="share of the initial weights", ylim=(1e-9, 2), title="What the average still holds of the start")
+right.legend()
+save_figure(run, fig, "nb03_recipe", "Learning rate over the run (left); share of the random initial weights in the moving average (right).",
+            {"steps": steps_in_all, "share_0.9999": share_0_9999[-1], "share_warm": share_warm[-1]})
+plt.show()
+display(Markdown(f"After the {steps_in_all:,} steps of this profile a constant decay of 0.9999, common for long runs, would still hold "
+                 f"{100 * share_0_9999[-1]:.0f} % of the random start; ours with its warm-up holds {100 * share_warm[-1]:.2g} %."))
+
+# %% [markdown]
+# **The rest.** AdamW; gradients clipped at norm 1; each picture mirrored half of the time (a mirrored room is a room); $t$ drawn *stratified*: one random offset and
+# the batch spread evenly over $1 \dots T$, so that no batch is all easy or all hard times.
+#
+# ## 5. Training
+#
+# Every so often the averaged network paints from the same starting noise and we measure the Fréchet distance to the test pictures in EfficientNet-Lite0
+# features (notebook 06 explains it; smaller is better; it is *not* an FID). An interrupted run goes on from its last checkpoint.
+
+# %%
+work = run.folder / "03"
+work.mkdir(exist_ok=True)
+
+def look(model):
+    """Sixteen pictures from fixed noise, kept on disk, and the distance of the first n_look pictures to the test set."""
+    made = DDPM(model, diffusion, p.size, [], {}, "training").sample(p.n_look, seed=1, steps=p.steps, eta=0, order=2)
+    score = compare(made, test_images, split="test")
+    return {"distance": score.distance, "n": p.n_look, "made": made[:16].tolist()}
+
+if p.train:
+    torch.manual_seed(seed)
+    network, history = train_ddpm(UNet(p.size, tuple(p.widths), p.blocks), diffusion, train_images, work, images_seen=p.images_seen,
+                                  batch=p.batch, peak_rate=p.peak_rate, warmup=p.warmup, ema_decay=p.ema_decay, seed=seed,
+                                  evaluate=look, evaluate_at=p.looks)
+    samples = {row["images"]: torch.tensor(row.pop("made"), dtype=torch.uint8) for row in history if "made" in row}
+    save_weights(run.folder / "weights" / "ddpm.safetensors", network, history, samples, diffusion, run)
+# From here on everything is measured on the weights as they are on disk, rounded to float16.
+ddpm = load("ddpm", run)
+diffusion, history = ddpm.diffusion, ddpm.history
+print(f"weights: {ddpm.source}; {history[-1]['images']:,} pictures seen in {history[-1]['seconds'] / 60:.1f} minutes of training")
+
+# %%
+losses = [row for row in history if "loss" in row]
+looks = [row for row in history if "distance" in row]
+seconds, seen = losses[-1]["seconds"], losses[-1]["images"]
+fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
+left.plot([r["images"] for r in losses], [r["loss"] for r in losses])
+left.set(xlabel="pictures seen", ylabel="$L_{simple}$ (mean of the last steps)", yscale="log", title="Loss")
+right.plot([r["images"] for r in looks], [r["distance"] for r in looks], "o-")
+right.set(xlabel="pictures seen", ylabel=f"Fréchet distance ({looks[-1]['n']} samples)", ylim=(0, None), title="Distance to the test pictures")
+save_figure(run, fig, "nb03_training", "The loss flattens early; the pictures go on improving.",
+            {"loss": [[r["images"], r["loss"]] for r in losses], "distance": [[r["images"], r["distance"]] for r in looks], "seconds": seconds})
+plt.show()
+half = [r["loss"] for r in losses if r["images"] >= seen / 2]
+display(Markdown(
+    f"Over the second half of the run the loss goes from {half[0]:.4f} to {half[-1]:.4f}, while the distance of the pictures goes from "
+    f"{min(looks, key=lambda r: abs(r['images'] - seen / 2))['distance']:.0f} to {looks[-1]['distance']:.0f}. *A flat loss does not mean that training "
+    f"is over*: most of it is the part no network can predict. Training took {seconds / 60:.1f} minutes, {seen / seconds:.0f} pictures a second; "
+    f"the report's took {6.5 * 3600 / (seen_report / 3) * seen / seconds:.1f} times as long for each (of sixteen times the pixels)."))
+
+# %% [markdown]
+# ## 6. What the report showed, done again
+#
+# Fig. 2 and Fig. 3 are sixteen samples after the first and after the third epoch, as in the report. An epoch here is one pass over the training pictures. All
+# pictures with the same place in the grid grow from the same noise.
+
+# %%
+epoch = len(train_images)
+def after(epochs):
+    """The look nearest to so many epochs."""
+    return min(ddpm.samples, key=lambda n: abs(n - epochs * epoch))
+
+for epochs, figure_id in ((1, "fig02_ddpm_epoch_1"), (3, "fig03_ddpm_epoch_3")):
+    n = after(epochs)
+    fig, ax = plt.subplots(figsize=(4.2, 4.4))
+    distance = next(r["distance"] for r in looks if r["images"] == n)
+    show_images(ax, ddpm.samples[n], 4, f"epoch {n / epoch:.3g} ({n:,} pictures seen)")
+    save_figure(run, fig, figure_id, f"Sixteen samples of the DDPM after {n:,} pictures seen, epoch {n / epoch:.3g}.",
+                {"images_seen": n, "epochs": n / epoch, "distance": distance, "n": looks[0]["n"]})
+    plt.show()
+
+# %%
+fig, axes = plt.subplots(1, len(ddpm.samples), figsize=(1.7 * len(ddpm.samples), 4))
+for ax, (n, pictures) in zip(np.atleast_1d(axes), ddpm.samples.items(), strict=True):
+    show_images(ax, pictures[:10], 2, f"{n:,}")
+fig.suptitle("pictures seen")
+save_figure(run, fig, "nb03_growth", "The same ten noises at growing numbers of pictures seen: colours, then walls and floor, then beds.",
+            {"images_seen": list(ddpm.samples)})
+plt.show()
+
+# %% [markdown]
+# ## 7. Why predicted noise "gets darker"
+#
+# The report put the noise its model predicted beside the true noise and saw that, after training, its values had shrunk to half. Is that a fault? Let
+# $\hat\epsilon(x_t)$ be the best possible answer in squared error, the conditional mean $\mathbb E[\epsilon \mid x_t]$. Its error is uncorrelated with any function of $x_t$,
+# hence with $\hat\epsilon$ itself, and so
+#
+# <!-- eq:03-shrink -->
+# $$ \mathbb E\,\langle \hat\epsilon, \epsilon\rangle = \mathbb E\,\|\hat\epsilon\|^2
+#    \qquad\Longrightarrow\qquad \frac{\sqrt{\mathbb E\|\hat\epsilon\|^2}}{\sqrt{\mathbb E\|\epsilon\|^2}} = \operatorname{corr}(\hat\epsilon, \epsilon) . $$
+#
+# The best prediction is *always* weaker than the noise, exactly as much as it is uncertain. Check it first where all is known: for $x_0 \sim \mathcal N(0, s^2)$ the
+# conditional mean is $\hat\epsilon = \sqrt{1-\bar\alpha_t}\; x_t / (\bar\alpha_t s^2 + 1 - \bar\alpha_t)$.
+
+# %%
+g = torch.Generator().manual_seed(seed + 1)
+s, abar_t = 0.5, diffusion.abar[diffusion.T // 3].item()
+x0_toy, eps_toy = s * torch.randn(200_000, generator=g, dtype=torch.float64), torch.randn(200_000, generator=g, dtype=torch.float64)
+xt_toy = abar_t**0.5 * x0_toy + (1 - abar_t) ** 0.5 * eps_toy
+best = (1 - abar_t) ** 0.5 * xt_toy / (abar_t * s**2 + 1 - abar_t)
+check_mean("eq:03-shrink", best * eps_toy - best**2, 0.0, "⟨ε̂, ε⟩ − |ε̂|² for Gaussian data")
+
+# %%
+def noise_answer(model, t_value, pictures, seed):
+    """x_t, the true noise, and the noise implied by the network's v, for one t."""
+    g = torch.Generator().manual_seed(seed)
+    x0 = to_float(pictures)
+    eps = torch.randn(x0.shape, generator=g)
+    t = torch.full((len(x0),), t_value)
+    xt = diffusion.q_sample(x0, t, eps)
+    with torch.no_grad():
+        x0_hat = diffusion.predict_xstart(model(xt, t), xt, t)
+    return xt, eps, diffusion.predict_eps_from_xstart(xt, t, x0_hat)
+
+device = next(ddpm.model.parameters()).device
+trained = copy.deepcopy(ddpm.model).cpu()
+rooms_seen = test_images[:32]
+times = [max(1, int(f * diffusion.T)) for f in (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)]
+ratios, correlations = [], []
+for t_value in times:
+    _, eps, eps_hat = noise_answer(trained, t_value, rooms_seen, seed)
+    ratios.append((eps_hat.norm() / eps.norm()).item())
+    correlations.append(torch.corrcoef(torch.stack([eps_hat.flatten(), eps.flatten()]))[0, 1].item())
+
+show_t = [times[1], times[3], times[5]]
+fig = plt.figure(figsize=(10, 5.2))
+grid = fig.add_gridspec(3, 6, width_ratios=[1, 1, 1, 1, 0.15, 2.4])
+def as_picture(x):
+    return to_uint8(x / 3)  # one scale for all: three standard deviations to each side
+
+for row, t_value in enumerate(show_t):
+    xt, eps, before = noise_answer(untrained.eval(), t_value, rooms_seen[:1], seed)
+    _, _, after_training = noise_answer(trained, t_value, rooms_seen[:1], seed)
+    for column, (picture, title) in enumerate([(to_uint8(xt), "$x_t$"), (as_picture(eps), "true noise"), (as_picture(before), "before training"),
+                                               (as_picture(after_training), "after training")]):
+        ax = fig.add_subplot(grid[row, column])
+        ax.imshow(picture[0].permute(1, 2, 0))
+        ax.set(xticks=[], yticks=[])
+        ax.grid(False)
+        if row == 0:
+            ax.set_title(title)
+        if column == 0:
+            ax.set_ylabel(f"t = {t_value}")
+ax = fig.add_subplot(grid[:, 5])
+ax.plot(times, ratios, "o-", label="norm of ε̂ / norm of ε")
+ax.plot(times, correlations, "s--", label="correlation of ε̂ and ε")
+ax.set(xlabel="time t", ylabel="ratio", ylim=(0, 1.05), title="Trained network")
+ax.legend(loc="lower right")
+save_figure(run, fig, "fig04_predicted_noise", "True noise, and the noise the network's answer implies before and after training, all on one grey scale. Right: "
+            "its norm and its correlation with the truth, over t.", {"t": times, "norm_ratio": ratios, "correlation": correlations})
+plt.show()
+display(Markdown(
+    f"At t = {times[0]} the predicted noise is {ratios[0]:.2f} times as strong as the true noise and its correlation with it is {correlations[0]:.2f}; at t = {times[-1]}, "
+    f"{ratios[-1]:.2f} and {correlations[-1]:.2f}. Over all t shown the two curves differ by at most {max(abs(np.array(ratios) - np.array(correlations))):.2f}. So a "
+    "shrunken prediction is not a fault in itself: it is what the best answer looks like where the noise cannot be told from the picture. "
+    "(Before training our network returns v = 0, which amounts to the answer $\\hat\\epsilon = \\sqrt{1-\\bar\\alpha_t}\\,x_t$, picture and all.) What the report lacked was not brightness but correlation, and that it did not measure."))
+
+# %% [markdown]
+# ## 8. Sampling
+#
+# All samplers are one loop (`GaussianDiffusion.sample`): the network's answer gives $\hat x_0$; move to a smaller $t$ along the line through $x_t$ and $\hat x_0$; perhaps
+# add fresh noise. **Ancestral** sampling (DDPM) adds as much as the posterior of Eq. 11 has, **DDIM** adds none, **DPM-Solver++(2M)** adds none
+# and extrapolates $\hat x_0$ from the last two answers. Each evaluation of the network costs the same, so the question is what quality so many evaluations buy.
+
+# %%
+SAMPLERS = {"ancestral (DDPM)": dict(eta=1.0), "DDIM": dict(eta=0.0), "DPM-Solver++(2M)": dict(eta=0.0, order=2)}
+solver_rows = []
+for name, options in SAMPLERS.items():
+    for steps in p.solver_steps:
+        began = time.monotonic()
+        made = ddpm.sample(p.n_solver, seed=2, steps=steps, **options)
+        took = time.monotonic() - began
+        solver_rows.append({"sampler": name, "network evaluations": steps, "Fréchet distance": compare(made, test_images).distance,
+                            "seconds per 1,000": took / p.n_solver * 1000})
+fig, ax = plt.subplots(figsize=(6, 3.2))
+for name, marker in zip(SAMPLERS, "os^", strict=True):
+    mine = [r for r in solver_rows if r["sampler"] == name]
+    ax.plot([r["network evaluations"] for r in mine], [r["Fréchet distance"] for r in mine], marker + "-", label=name)
+ax.set(xlabel="network evaluations per picture", ylabel=f"Fréchet distance ({p.n_solver} samples)", xscale="log", ylim=(0, None))
+ax.set_xticks(p.solver_steps, [str(s) for s in p.solver_steps])
+ax.minorticks_off()
+ax.legend()
+save_figure(run, fig, "nb03_samplers", f"Quality against cost for three samplers, {p.n_solver} samples each from the same noise.", {"rows": solver_rows})
+plt.show()
+cheap = min((r for r in solver_rows if r["network evaluations"] == p.solver_steps[0]), key=lambda r: r["Fréchet distance"])
+display(Markdown(f"With {p.solver_steps[0]} evaluations {cheap['sampler']} does best, at {cheap['Fréchet distance']:.0f}. "
+                 f"(Each of these numbers is from {p.n_solver} samples alone; notebook 06 shows how far such a number scatters.)"))
+
+# %% [markdown]
+# ## 9. How good are the pictures?
+#
+# The distance of samples from the test pictures is never zero, not even for perfect samples: both sets are finite. So we put beside it the distance of equally many
+# *training* pictures from the same test pictures, the floor.
+
+# %%
+began = time.monotonic()
+final = ddpm.sample(p.n_final, seed=3, steps=p.steps, eta=0, order=2)
+sampling_seconds = time.monotonic() - began
+score = compare(final, test_images, split="test")
+order = torch.randperm(len(train_images), generator=torch.Generator().manual_seed(seed))[: p.n_final]
+floor = compare(train_images[order], test_images, split="test")
+print(score)
+print("floor:", floor)
+fig, ax = plt.subplots(figsize=(8, 4.4))
+show_images(ax, final[:32], 8)
+save_figure(run, fig, "nb03_samples", f"32 samples, not selected; {p.steps} network evaluations each.",
+            {"distance": score.distance, "floor": floor.distance, "n": len(final), "steps": p.steps, "seconds_per_1000": 1000 * sampling_seconds / len(final),
+             "parameters": parameters, "protocol": str(score.protocol)})
+plt.show()
+display(Markdown(f"Fréchet distance of {len(final):,} samples **{score.distance:.0f}**, of as many training pictures {floor.distance:.0f}: "
+                 f"{score.distance / floor.distance:.2f} times the floor. {1000 * sampling_seconds / len(final):.0f} seconds for 1,000 pictures."))
+
+# %% [markdown]
+# ## 10. The bound in bits
+#
+# `GaussianDiffusion.vlb` sums Eq. 4 for test pictures: the code that notebook 02 held against an exact likelihood. In bits per dimension, an upper bound on what
+# a lossless code built on this model would need for each colour value; storing the bytes as they are takes 8.
+
+# %%
+bound = diffusion.vlb(ddpm.model, to_float(test_images[: p.n_bound]).to(device), torch.Generator().manual_seed(seed), every=p.bound_every)
+total, spread = bound.total.mean().item(), bound.total.std().item() / len(bound.total) ** 0.5
+terms = bound.terms.mean(0)
+counted = terms[1:-1].nonzero().flatten() + 1
+fig, ax = plt.subplots(figsize=(6, 3))
+ax.plot(counted + 1, terms[counted] / p.bound_every, ".", ms=4)
+ax.set(xscale="log", yscale="log", xlabel="time t", ylabel="$L_{t-1}$ / bits per dimension", title="Where the bits are spent")
+save_figure(run, fig, "nb03_bits", "The terms of the bound over t: most bits are spent at the smallest noise, where no one sees them.",
+            {"total": total, "standard_error": spread, "L_0": bound.L_0.mean().item(), "L_T": bound.L_T.mean().item(), "pictures": p.n_bound})
+plt.show()
+display(Markdown(
+    f"Total {total:.2f} ± {2 * spread:.2f} bits/dim over {p.n_bound} test pictures (two standard errors), of which $L_0$ {bound.L_0.mean():.2f}, "
+    f"$\\sum L_{{t-1}}$ {bound.L_t.sum(1).mean():.2f}, $L_T$ {bound.L_T.mean():.1e}. The loss we trained with does not weigh the terms as the bound does: it cares for "
+    "what one sees, so this total is not the lowest these networks can reach."))
+
+# %% [markdown]
+# ## 11. Did it learn, or memorise?
+#
+# Two looks. First, the loss at each $t$ on training pictures and on test pictures: a network that knows its training pictures by heart does better on them. Second, for
+# samples, the nearest training picture (by mean squared difference of pixels, mirrored ones included).
+
+# %%
+def loss_by_time(pictures, times):
+    g = torch.Generator().manual_seed(seed)
+    x0, rows = to_float(pictures), []
+    for t_value in times:
+        with torch.no_grad():
+            losses = diffusion.training_loss(trained, x0, torch.full((len(x0),), t_value), torch.randn(x0.shape, generator=g))
+        rows.append((losses.mean().item(), losses.std().item() / len(losses) ** 0.5))
+    return np.array(rows)
+
+m = min(4 * p.n_bound, len(train_images))
+by_train, by_test = loss_by_time(train_images[:m], times), loss_by_time(test_images[:m], times)
+flat = torch.cat([train_images, train_images.flip(-1)]).flatten(1).float()
+def nearest(pictures):
+    d = torch.cdist(pictures.flatten(1).float(), flat) / flat.shape[1] ** 0.5
+    best = d.min(1)
+    return best.values, best.indices % len(train_images)
+n_near = 8
+of_samples, index = nearest(final[: 4 * n_near])
+of_test, _ = nearest(test_images[: 4 * n_near])
+
+fig = plt.figure(figsize=(10, 3.2))
+left, right = fig.subplots(1, 2, width_ratios=[1, 1.6])
+left.errorbar(times, by_train[:, 0], 2 * by_train[:, 1], fmt="o-", ms=3, label="training pictures")
+left.errorbar(times, by_test[:, 0], 2 * by_test[:, 1], fmt="s--", ms=3, label="test pictures")
+left.set(xlabel="time t", ylabel="loss", yscale="log", title=f"Loss ± 2 standard errors ({m} pictures)")
+left.legend()
+show_images(right, torch.cat([final[:n_near], train_images[index[:n_near]]]), n_near, "samples (top) and the nearest training picture (below)")
+save_figure(run, fig, "nb03_memorising", "Loss on training and test pictures (left); samples and their nearest training pictures (right).",
+            {"t": times, "train": by_train[:, 0].tolist(), "test": by_test[:, 0].tolist(), "nearest_rms_samples": of_samples.mean().item(),
+             "nearest_rms_test": of_test.mean().item()})
+plt.show()
+gap = (by_test[:, 0] - by_train[:, 0]) / np.hypot(by_test[:, 1], by_train[:, 1])
+display(Markdown(
+    f"The largest gap between the two losses is {np.abs(gap).max():.1f} standard errors. A sample is on average {of_samples.mean():.1f} grey levels (root mean square) away from its "
+    f"nearest training picture; a *test* picture, which the network cannot have copied from, is {of_test.mean():.1f} away from its own. "
+    + ("The samples are no closer to the training pictures than new rooms are by much: no sign of copying." if of_samples.mean() > 0.8 * of_test.mean()
+       else "The samples are clearly closer to training pictures than new rooms are. Smooth pictures are closer to everything, so look at the pairs before you call it copying.")))
+
+# %% [markdown]
+# ## Summary
+#
+# * The report's diffusion model failed for its budget and its recipe. With a small folded U-Net, $v$-prediction and a learning rate that falls, minutes on two cores
+#   give rooms with beds.
+# * The loss is mostly noise that no one can predict; watch the pictures and their distance instead.
+# * Predicted noise *should* be weaker than the noise, by as much as it is uncertain (Fig. 4).
+# * A better solver buys the same quality with fewer evaluations.
+#
+# **To think about.** (1) What would Fig. 4 show for a network that has memorised its training pictures, on training and on test pictures? (2) Which of $\epsilon$, $x_0$ and $v$ has a
+# target of constant norm, and for which data? (3) Why does mirroring pictures never hurt here, and where would it? (4) The bound spends most of its bits where $t$ is small. What would a
+# model trained on the bound itself paint better, and what worse?

@@ -1,0 +1,722 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 06 · Evaluation
+#
+# The report ends on one number: FID 74. It does not say from how many samples, against which pictures, resized how, in
+# which network's features; so
+# nobody can measure it again. This notebook is about such numbers. After it you can
+#
+# * derive the Fréchet distance between Gaussians from optimal transport, and compute it without a complex number in
+#   sight;
+# * say what it reacts to and what it cannot see, and which of precision, recall and the kernel distance sees that;
+# * tell how far such a number is off because the samples are few, and how far it would scatter if you drew them again;
+# * spoil a comparison with nothing but a resize or a JPEG, and so recognise one that was spoiled;
+# * read Fig. 8, the distance against training time for both of our models.
+#
+# You need covariance matrices and eigenvalues, and notebooks 03 and 04 for what the two models are; their weights are
+# loaded, nothing is trained. The
+# run takes about two and a half minutes on two cores (profile `cpu`).
+
+# %% tags=["parameters"]
+profile = "cpu"
+seed = 0
+out = None
+
+# %%
+import io
+import math
+import warnings
+
+import matplotlib.pyplot as plt
+import numpy as np
+import sympy as sp
+import torch
+from IPython.display import Markdown, display
+from matplotlib.ticker import LogLocator, NullLocator
+from PIL import Image
+from scipy import integrate, optimize, stats
+from scipy.cluster import vq
+from torchvision.transforms.v2 import functional as tvf
+
+from bedgen_utils.checks import check, check_mean, check_zero
+from bedgen_utils.data import load_bedrooms, load_factors
+from bedgen_utils.metrics import (
+    NAMES,
+    Moments,
+    Protocol,
+    ProtocolError,
+    SmallSampleWarning,
+    compare,
+    distances,
+    features,
+    frechet_bootstrap,
+    frechet_distance,
+    frechet_from_features,
+    frechet_infinity,
+    kernel_distance,
+    moments,
+    precision_recall,
+)
+from bedgen_utils.released import load
+from bedgen_utils.run import save_figure, save_table, show_images, start, to_uint8
+
+run = start("06", profile, seed, out)
+p = run.p
+rng = np.random.default_rng(seed)
+g = torch.Generator().manual_seed(seed)
+# Sets smaller than the feature dimension are what sections 4 and 5 are about; the warning would stand under every cell.
+warnings.filterwarnings("ignore", category=SmallSampleWarning)
+
+test_images = load_bedrooms(p.source, "test", p.size, limit=p.n_reference or None)
+train_images = load_bedrooms(p.source, "train", p.size, limit=p.n_long)
+gan, ddpm = load("gan", run), load("ddpm", run)
+print(f"{len(test_images):,} test and {len(train_images):,} training pictures of {p.size} x {p.size} pixels")
+print(f"GAN weights: {gan.source}\nDDPM weights: {ddpm.source}")
+
+# %% [markdown]
+# ## 1. The distance between two Gaussians
+#
+# Let $P$ and $Q$ be two distributions on $\mathbb R^D$. Think of $P$ as a heap of sand and of $Q$ as the shape the
+# heap should take. A **coupling** is a plan for moving it: a joint
+# distribution of $(x, y)$ with $x \sim P$ and $y \sim Q$. Moving a grain from $x$ to $y$ costs $\|x - y\|^2$, and the
+# squared **2-Wasserstein distance** is what the
+# cheapest plan costs,
+#
+# <!-- eq:06-transport -->
+# $$ W_2^2(P, Q) = \min_{x \sim P,\; y \sim Q} \mathbb E\, \| x - y \|^2 . $$
+#
+# ### One dimension
+#
+# On a line the cheapest plan keeps the order: paths that cross can be uncrossed, and get cheaper. So the grain at
+# level $u$ of the distribution function $F$ of $P$
+# goes to level $u$ of the distribution function $G$ of $Q$. With $P = \mathcal N(\mu_1, \sigma_1^2)$, $Q = \mathcal
+# N(\mu_2, \sigma_2^2)$ the two places are
+# $\mu_1 + \sigma_1 \xi$ and $\mu_2 + \sigma_2 \xi$ for the same standard normal $\xi$, and squaring their difference
+# gives
+#
+# <!-- eq:06-line -->
+# $$ W_2^2 = \int_0^1 \big(F^{-1}(u) - G^{-1}(u)\big)^2 \,du = (\mu_1 - \mu_2)^2 + (\sigma_1 - \sigma_2)^2 . $$
+
+# %%
+mu_1, mu_2, sigma_1, sigma_2 = 0.7, -1.1, 0.5, 1.6
+closed = (mu_1 - mu_2) ** 2 + (sigma_1 - sigma_2) ** 2
+quadrature = integrate.quad(lambda u: (stats.norm.ppf(u, mu_1, sigma_1) - stats.norm.ppf(u, mu_2, sigma_2)) ** 2, 0, 1, epsabs=1e-11)[0]
+check("eq:06-line", quadrature, closed, 1e-8, "integral over quantiles, by quadrature, against the closed form")
+check("eq:06-line", frechet_distance([mu_1], [[sigma_1**2]], [mu_2], [[sigma_2**2]]), closed, 1e-12, "the package against the closed form")
+# That uncrossing pays: for 400 grains the plan that keeps the order costs as little as the best one a linear programme finds.
+x, y = rng.normal(mu_1, sigma_1, 400), rng.normal(mu_2, sigma_2, 400)
+cost = (x[:, None] - y[None]) ** 2
+best = cost[optimize.linear_sum_assignment(cost)].mean()
+check("eq:06-transport", ((np.sort(x) - np.sort(y)) ** 2).mean(), best, 1e-12, "order-keeping plan against linear programming, 400 grains")
+
+# %% [markdown]
+# ### Any dimension
+#
+# Write $\mu_1, \Sigma_1$ and $\mu_2, \Sigma_2$ for means and covariances, and $C = \mathbb E (x - \mu_1)(y -
+# \mu_2)^\top$ for the one thing that the plan decides: which $x$
+# goes with which $y$. Multiplying out,
+#
+# <!-- eq:06-expand -->
+# $$ \mathbb E \|x - y\|^2 = \|\mu_1 - \mu_2\|^2 + \operatorname{Tr}\Sigma_1 + \operatorname{Tr}\Sigma_2 - 2
+# \operatorname{Tr} C , $$
+#
+# so the cheapest plan has the largest $\operatorname{Tr} C$. Not every $C$ is possible: the covariance of the pair
+# $(x, y)$,
+# $\big(\begin{smallmatrix} \Sigma_1 & C \\ C^\top & \Sigma_2 \end{smallmatrix}\big)$, must not have a negative
+# eigenvalue. That is the case exactly if $C = \Sigma_1^{1/2} K \Sigma_2^{1/2}$ with a
+# matrix $K$ that lengthens no vector. Then $\operatorname{Tr} C = \operatorname{Tr} K \Sigma_2^{1/2} \Sigma_1^{1/2}$,
+# and with the singular value decomposition
+# $\Sigma_2^{1/2} \Sigma_1^{1/2} = U S V^\top$ this is $\operatorname{Tr}(V^\top K U) S = \sum_i (V^\top K U)_{ii}
+# s_i$. No diagonal entry of a matrix that lengthens nothing exceeds 1. So
+#
+# <!-- eq:06-bound -->
+# $$ \operatorname{Tr} C \;\le\; \sum_i s_i\big(\Sigma_2^{1/2} \Sigma_1^{1/2}\big) =
+# \operatorname{Tr}\big(\Sigma_1^{1/2} \Sigma_2 \Sigma_1^{1/2}\big)^{1/2} , $$
+#
+# with equality for $K = V U^\top$. The last step: singular values are the square roots of the eigenvalues of $M^\top
+# M$, and $M^\top M = \Sigma_1^{1/2} \Sigma_2 \Sigma_1^{1/2}$ for
+# $M = \Sigma_2^{1/2}\Sigma_1^{1/2}$. All together, the squared Fréchet distance of two Gaussians:
+#
+# <!-- eq:06-frechet -->
+# $$ d^2 = \|\mu_1 - \mu_2\|^2 + \operatorname{Tr}\Sigma_1 + \operatorname{Tr}\Sigma_2 - 2
+# \operatorname{Tr}\big(\Sigma_1^{1/2} \Sigma_2 \Sigma_1^{1/2}\big)^{1/2} . $$
+
+# %%
+def root(s):
+    eigenvalues, vectors = np.linalg.eigh(s)
+    return (vectors * np.sqrt(eigenvalues)) @ vectors.T
+
+m1, m2 = np.array([0.0, 0.0]), np.array([2.5, 1.0])
+S1, S2 = np.array([[1.0, 0.75], [0.75, 0.9]]), np.array([[0.8, -0.5], [-0.5, 1.4]])
+U, s, Vt = np.linalg.svd(root(S2) @ root(S1))
+
+# Multiplied out, entry by entry, for symbols: E (x - y)'(x - y) with second moments in place of expectations.
+a1, a2, v1, v2, c = sp.symbols("mu1 mu2 v1 v2 c")
+check_zero("eq:06-expand", (v1 + a1**2) - 2 * (c + a1 * a2) + (v2 + a2**2) - ((a1 - a2) ** 2 + v1 + v2 - 2 * c), "one coordinate; the others add")
+# 20,000 matrices that lengthen nothing (largest singular value 1): none beats the bound, the one of the proof reaches it.
+K = rng.normal(size=(20_000, 2, 2))
+K /= np.linalg.norm(K, 2, axis=(1, 2))[:, None, None]
+traces = np.trace(root(S1) @ K @ root(S2), axis1=1, axis2=2)
+assert traces.max() <= s.sum(), "a plan beats the bound"
+print(f"[eq:06-bound] best of 20,000 random plans: Tr C = {traces.max():.4f}, bound {s.sum():.4f}")
+check("eq:06-bound", np.trace(root(S1) @ (Vt.T @ U.T) @ root(S2)), s.sum(), 1e-12, "the plan K = V U' reaches the bound")
+check("eq:06-bound", np.trace(root(root(S1) @ S2 @ root(S1))), s.sum(), 1e-12, "singular values against the trace of the root")
+d2 = (m1 - m2) @ (m1 - m2) + np.trace(S1) + np.trace(S2) - 2 * s.sum()
+check("eq:06-frechet", frechet_distance(m1, S1, m2, S2), d2, 1e-12, "the package against the derivation")
+
+# %% [markdown]
+# The best plan is a map: every $x$ goes to one $y$,
+#
+# <!-- eq:06-map -->
+# $$ y = \mu_2 + A (x - \mu_1), \qquad A = \Sigma_1^{-1/2} \big(\Sigma_1^{1/2} \Sigma_2 \Sigma_1^{1/2}\big)^{1/2}
+# \Sigma_1^{-1/2} , \qquad A \Sigma_1 A = \Sigma_2 . $$
+#
+# $A$ is symmetric with positive eigenvalues: it stretches along perpendicular axes and never turns, because turning is
+# wasted motion. To test that nothing cheaper exists we let a linear
+# programme pair 500 points $x$ with their own images $y$, forgetting which belongs to which. It must find exactly the
+# map's pairs.
+
+# %%
+A = np.linalg.inv(root(S1)) @ root(root(S1) @ S2 @ root(S1)) @ np.linalg.inv(root(S1))
+check("eq:06-map", A @ S1 @ A, S2, 1e-12, "the map sends the first covariance to the second")
+assert np.linalg.eigvalsh((A + A.T) / 2).min() > 0 and np.allclose(A, A.T)
+x = rng.multivariate_normal(m1, S1, p.n_transport)
+y = m2 + (x - m1) @ A.T
+check_mean("eq:06-frechet", ((x - y) ** 2).sum(1), d2, "mean squared way under the map against the formula")
+few = 500
+cost = ((x[:few, None] - y[None, :few]) ** 2).sum(-1)
+rows, columns = optimize.linear_sum_assignment(cost)
+check("eq:06-map", columns, np.arange(few), 0, f"linear programming over all pairings of {few} points against the map's pairing")
+
+# %% [markdown]
+# ### What it takes for granted
+#
+# The formula knows means and covariances and nothing else. For Gaussians that is everything. Features of pictures are
+# not Gaussian, and two distributions that share mean and covariance
+# are at Fréchet distance 0, however different they are. The simplest such pair: two narrow humps against one wide one.
+
+# %%
+gap, narrow = 1.0, 0.25
+wide = math.sqrt(gap**2 + narrow**2)  # the standard deviation of the two humps together
+u = np.linspace(1e-4, 1 - 1e-4, 4001)
+grid = np.linspace(-4, 4, 20_001)
+humps = 0.5 * (stats.norm.cdf(grid, -gap, narrow) + stats.norm.cdf(grid, gap, narrow))
+quantile = np.interp(u, humps, grid)
+true_w2 = integrate.trapezoid((quantile - stats.norm.ppf(u, 0, wide)) ** 2, u)
+frechet_of_humps = frechet_distance([0.0], [[gap**2 + narrow**2]], [0.0], [[wide**2]])
+check("eq:06-frechet", frechet_of_humps, 0.0, 1e-12, "two humps and one Gaussian with the same mean and variance: Fréchet distance")
+
+fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=[1.2, 1])
+left.plot(*x[:300].T, ".", ms=4, label="$x \\sim \\mathcal{N}(\\mu_1, \\Sigma_1)$")
+left.plot(*y[:300].T, ".", ms=4, label="$y = \\mu_2 + A(x - \\mu_1)$")
+for i in range(40):
+    left.annotate("", y[i], x[i], arrowprops=dict(arrowstyle="->", color="0.5", lw=0.6))
+left.set(xlabel="first coordinate", ylabel="second coordinate", title=f"Cheapest way: $d^2$ = {d2:.3f}", aspect="equal")
+left.legend(loc="upper left", fontsize=8)
+density = 0.5 * (stats.norm.pdf(grid, -gap, narrow) + stats.norm.pdf(grid, gap, narrow))
+right.plot(grid, density, label="two humps")
+right.plot(grid, stats.norm.pdf(grid, 0, wide), label="Gaussian, same mean and variance")
+right.set(xlabel="x", ylabel="density", xlim=(-3.5, 3.5), ylim=(0, 1.15), title=f"Fréchet distance {abs(frechet_of_humps):.0f}, but $W_2^2$ = {true_w2:.3f}")
+right.legend(fontsize=8)
+save_figure(run, fig, "nb06_transport", "Left: the cheapest plan between two Gaussians, a stretch without a turn. Right: two distributions that the Fréchet distance cannot tell apart.",
+            {"d2": d2, "w2_of_humps": true_w2})
+plt.show()
+
+# %% [markdown]
+# ### Computing it
+#
+# $\Sigma_1 \Sigma_2$ has the same eigenvalues as $\Sigma_1^{1/2} \Sigma_2 \Sigma_1^{1/2}$, and much code takes the
+# matrix root of the former. It is not symmetric; with fewer samples than dimensions it
+# is singular as well, rounding makes some eigenvalues negative or complex, and the imaginary parts are dropped in the
+# hope that they are small. No need for it: whenever $\Sigma_1 = R R^\top$,
+#
+# <!-- eq:06-roots -->
+# $$ \operatorname{Tr}\big(\Sigma_1^{1/2} \Sigma_2 \Sigma_1^{1/2}\big)^{1/2} = \sum_i \sqrt{\lambda_i(R^\top \Sigma_2
+# R)} , $$
+#
+# since $XY$ and $YX$ share their non-zero eigenvalues (take $X = R$, $Y = R^\top\Sigma_2$). $R$ may be a Cholesky
+# factor. Or it may be the centred features of $N$ samples, $R = (f_1 - \bar f, \dots, f_N - \bar f)/\sqrt{N-1}$: then
+# the matrix has $N$ rows
+# instead of $D$, and for few samples the distance costs milliseconds.
+
+# %%
+few_features, reference_features = rng.normal(size=(30, 80)), rng.normal(size=(200, 80)) * 1.3 + 0.2
+S, T = np.cov(few_features.T), np.cov(reference_features.T)
+R = (few_features - few_features.mean(0)).T / math.sqrt(29)
+check("eq:06-roots", R @ R.T, S, 1e-12, "R R' is the covariance")
+by_features = np.sqrt(np.clip(np.linalg.eigvalsh(R.T @ T @ R), 0, None)).sum()
+by_symmetric = np.sqrt(np.clip(np.linalg.eigvalsh(root(T) @ S @ root(T)), 0, None)).sum()
+check("eq:06-roots", by_features, by_symmetric, 1e-5, "30 x 30 problem against 80 x 80 (rounding of 50 zeros enters by its root)")
+check("eq:06-roots", frechet_from_features(few_features, reference_features),
+      frechet_distance(few_features.mean(0), S, reference_features.mean(0), T), 1e-5, "the package, by features against by moments")
+
+# %% [markdown]
+# ## 2. From pictures to features
+#
+# Pixels are a poor space for such a distance: a room moved by two pixels is the same room. So both sets first pass
+# through a network trained to name objects in photographs, and
+# the values of its last layer, averaged over the picture, are the **features**. FID uses Inception, in the 2015
+# version with 2,048 features. Its weights are a download, which this course must do
+# without; by default we use EfficientNet-Lite0, whose weights come inside a Python package, with 1,280 features. The
+# recipe is the same, the numbers are not, and so is the name: what
+# follows is the *Fréchet distance in EfficientNet-Lite0 features*, FD-EffNet for short. It must not be set beside
+# anyone's FID.
+#
+# A distance is only defined with its protocol. In `metrics.py` the two travel together, and numbers of different
+# protocols refuse to be compared.
+
+# %%
+n = p.n
+fake_gan = gan.sample(p.n_long, seed=seed + 1)
+fake_ddpm = ddpm.sample(p.n_ddpm, seed=seed + 1, steps=p.steps, eta=0, order=2)
+f_test, f_train, f_gan, f_ddpm = (features(images) for images in (test_images, train_images, fake_gan, fake_ddpm))
+reference = moments(test_images, cache=True)
+check("eq:06-frechet", reference.covariance.diagonal(), f_test.double().var(0), 1e-6, "streamed variances against those of the features in hand")
+floor, score_gan = compare(train_images[:n], reference), compare(fake_gan[:n], reference)
+print(floor)
+print(score_gan)
+check("eq:06-frechet", score_gan.distance, frechet_from_features(f_gan[:n], f_test), 1e-3, "compare() against features in hand")
+print(f"\nGAN above the floor: {score_gan - floor:.1f}")
+try:
+    print(score_gan < compare(fake_gan[: n // 2], reference))
+except ProtocolError as error:
+    print(f"\nWith half as many samples: {error}")
+
+# %% [markdown]
+# The first of the two numbers is the **floor**: real pictures (of the training set) against other real pictures, at
+# the same number. It is what a perfect generator would score. It is not 0, and section 4
+# explains why. Read every distance below against it.
+#
+# Two companions see what the Fréchet distance mixes together or misses. The **kernel distance** (called KID with
+# Inception) compares all moments up to the third: with
+# $k(x, y) = (x^\top y / D + 1)^3$,
+#
+# <!-- eq:06-kernel -->
+# $$ \mathrm{MMD}^2 = \mathbb E\, k(x, x') + \mathbb E\, k(y, y') - 2\, \mathbb E\, k(x, y), \qquad x, x' \sim P,\quad
+# y, y' \sim Q \quad\text{independent} . $$
+#
+# Averages over pairs of *different* samples estimate each term without bias, at any $N$. **Precision** is the share of
+# generated pictures that lie no farther from some real picture than its third
+# neighbour does, **recall** the same with the roles exchanged: do the pictures look real, and is everything covered?
+
+# %%
+# Unbiased, even from four samples against five: two distributions on three points each, whose MMD is a finite sum.
+points = np.array([[0.0, 1.0], [1.0, 0.5], [2.0, -1.0]])
+P, Q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.2, 0.6])
+kernel = (points @ points.T / 2 + 1) ** 3
+exact = P @ kernel @ P + Q @ kernel @ Q - 2 * P @ kernel @ Q
+draws = [kernel_distance(points[rng.choice(3, 4, p=P)], points[rng.choice(3, 5, p=Q)]).value for _ in range(p.n_kernel_draws)]
+check_mean("eq:06-kernel", draws, exact, "mean of many small kernel distances against the exact value")
+
+# %% [markdown]
+# ## 3. What the numbers respond to
+#
+# Take real pictures, damage them a little more each time, and watch. Five kinds of damage: blur, noise, a shifted crop
+# (rooms cut off at one side, the rest mirrored in), fading colour, and dropped modes: rooms of the most
+# frequent wall colours are left out, which no single picture shows. The grey band is what undamaged pictures score:
+# four disjoint sets of the same size, lowest to highest.
+
+# %%
+if p.source == "rendered":
+    mode = np.array([row[p.mode_factor] for row in load_factors("train")[: len(train_images)]])
+    mode_name = p.mode_factor.replace("_", " ")
+else:  # pictures without known factors: eight clusters of their features
+    mode, mode_name = vq.kmeans2(f_train.double().numpy(), 8, seed=seed, minit="++")[1], "cluster of features"
+modes, counts = np.unique(mode, return_counts=True)
+modes, counts = modes[np.argsort(-counts)], np.sort(counts)[::-1]
+
+def blur(images, sigma):
+    return tvf.gaussian_blur(images, [13, 13], [sigma, sigma])
+
+def noise(images, deviation):
+    return (images + deviation * torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))).round().clamp(0, 255).to(torch.uint8)
+
+def shift(images, pixels):
+    padded = torch.nn.functional.pad(images.float(), (0, pixels, 0, 0), mode="reflect").to(torch.uint8)
+    return padded[..., pixels:]
+
+def fade(images, share):
+    return tvf.adjust_saturation(images, 1 - share)
+
+damages = {"blur": (blur, p.blur, "standard deviation / pixels"), "noise": (noise, p.noise, "standard deviation / levels of 255"),
+           "shift": (shift, p.shift, "pixels"), "colour": (fade, p.fade, "saturation removed")}
+m = p.n_response
+base = train_images[:m]
+
+def four_numbers(feats):
+    pr = precision_recall(f_test[:m], feats)
+    return frechet_from_features(feats, reference), kernel_distance(f_test[:n], feats).value, pr.precision, pr.recall
+
+bands = np.array([four_numbers(part) for part in f_train.split(m)[:4] if len(part) == m])
+responses = {}
+for name, (function, levels, label) in damages.items():
+    responses[name] = (label, levels, [four_numbers(features(function(base, level))) for level in levels])
+missing, dropped = [], []
+for share in p.drop:
+    gone = min(len(modes) - 1, 1 + int(np.searchsorted(np.cumsum(counts) / counts.sum(), share)))  # so many modes, the most frequent first
+    rows = np.flatnonzero(~np.isin(mode, modes[:gone]))
+    missing.append(1 - len(rows) / len(mode))
+    dropped.append(four_numbers(f_train[torch.from_numpy(rng.choice(rows, m, replace=len(rows) < m))]))
+responses["dropped modes"] = (f"share of rooms left out, by {mode_name}", missing, dropped)
+
+# %%
+names = ["FD-EffNet / floor", "kernel distance", "precision", "recall"]
+fig, axes = plt.subplots(4, 5, figsize=(12, 8), sharex="col", sharey="row")
+for column, (name, (label, levels, rows)) in enumerate(responses.items()):
+    for row, number in enumerate(names):
+        ax = axes[row, column]
+        unit = bands[:, 0].mean() if row == 0 else 1.0
+        ax.axhspan(bands[:, row].min() / unit, bands[:, row].max() / unit, color="0.8")
+        ax.plot(levels, [r[row] / unit for r in rows], "o-", color=f"C{row}", ms=4)
+        if column == 0:
+            ax.set_ylabel(number)
+        if row == 0:
+            ax.set_yscale("log")
+            ax.yaxis.set(major_locator=LogLocator(subs=(1, 1.5, 2, 3, 5, 7)), minor_locator=NullLocator(), major_formatter="{x:g}")
+        elif row == 1:
+            ax.set_yscale("symlog", linthresh=max(1e-6, 4 * np.abs(bands[:, 1]).max()))
+        else:
+            ax.set_ylim(-0.03, 1.03)
+    axes[0, column].set_title(name)
+    axes[3, column].set_xlabel(label, fontsize=8)
+save_figure(run, fig, "nb06_responses", f"Response of four numbers to five kinds of damage, {m} pictures each against {len(f_test):,} test pictures ({m} for precision and recall). Grey: undamaged pictures.",
+            {name: {"levels": list(levels), "rows": rows} for name, (_, levels, rows) in responses.items()} | {"undamaged": bands.tolist()})
+plt.show()
+ratio = {name: rows[-1][0] / bands[:, 0].mean() for name, (_, _, rows) in responses.items()}
+drop_p, drop_r = dropped[-1][2] - bands[:, 2].mean(), dropped[-1][3] - bands[:, 3].mean()
+cheapest = min((level for level, row in zip(p.blur, responses["blur"][2], strict=True) if row[0] > dropped[-1][0]), default=None)
+display(Markdown(
+    "At the strongest damage shown the Fréchet distance is " + ", ".join(f"{ratio[name]:.1f} (" + name + ")" for name in ratio) + " times the floor. "
+    f"Leaving out {100 * missing[-1]:.0f} % of the rooms by their {mode_name} changes precision by {drop_p:+.2f} and recall by {drop_r:+.2f}"
+    + (": fewer modes, and recall says so. " if drop_r < min(-0.02, drop_p) else ": recall does not single it out; in these features neighbours are told apart by layout more than by this factor. ")
+    + (f"A blur of {cheapest:g} pixels costs more Fréchet distance than all those missing rooms. " if cheapest else "")
+    + "A low distance says first that textures have the right statistics, and only then something about variety: reason enough never to report it alone."))
+
+# %% [markdown]
+# ## 4. The bias: few samples look bad
+#
+# Why is the floor not 0? Take the first term. The mean of $N$ features is not $\mu$ but scatters around it, and
+# squares add up:
+#
+# <!-- eq:06-bias -->
+# $$ \mathbb E\, \|\hat\mu_1 - \hat\mu_2\|^2 = \|\mu_1 - \mu_2\|^2 + \frac{\operatorname{Tr}\Sigma_1}{N_1} +
+# \frac{\operatorname{Tr}\Sigma_2}{N_2} . $$
+#
+# The covariance terms behave in the same way: to leading order the distance is too large by $c/N$ (Chong & Forsyth,
+# 2020). And $c$ depends on $\Sigma_1$, that is, on the model. Two models measured with the same $N$ can therefore come
+# out in
+# the wrong order. The remedy: measure at several $N$, draw a straight line in $1/N$, and read it off at $1/N = 0$.
+#
+# But the law is an expansion for $N \gg D$, and here $D$ is 1,280. To see both sides we measure twice: in all
+# features, and in the 32 directions in which the test pictures vary most.
+
+# %%
+S1_small, shift_of_means = np.diag([1.0, 4.0, 0.25]), np.array([0.5, 0.0, -1.0])
+hat = rng.multivariate_normal(np.zeros(3), S1_small, (p.n_bias_draws, 20)).mean(1) - rng.multivariate_normal(shift_of_means, np.eye(3), (p.n_bias_draws, 50)).mean(1)
+check_mean("eq:06-bias", (hat**2).sum(1), shift_of_means @ shift_of_means + np.trace(S1_small) / 20 + 3 / 50, "squared difference of sample means, N = 20 and 50")
+
+centred = f_test.double() - f_test.double().mean(0)
+directions = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -32:]
+def project(f):
+    return (f.double() - f_test.double().mean(0)) @ directions
+
+sets = {"real (training pictures)": f_train, "GAN": f_gan, "real, blurred": features(blur(train_images[: p.n_long // 2], p.blur[1]))}
+small_sizes = [s for s in p.sizes_small if s <= p.n_long // 2]
+fits_small = {name: frechet_infinity(project(f), project(f_test), small_sizes, repeats=p.repeats, seed=seed) for name, f in sets.items()}
+fits, curves = {}, {}
+for name, f in sets.items():
+    few = [s for s in p.sizes if s <= len(f)]
+    curves[name] = [(s, frechet_from_features(f[torch.randperm(len(f), generator=g)[:s]], reference)) for s in few]
+    above = [s for s in p.sizes_fit if s <= len(f)]
+    if len(above) > 1:
+        fits[name] = frechet_infinity(f, reference, above, repeats=p.repeats_fit, seed=seed)
+
+# %%
+fig, (left, right) = plt.subplots(1, 2, figsize=(10.5, 3.8))
+for i, (name, marker) in enumerate(zip(sets, "os^", strict=True)):
+    fit = fits_small[name]
+    sizes, d = np.array(fit.sizes), np.array(fit.distances)
+    centre = np.array([d[sizes == s].mean() for s in small_sizes])
+    spread = np.array([d[sizes == s].std() for s in small_sizes])
+    left.errorbar(1 / np.array(small_sizes), centre, 2 * spread, fmt=marker, ms=4, color=f"C{i}", label=name)
+    left.plot([0, 1 / small_sizes[0]], [fit.value, fit.value + fit.slope / small_sizes[0]], color=f"C{i}", lw=1)
+    sizes, d = np.array(curves[name]).T
+    right.plot(1 / sizes, d, marker + ":", ms=4, color=f"C{i}", label=name)
+    if name in fits:
+        right.plot([0, 1 / min(fits[name].sizes)], [fits[name].value, fits[name].value + fits[name].slope / min(fits[name].sizes)], color=f"C{i}", lw=1.5)
+        right.errorbar([0], [fits[name].value], [2 * fits[name].error], fmt=marker, mfc="white", color=f"C{i}", capsize=3)
+left.set(xlabel="1/N", ylabel="Fréchet distance", xlim=(0, None), ylim=(0, None), title="32 directions: N well above D")
+right.set(xlabel="1/N", ylabel="FD-EffNet", xlim=(-1e-4, None), ylim=(0, None), title="all 1,280 features")
+right.axvline(1 / 1280, color="0.6", lw=0.8, ls="--")
+right.text(1 / 1280, right.get_ylim()[1] * 0.04, " N = D", fontsize=8, color="0.4")
+left.legend(fontsize=8)
+numbers = {name: {"32 directions": fits_small[name]._asdict(), "all": fits[name]._asdict() if name in fits else None, "curve": curves[name]} for name in sets}
+save_figure(run, fig, "nb06_bias", "Fréchet distance against 1/N. Lines: least squares; open marks at 1/N = 0: the extrapolation with two standard errors. Dashed: N = D.", numbers)
+plt.show()
+slopes = {name: fits_small[name].slope for name in sets}
+gan_slope, real_slope = slopes["GAN"], slopes["real (training pictures)"]
+text = (f"In 32 directions the points follow straight lines, and their slopes differ: {real_slope:.0f} for real pictures, {gan_slope:.0f} for the GAN. ")
+if "GAN" in fits:
+    text += (f"In all features, the GAN's distance falls from {curves['GAN'][0][1]:.0f} at N = {curves['GAN'][0][0]} to {curves['GAN'][-1][1]:.0f} at N = {curves['GAN'][-1][0]:,}, and to "
+             f"{fits['GAN'].value:.0f} ± {2 * fits['GAN'].error:.0f} in the extrapolation; that of real pictures from {curves['real (training pictures)'][0][1]:.0f} to "
+             f"{fits['real (training pictures)'].value:.0f} ± {2 * fits['real (training pictures)'].error:.0f}. What is left there comes from the {len(f_test):,} reference pictures, which are a sample too.")
+display(Markdown(text))
+
+# %% [markdown]
+# To the left of the dashed line the law holds; to its right, where most published numbers of small projects live, the
+# curves bend, and a straight line through them would miss. So extrapolate from $N > D$, or compare at equal $N$ beside
+# the floor and say so.
+
+# %% [markdown]
+# ## 5. How far the number would scatter
+#
+# Draw other samples from the same model, and the distance changes. By how much, one set can tell: draw $N$ pictures
+# from it with replacement, many times (the **bootstrap**). Each such set has only
+# about 63 % different pictures, so its distance comes out too *large*: percentiles of the resampled distances would
+# not even contain the value itself. Use their standard deviation. Here we can check it, because the
+# generator gives new sets for nothing.
+
+# %%
+independent = [frechet_from_features(part, reference) for part in f_gan.split(p.n_boot) if len(part) == p.n_boot]
+boot = frechet_bootstrap(f_gan[: p.n_boot], reference, p.draws, seed)
+scatter = np.std(independent, ddof=1)
+k = len(independent)
+low, high = scatter * math.sqrt((k - 1) / stats.chi2.ppf(0.975, k - 1)), scatter * math.sqrt((k - 1) / stats.chi2.ppf(0.025, k - 1))
+display(Markdown(f"GAN, N = {p.n_boot}: distance {boot.value:.1f}, bootstrap error **{boot.error:.1f}**. {k} independent sets scatter by {scatter:.1f} (95 % interval {low:.1f} to {high:.1f}). "
+                 f"The resampled distances are on average {boot.bias:.1f} above the value: {boot.bias / boot.error:.0f} errors, which is why percentiles mislead."))
+boot_ddpm = frechet_bootstrap(f_ddpm, reference, p.draws, seed)
+
+# %% [markdown]
+# ## 6. Confounders: resize and JPEG
+#
+# The same test rooms, at twice our size, are brought to it in several ways, or stored as JPEG on the way. Nothing is
+# generated here; every distance below comes from handling files. The reference is made as `load_bedrooms` makes it
+# (bicubic with
+# antialiasing). LSUN's photographs are JPEG files of quality 75: who compares PNG samples with them measures the JPEG
+# too.
+
+# %%
+large = load_bedrooms(p.source, "test", 2 * p.size, limit=p.n_confound)
+def shrink(images, method, **options):
+    pictures = [Image.fromarray(i.permute(1, 2, 0).numpy()) for i in images]
+    return torch.stack([torch.from_numpy(np.array(i.resize((p.size, p.size), method, **options))).permute(2, 0, 1) for i in pictures])
+
+def jpeg(images, quality):
+    stored = []
+    for i in images:
+        file = io.BytesIO()
+        Image.fromarray(i.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=quality)
+        stored.append(torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1))
+    return torch.stack(stored)
+
+same = shrink(large, Image.BICUBIC)
+variants = {"bicubic (as the reference)": same, "Lanczos": shrink(large, Image.LANCZOS), "box (mean of 2 x 2)": shrink(large, Image.BOX), "bilinear, antialiased": shrink(large, Image.BILINEAR),
+            "nearest pixel": shrink(large, Image.NEAREST)} | {f"JPEG, quality {q}": jpeg(same, q) for q in p.jpeg}
+# Against the other test pictures, so that no picture meets itself.
+others = Moments(f_test.shape[1]).update(f_test[p.n_confound :])
+rows = []
+for name, images in variants.items():
+    feats = features(images)
+    rows.append({"handling": name, "FD-EffNet": frechet_from_features(feats, others), "kernel distance": kernel_distance(f_test[p.n_confound :][:n], feats).value,
+                 "mean change / levels": (images.float() - same.float()).abs().mean().item()})
+for row in rows:
+    row["against plain"] = row["FD-EffNet"] - rows[0]["FD-EffNet"]
+display(save_table(run, rows, "nb06_confounders", f"{p.n_confound} test rooms handled differently, against the {len(f_test) - p.n_confound:,} others handled plainly; the first row is the floor."))
+worst = max(rows, key=lambda r: r["FD-EffNet"])
+excess = score_gan.distance - floor.distance
+display(Markdown(f"The worst of these, {worst['handling']}, adds {worst['against plain']:.0f}. For scale: the GAN stands {excess:.0f} above its floor. "
+                 "A comparison of two models needs the same handling of files on all sides before it needs anything else."))
+
+# %% [markdown]
+# ## 7. Quality against variety
+#
+# A generator can be steered: scale its latent vector, $z = \psi\, \xi$ with $\xi \sim \mathcal N(0, I)$. A small
+# $\psi$ asks for the ordinary, a large one for the unusual. One number cannot describe this; precision and recall draw
+# it as a curve.
+
+# %%
+with torch.no_grad():
+    xi = torch.randn(m, gan.generator.latent, generator=torch.Generator().manual_seed(seed + 2)).to(next(gan.generator.parameters()).device)
+    steered = {psi: to_uint8(gan.generator(psi * xi)).cpu() for psi in p.psi}
+curve = {psi: four_numbers(features(images)) for psi, images in steered.items()}
+points = {"training pictures": bands[0]} | ({"DDPM": four_numbers(f_ddpm[:m])} if len(f_ddpm) >= m else {})
+fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
+left.plot([c[3] for c in curve.values()], [c[2] for c in curve.values()], "o-", label="GAN, $z = \\psi\\,\\xi$")
+for psi, c in curve.items():
+    left.annotate(f"{psi:g}", (c[3], c[2]), xytext=(5, 4), textcoords="offset points", fontsize=8)
+for (name, c), marker in zip(points.items(), "s^", strict=False):
+    left.plot(c[3], c[2], marker, ms=8, label=name)
+left.set(xlabel="recall", ylabel="precision", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), title=f"{m} pictures against {m}")
+left.legend(fontsize=8)
+right.plot(list(curve), [c[0] for c in curve.values()], "o-")
+right.axhline(bands[:, 0].mean(), color="0.5", ls="--", lw=1)
+right.text(p.psi[0], bands[:, 0].mean(), "floor", va="bottom", fontsize=8, color="0.4")
+right.set(xlabel="ψ", ylabel="FD-EffNet", ylim=(0, None))
+save_figure(run, fig, "nb06_quality_variety", "Left: precision and recall of the GAN as its latents are scaled (ψ beside the points), and of real pictures and the DDPM. Right: the Fréchet distance of the same pictures.",
+            {"psi": {str(k): c for k, c in curve.items()}, "others": {k: list(map(float, c)) for k, c in points.items()}})
+plt.show()
+best_psi = min(curve, key=lambda k: curve[k][0])
+display(Markdown(f"Precision is highest at ψ = {max(curve, key=lambda k: curve[k][2]):g} ({max(c[2] for c in curve.values()):.2f}), recall at ψ = {max(curve, key=lambda k: curve[k][3]):g} "
+                 f"({max(c[3] for c in curve.values()):.2f}), and the Fréchet distance is lowest at ψ = {best_psi:g}."))
+
+# %% [markdown]
+# ## 8. Memorising
+#
+# There is a generator that beats all others on the Fréchet distance: a drawer of training pictures. Its score *is* the
+# floor. The number cannot tell a copy from a new picture, because it never looks at pairs of pictures. Nearest
+# neighbours do.
+# For each sample, take the distance in feature space to the closest training picture, and hold against it what *test*
+# pictures show, which cannot be copies. To see whether the test would notice, we plant copies.
+
+# %%
+q = p.n_neighbours
+pool = f_train.double()
+def nearest(feats):
+    d, i = distances(feats.double(), pool).min(1)
+    return d.numpy(), i
+near = {"test pictures": nearest(f_test[:q]), "GAN": nearest(f_gan[:q]), "DDPM": nearest(f_ddpm[:q])}
+copies = noise(train_images[: max(2, q // 10)], 2.0)  # one in ten samples is a training picture with a trace of noise
+planted = torch.cat([features(copies), f_gan[: q - len(copies)]])
+near["GAN with 10 % copies"] = nearest(planted)
+threshold = np.quantile(near["test pictures"][0], 0.01)
+suspects = {name: float((d < threshold).mean()) for name, (d, _) in near.items()}
+fig = plt.figure(figsize=(11, 4))
+left, right = fig.subplots(1, 2, width_ratios=[1, 1.35])
+bins = np.linspace(0, max(d.max() for d, _ in near.values()), 50)
+for (name, (d, _)), style in zip(near.items(), ["-", "-", "-", ":"], strict=True):
+    left.hist(d, bins, histtype="step", density=True, lw=1.6, ls=style, label=name)
+left.axvline(threshold, color="0.5", lw=1, ls="--")
+left.set(xlabel="distance to the nearest training picture", ylabel="density", title="dashed: 1 % of test pictures lie below")
+left.legend(fontsize=8)
+order = np.argsort(near["GAN"][0])[:8]
+order_ddpm = np.argsort(near["DDPM"][0])[:8]
+pairs = torch.cat([fake_gan[:q][order], train_images[near["GAN"][1][order]], fake_ddpm[:q][order_ddpm], train_images[near["DDPM"][1][order_ddpm]]])
+show_images(right, pairs, 8, "the 8 closest of each: GAN, its neighbour, DDPM, its neighbour")
+save_figure(run, fig, "nb06_neighbours", f"Distance to the nearest of {len(pool):,} training pictures in feature space, and the closest pairs.",
+            {"threshold": threshold, "share_below": suspects, "median": {k: float(np.median(d)) for k, (d, _) in near.items()}})
+plt.show()
+display(Markdown("Below the threshold lie " + ", ".join(f"{100 * share:.1f} % ({name})" for name, share in suspects.items()) + ". The planted copies are found; "
+                 + ("neither model's share exceeds what its other pictures explain. " if max(suspects["GAN"], suspects["DDPM"]) < 0.05 else "a share well above 1 % asks for a look at the pairs on the right. ")
+                 + "A word of caution: smooth pictures are close to everything, and so a poor model looks like a copier in some feature spaces."))
+
+# %% [markdown]
+# ## 9. Fig. 8: the distance while training
+#
+# The report's Fig. 8 shows its GAN's FID over 300 epochs, from about 300 down to 74. Its protocol is not stated; the
+# code it used is most likely a StyleGAN2-ADA fork, whose
+# "epochs" are ticks of 4,000 pictures, so that 300 of them are 1.2 million. Ours is another measure, on other
+# pictures, at another size: the curves share their shape and not their scale, so the report's two
+# published values stand in a panel of their own.
+
+# %%
+def curve_of(history, key):
+    rows = [r for r in history if "distance" in r]
+    return np.array([r[key] for r in rows]), np.array([r["distance"] for r in rows]), [r.get("n") for r in rows]
+
+epochs, gan_distance, gan_n = curve_of(gan.history, "epoch")
+seen, ddpm_distance, ddpm_n = curve_of(ddpm.history, "images")
+def band(distance, counts, b, b_n):
+    """Two bootstrap errors, taken as the same share of the distance as at the end; an error falls as one over the root of N."""
+    return np.array([2 * b.error / b.value * d * math.sqrt(b_n / (k or b_n)) for d, k in zip(distance, counts, strict=True)])
+gan_band, ddpm_band = band(gan_distance, gan_n, boot, p.n_boot), band(ddpm_distance, ddpm_n, boot_ddpm, len(f_ddpm))
+def floor_at(counts):
+    k = min(counts[-1] or n, len(f_train))
+    return frechet_from_features(f_train[:k], reference)
+
+fig, axes = plt.subplots(1, 3, figsize=(12, 3.6), width_ratios=[1.3, 1.3, 0.8])
+for ax, x, d, width, counts, colour, label in ((axes[0], epochs, gan_distance, gan_band, gan_n, "C0", "epoch"), (axes[1], seen, ddpm_distance, ddpm_band, ddpm_n, "C1", "pictures seen")):
+    ax.fill_between(x, d - width, d + width, color=colour, alpha=0.25, lw=0)
+    ax.plot(x, d, "o-", ms=3, color=colour)
+    level = floor_at(counts)
+    ax.axhline(level, color="0.5", ls="--", lw=1)
+    ax.text(x[-1], level, f"floor, {level:.0f}", ha="right", va="bottom", fontsize=8, color="0.4")
+    ax.set(xlabel=label, ylabel="FD-EffNet", ylim=(0, None))
+axes[0].set_title(f"GAN, {gan_n[-1] or n} samples")
+axes[1].set_title(f"DDPM, {ddpm_n[-1] or n} samples")
+axes[2].plot([0, 300], [300, 74], "s", color="C2")
+axes[2].annotate("about 300", (0, 300), xytext=(6, -3), textcoords="offset points", fontsize=8)
+axes[2].annotate("74", (300, 74), xytext=(-16, -3), textcoords="offset points", fontsize=8)
+axes[2].set(xlabel="epoch (likely 4,000 pictures)", ylabel="FID, protocol unstated", ylim=(0, 330), xlim=(-15, 330), title="the report's GAN")
+save_figure(run, fig, "fig08_fid_curve", "Fréchet distance in EfficientNet-Lite0 features (not FID) against training, GAN by epochs and DDPM by pictures seen; bands: two bootstrap errors; dashed: real against real at the same N. "
+            "Right: the two FID values the report gives, under a protocol it does not state.",
+            {"gan": {"epoch": epochs.tolist(), "distance": gan_distance.tolist(), "two_errors": gan_band.tolist(), "n": gan_n},
+             "ddpm": {"images": seen.tolist(), "distance": ddpm_distance.tolist(), "two_errors": ddpm_band.tolist(), "n": ddpm_n},
+             "report": {"epoch": [0, 300], "fid": [300, 74]}, "protocol": str(score_gan.protocol)})
+plt.show()
+lowest = int(np.argmin(gan_distance))
+display(Markdown(
+    f"The GAN goes from {gan_distance[0]:.0f} at epoch {epochs[0]:.0f} to {gan_distance[-1]:.0f} at epoch {epochs[-1]:.0f}, a factor of {gan_distance[0] / gan_distance[-1]:.1f} (the report's: {300 / 74:.1f}, in another measure). "
+    + (f"Its lowest value, {gan_distance[lowest]:.0f}, was at epoch {epochs[lowest]:.0f}" + ("; the difference to the end is within the band. " if gan_distance[-1] - gan_distance[lowest] <= gan_band[-1] else ": it got worse after that. ") if lowest < len(epochs) - 1 else "Its last value is its lowest. ")
+    + f"The DDPM goes from {ddpm_distance[0]:.0f} after {seen[0]:,.0f} pictures to {ddpm_distance[-1]:.0f} after {seen[-1]:,.0f}."))
+
+# %% [markdown]
+# ## 10. Fig. 9: what the GAN paints
+#
+# Sixty-four samples, the first that the seed gives, none picked, none thrown away.
+
+# %%
+fig, ax = plt.subplots(figsize=(6.4, 6.4))
+show_images(ax, fake_gan[:64], 8)
+save_figure(run, fig, "fig09_gan_samples", f"64 samples of the GAN, not selected ({gan.source}).", score_gan.row() | {"floor": floor.distance, "epoch": float(epochs[-1]), "seed": seed + 1})
+plt.show()
+
+# %% [markdown]
+# ## 11. Both models in one table, and the canonical FID
+
+# %%
+table = []
+k = min(p.n_ddpm, n)
+for name, feats in (("training pictures (floor)", f_train), ("GAN", f_gan), ("DDPM", f_ddpm)):
+    b = frechet_bootstrap(feats[:k], reference, p.draws, seed)
+    kd, pr = kernel_distance(f_test[:n], feats[:k]), precision_recall(f_test[:k], feats[:k])
+    table.append({"pictures": name, "N": k, "FD-EffNet": b.value, "± 2 errors": 2 * b.error, "kernel distance": kd.value, "± 2 errors (kernel)": 2 * kd.error, "precision": pr.precision, "recall": pr.recall})
+shared = Protocol(k, len(f_test), "test", "centre square", *reference.space)
+display(save_table(run, table, "nb06_models", f"{NAMES['efficientnet-lite0']}, and its companions. Protocol: {shared}; kernel distance against {len(f_test[:n])} of them, precision and recall against {k}, third neighbours."))
+
+# %% [markdown]
+# FID proper needs the Inception weights of 2015. If they lie where PyTorch keeps its downloads, the next cell computes
+# FID twice, by torchmetrics and by this package, and asserts that the two agree; if not, it says what is missing. No
+# other network is put in their place.
+
+# %%
+try:
+    fid = compare(fake_gan[: p.n_fid], test_images[: p.n_fid], extractor="inception-2015")
+except FileNotFoundError as missing:
+    display(Markdown(f"**FID was not computed.** {missing}."))
+else:
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    canonical = FrechetInceptionDistance(feature=2048, antialias=False)
+    for images, real in ((test_images, True), (fake_gan, False)):
+        for part in images[: p.n_fid].split(50):
+            canonical.update(part, real=real)
+    check("eq:06-frechet", fid.distance / float(canonical.compute()), 1.0, 1e-3, "FID: this package over torchmetrics, as a ratio")
+    display(Markdown(str(fid)))
+
+# %% [markdown]
+# ## Summary
+#
+# * The Fréchet distance is the cost of the cheapest way to move one Gaussian onto another. It knows means and
+#   covariances, and through symmetric eigenvalues it takes one short formula.
+# * It answers to texture first; dropped modes and copies it hardly sees or does not see at all. Precision, recall and
+#   nearest neighbours do.
+# * It is biased upwards by $c/N$ with a $c$ of the model's own; it scatters; and a resize moves it as far as a better
+#   model does. So: protocol, floor, interval, or no number.
+#
+# **To think about.** (1) Which two sets of pictures, different to any eye, would have FD-EffNet 0? (2) The floor
+# compares $N$ training pictures with $M$ test pictures. Which of the two should you enlarge to bring it down most
+# cheaply, and by how much?
+# (3) A model memorises half of the training set and never paints the other half. What do precision, recall and the
+# neighbour test say? (4) Why is the kernel distance of the floor sometimes negative, and why must one not clip it at
+# 0?
