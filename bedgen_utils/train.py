@@ -272,6 +272,7 @@ def train_gan(
 ) -> tuple[nn.Module, list[dict]]:
     """Train ``generator`` against ``discriminator`` on uint8 ``images`` (N, 3, S, S) for ``epochs`` passes over them.
 
+    rate: of Adam for both networks, with the fall of ``learning_rate`` in the last 40 % of the steps.
     loss: a name in ``gan.LOSSES``. r1: weight gamma of the R1 penalty gamma/2 |grad D(x)|^2, taken every ``r1_every``
     steps and multiplied by that (lazy regularisation); 0 switches it off.
     augment: "adaptive" (p starts at ``p`` and follows r_t), "fixed" (p stays) or "none".
@@ -316,14 +317,15 @@ def train_gan(
     with loop.bar("GAN") as bar:
         while loop.step < steps:
             real, draws = loop.draw()
-            z = torch.randn(2, batch, generator.latent, generator=draws).to(loop.device)
+            z = torch.randn(batch, generator.latent, generator=draws).to(loop.device)
+            for group in [*g_opt.param_groups, *d_opt.param_groups]:
+                group["lr"] = learning_rate(loop.step + 1, steps, rate, warmup=1)
             if pipe:
                 pipe.generator = draws
             # --- discriminator: ascends Eq. 14
-            with torch.no_grad():
-                fake = G(z[0])
+            fake = G(z)
             real_seen = seen_by_d(real)
-            fake_seen = seen_by_d(fake)
+            fake_seen = seen_by_d(fake.detach())
             real_logits, fake_logits = D(real_seen), D(fake_seen)
             d_loss = d_loss_fn(real_logits, fake_logits)
             penalty = 0.0
@@ -336,7 +338,8 @@ def train_gan(
             d_opt.step()
             # --- generator: descends its loss (Eq. 15 if minimax)
             discriminator.requires_grad_(False)
-            fake_logits = D(seen_by_d(G(z[1])))
+            # The same pictures as above, augmented anew: one pass of G serves both steps.
+            fake_logits = D(seen_by_d(fake))
             reals_for_g = D(real_seen).detach() if loss == "relativistic" else None
             g_loss = g_loss_fn(fake_logits, reals_for_g)
             g_opt.zero_grad()
