@@ -1215,16 +1215,25 @@ else:
 # In a running notebook the slider walks along the first pair of section 3. (The figures above hold without it.)
 
 # %%
-from ipywidgets import IntSlider, interact
+import io
+
+import ipywidgets as widgets
+from PIL import Image
+
+picture = widgets.Image(format="png")
+slider = widgets.IntSlider(K // 2, 0, K, description="step")
 
 
-def look(step):
-    plt.figure(figsize=(2.6, 2.6))
-    show_images(plt.gca(), torch.stack([walks[name][0, step] for name in walks]), 3, "circle, line, cross-fade")
-    plt.show()
+def look(change=None):
+    row = torch.cat([walks[name][0, slider.value] for name in walks], dim=-1).permute(1, 2, 0).numpy()
+    file = io.BytesIO()
+    Image.fromarray(row).resize((5 * row.shape[1], 5 * row.shape[0]), Image.Resampling.NEAREST).save(file, "PNG")
+    picture.value = file.getvalue()
 
 
-_ = interact(look, step=IntSlider(K // 2, 0, K))
+slider.observe(look, "value")
+look()
+display(widgets.Label("circle, line, cross-fade"), widgets.VBox([slider, picture]))
 
 # %% [markdown]
 # ## Summary
