@@ -62,8 +62,9 @@ def test_every_numbered_equation_is_tagged(path):
     for kind, text in cells(path):
         if kind == "markdown":
             for comment, body in re.findall(r"(<!--[^>]*-->)?\s*\$\$(.*?)\$\$", text, flags=re.S):
-                for number in re.findall(r"\\tag\{(\d+(?:\.\d+)?)", body):
-                    assert comment == f"<!-- eq:{number} -->", f"{path.name}: Eq. {number} has no tag before it"
+                for number, step in re.findall(r"\\tag\{(\d+(?:\.\d+)?)([a-z]?)\}", body):
+                    wanted = f"eq:{number}-step-{ord(step) - ord('a') + 1}" if step else f"eq:{number}"  # 7.5a: step 1
+                    assert comment == f"<!-- {wanted} -->", f"{path.name}: Eq. {number} has no tag before it"
 
 
 def test_equations_1_to_15_of_the_report_are_all_there():
