@@ -252,7 +252,9 @@ def test_a_folder_without_notebooks(tmp_path):
 # ---- runs that are ended from outside, as processes of their own
 
 def runner(bench):
-    code = (f"from pathlib import Path; import sys; from bedgen_utils import figures\n"
+    # A shell starts what it sends to the background with Ctrl-C ignored, and this child would inherit that.
+    code = ("import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "from pathlib import Path; import sys; from bedgen_utils import figures\n"
             "figures._shared_inputs = dict\n"
             f"try: figures.make_figures('smoke', out={str(bench.out)!r}, folder=Path({str(bench.folder)!r}))\n"
             "except KeyboardInterrupt: sys.exit(130)\n"
