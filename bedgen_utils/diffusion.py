@@ -235,21 +235,27 @@ class GaussianDiffusion:
         terms = terms / math.log(2)
         return Bound(terms, terms.sum(1), terms[:, 0], terms[:, 1:-1], terms[:, -1])
 
-    def training_loss(self, model, x0: Tensor, t: Tensor, noise: Tensor, weighting: str = "simple",
-                      gamma: float = 5.0, hybrid: float = 1e-3, bins: int | None = 256) -> Tensor:
-        """Loss of each sample, (N,): L_simple of Ho et al. (2020, Eq. 14), for what the model predicts.
+    def loss_weights(self, weighting: str, gamma: float = 5.0) -> Tensor:
+        """w_t of w_t · (squared error in what the model predicts), (T + 1,); entry 0 is never used.
 
-        "min_snr" weights the error in x_0 by min(SNR_t, gamma) (Hang et al. 2023). A learned variance adds hybrid · T ·
-        L_{t−1} in nats/dim with the mean held fixed: averaged over t, L_hybrid (Nichol & Dhariwal 2021, Eq. 16).
+        "simple": 1 (Ho et al. 2020, Eq. 14). "min_snr": the error in x_0 counts min(SNR_t, gamma) (Hang et al. 2023).
+        """
+        if weighting not in ("simple", "min_snr"):
+            raise ValueError(f'weighting is "simple" or "min_snr", got {weighting!r}')
+        return self.snr.clamp(max=gamma) / self.target_scale**2 if weighting == "min_snr" else torch.ones_like(self.snr)
+
+    def training_loss(self, model, x0: Tensor, t: Tensor, noise: Tensor, weighting: str = "simple",
+                      hybrid: float = 1e-3, bins: int | None = 256) -> Tensor:
+        """Loss of each sample, (N,): the squared error in what the model predicts, times its weight at t.
+
+        A learned variance adds hybrid · T · L_{t−1} in nats/dim with the mean held fixed: averaged over t, L_hybrid
+        (Nichol & Dhariwal 2021, Eq. 16).
         """
         xt = self.q_sample(x0, t, noise)
         output = model(xt, t)
         prediction = self._split(output, xt)[0]
         loss = ((prediction - self.target(x0, xt, t, noise)) ** 2).reshape(len(x0), -1).mean(1)
-        if weighting == "min_snr":
-            loss = loss * self._at(self.snr.clamp(max=gamma) / self.target_scale**2, t, loss)
-        elif weighting != "simple":
-            raise ValueError(f'weighting is "simple" or "min_snr", got {weighting!r}')
+        loss = loss * self._at(self.loss_weights(weighting), t, loss)
         if self.variance == "learned":
             mean_held = torch.cat([prediction.detach(), output[:, prediction.shape[1]:]], dim=1)
             loss = loss + (hybrid * self.T * self._L(mean_held, x0, xt, t, False, bins)).to(loss.dtype)

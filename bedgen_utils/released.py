@@ -34,7 +34,7 @@ class DDPM:
     source: str
 
     @torch.no_grad()
-    def sample(self, n: int, seed: int = 0, steps: int = 25, batch: int = 250, **options) -> Tensor:
+    def sample(self, n: int, seed: int = 0, steps: int = 25, batch: int = 50, **options) -> Tensor:
         """``n`` pictures, uint8 (n, 3, size, size), by ``GaussianDiffusion.sample`` with its further ``options``.
 
         The noise of picture i depends on the seed and n alone, not on the batch size.

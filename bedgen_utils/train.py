@@ -209,17 +209,22 @@ def train_ddpm(
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     loop.resume({"model": model, "ema": ema.model}, {"adam": optimizer}, {})
     prepared, optimizer = loop.accelerator.prepare(model, optimizer)
+    # Times are drawn in proportion to their weight, and the loss is divided by T times that share: the expectation of
+    # evenly drawn times, without spending pictures on times that hardly count.
+    share = diffusion.loss_weights(weighting)[1:]
+    share = share / share.sum()
     due = sorted(evaluate_at)
     total, count = 0.0, 0
     with loop.bar("DDPM") as bar:
         while loop.step < steps:
             x0, generator = loop.draw()
-            # One t for each stratum of [1, T]: every batch covers all times evenly, which lowers the gradient's
-            # variance.
+            # One u for each stratum of [0, 1]: every batch covers all times, which lowers the gradient's variance.
             u = (torch.rand(1, generator=generator) + torch.arange(batch) / batch) % 1
-            t = (1 + (u * diffusion.T).long().clamp(max=diffusion.T - 1)).to(loop.device)
+            drawn = torch.searchsorted(share.cumsum(0), u.double()).clamp(max=diffusion.T - 1)
+            t = (1 + drawn).to(loop.device)
             noise = torch.randn(x0.shape, generator=generator).to(loop.device)
-            loss = diffusion.training_loss(prepared, x0, t, noise, weighting=weighting).mean()
+            loss = diffusion.training_loss(prepared, x0, t, noise, weighting=weighting)
+            loss = (loss / (diffusion.T * share[drawn]).to(loss)).mean()
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(loop.step + 1, steps, peak_rate, warmup)
             optimizer.zero_grad()

@@ -4,12 +4,18 @@
 
 What the output means (eps, x_0 or v) is the business of ``diffusion``. The shape follows Ho et al. (2020): residual
 blocks with group normalisation on a few resolutions, skip connections between equal ones, self-attention where
-the map is small. Two things are done for machines whose memory is slower than their arithmetic:
+the map is small. Five things differ from theirs, to learn more in a minute of a small machine:
 
-* **Folding.** The first layer turns each f x f patch of pixels into channels (``pixel_unshuffle``), the last turns them
-  back. All convolutions then run on S/f x S/f maps with many channels: as many multiplications, far fewer bytes.
+* **A direct path** from input to output, c(t) x_t with one learned number c for each t: how much of the noisy picture
+  the answer contains need not be carried through the blocks (the role of c_skip in Karras et al., 2022).
+* **No blocks at full size on the way down**, where a block costs most; on the way up there are (Hoogeboom et al., 2023,
+  also spend little there).
+* **Skip connections add** where theirs concatenate: the blocks on the way up have half the inputs.
 * **Time enters as scale and shift** after a normalisation, h <- norm(h) (1 + s(t)) + b(t) (Dhariwal & Nichol, 2021,
   "adaptive group normalisation"): one pass over the map instead of one more convolution.
+* **Folding**, for large pictures: with fold = f the first layer turns each f x f patch of pixels into channels
+  (``pixel_unshuffle``) and the last turns them back, so that no convolution runs at full size. A step gets cheaper; a
+  step also teaches less, and at 32 px that outweighs the gain (``benchmarks/recipes.py``).
 """
 
 import math
@@ -102,21 +108,20 @@ class UNet(nn.Module):
     """U-Net on pictures of ``size`` pixels a side.
 
     size: pixels a side, divisible by fold * 2^(levels - 1).
-    widths: channels of each resolution, the finest (size / fold) first; multiples of 32.
-    blocks: residual blocks a resolution, on the way down and again on the way up.
+    widths: channels of each resolution, the finest (size / fold) first; multiples of 8, of 32 where there is attention.
+    blocks: residual blocks a resolution on the way up, and on the way down below the finest.
     attention_at: maps of at most this many pixels a side get self-attention after each block.
     learned_variance: twice the output channels, the second half being Nichol & Dhariwal's v for Sigma (their Eq. 15).
 
     forward(x, t): x (N, 3, size, size) float, t (N,) int or float in 1 … T; returns (N, 3 or 6, size, size).
-    Skip connections add (they do not concatenate): half the multiplications on the way up.
     """
 
     def __init__(
         self,
         size: int = 32,
-        widths: tuple[int, ...] = (64, 128, 192),
-        blocks: int = 2,
-        fold: int = 2,
+        widths: tuple[int, ...] = (48, 64, 128),
+        blocks: int = 1,
+        fold: int = 1,
         attention_at: int = 8,
         dropout: float = 0.0,
         learned_variance: bool = False,
@@ -135,9 +140,10 @@ class UNet(nn.Module):
             "dropout": dropout,
             "learned_variance": learned_variance,
         }
-        self.size, self.fold = size, fold
+        self.size, self.fold, self.learned_variance = size, fold, learned_variance
         c_time = 4 * widths[0]
         self.time = nn.Sequential(nn.Linear(128, c_time), nn.SiLU(), nn.Linear(c_time, c_time), nn.SiLU())
+        self.direct = zero_init(nn.Linear(c_time, 1))
         self.first = nn.Conv2d(3 * fold**2, widths[0], 3, padding=1)
 
         def level(i):
@@ -145,8 +151,8 @@ class UNet(nn.Module):
             return nn.ModuleList(ResBlock(widths[i], c_time, dropout, attention) for _ in range(blocks))
 
         levels = range(len(widths))
-        self.down = nn.ModuleList(level(i) for i in levels)
         self.shrink = nn.ModuleList(Downsample(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.down = nn.ModuleList(level(i) for i in levels[1:])
         self.middle = ResBlock(widths[-1], c_time, dropout, attention=True)
         self.up = nn.ModuleList(level(i) for i in levels)
         self.grow = nn.ModuleList(Upsample(b, a) for a, b in zip(widths[:-1], widths[1:], strict=True))
@@ -159,17 +165,18 @@ class UNet(nn.Module):
             raise ValueError(f"expected pictures of {self.size} x {self.size} pixels, got {tuple(x.shape)}")
         emb = self.time(timestep_embedding(t, 128))
         h = self.first(F.pixel_unshuffle(x, self.fold).contiguous(memory_format=torch.channels_last))
-        skips = []
-        for i, level in enumerate(self.down):
+        skips = [h]
+        for shrink, level in zip(self.shrink, self.down, strict=True):
+            h = shrink(h)
             for block in level:
                 h = block(h, emb)
                 skips.append(h)
-            if i < len(self.shrink):
-                h = self.shrink[i](h)
         h = self.middle(h, emb)
         for i in reversed(range(len(self.up))):
             for block in self.up[i]:
-                h = block(h + skips.pop(), emb)
+                h = block(h + skips.pop() if skips else h, emb)  # the finest level has one skip, however many blocks
             if i > 0:
                 h = self.grow[i - 1](h)
-        return F.pixel_shuffle(self.last(F.silu(self.norm(h))), self.fold)
+        answer = F.pixel_shuffle(self.last(F.silu(self.norm(h))), self.fold)
+        path = self.direct(emb)[:, :, None, None] * x
+        return answer + (torch.cat([path, torch.zeros_like(path)], dim=1) if self.learned_variance else path)

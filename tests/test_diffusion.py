@@ -327,6 +327,7 @@ def test_simple_loss_is_the_mean_square_per_sample_and_min_snr_weights_x0(predic
     weighted = d.training_loss(model, x0, t, noise, weighting="min_snr")
     assert_close(weighted, d.snr[t].clamp(max=5) * error, rtol=1e-6, atol=1e-9)
     assert (d.snr[t] > 5).any() and (d.snr[t] < 5).any()
+    assert_close(weighted, d.loss_weights("min_snr")[t] * loss)
 
 
 def test_hybrid_loss_adds_the_bound_and_spares_the_mean():

@@ -34,7 +34,7 @@ def pictures(n=64, size=16, seed=0):
 
 def small_unet():
     torch.manual_seed(0)
-    return UNet(16, (32, 32), blocks=1)
+    return UNet(16, (32, 32), blocks=1, fold=2)
 
 
 def ddpm(folder, images_seen=256, **options):
@@ -78,6 +78,8 @@ def test_unet_starts_at_zero_knows_time_and_refuses_wrong_sizes():
     model = small_unet()
     x, t = torch.randn(3, 3, 16, 16), torch.tensor([1, 50, 100])
     assert torch.equal(model(x, t), torch.zeros(3, 3, 16, 16))
+    nn.init.ones_(model.direct.bias)  # then the direct path alone answers
+    assert torch.equal(model(x, t), x)
     nn.init.normal_(model.last.weight, std=0.1)
     for module in model.modules():
         if hasattr(module, "conv2"):
@@ -85,11 +87,12 @@ def test_unet_starts_at_zero_knows_time_and_refuses_wrong_sizes():
     assert not torch.allclose(model(x, t), model(x, t.flip(0)))
     # One sample never sees another of its batch.
     torch.testing.assert_close(model(x, t)[:1], model(x[:1], t[:1]), atol=1e-5, rtol=1e-4)
-    assert UNet(16, (32,), 1, learned_variance=True)(x, t).shape == (3, 6, 16, 16)
+    for fold in (1, 2):
+        assert UNet(16, (32,), 1, fold, learned_variance=True)(x, t).shape == (3, 6, 16, 16)
     with pytest.raises(ValueError, match="16 x 16"):
         model(torch.randn(1, 3, 32, 32), t[:1])
     with pytest.raises(ValueError, match="divisible"):
-        UNet(18, (32, 32))
+        UNet(18, (32, 32), fold=2)
 
 
 def test_an_epoch_shows_each_picture_once(tmp_path):
@@ -114,6 +117,31 @@ def test_ddpm_learns(tmp_path):
     abar = GaussianDiffusion(cosine_beta_schedule(100)).abar[1:]
     blind = (abar + (1 - abar) * variance).mean()
     assert history[-1]["loss"] < 0.85 * blind
+
+
+@pytest.mark.parametrize("weighting", ["simple", "min_snr"])
+def test_times_drawn_by_weight_give_the_loss_of_evenly_drawn_ones(tmp_path, weighting):
+    class Zero(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused = nn.Parameter(torch.zeros(1))
+            self.times = []
+
+        def forward(self, x, t):
+            self.times += t.tolist()
+            return 0 * self.unused * x
+
+    diffusion, model = GaussianDiffusion(cosine_beta_schedule(100)), Zero()
+    options = {"images_seen": 3200, "batch": 16, "weighting": weighting, "log_every": 200}
+    _, history = train_ddpm(model, diffusion, pictures(), tmp_path, **options)
+    abar, w = diffusion.abar[1:], diffusion.loss_weights(weighting)[1:]
+    power = to_float(pictures()).square().mean()
+    each = w * (abar + (1 - abar) * power)  # E |0 - v|^2 at each t
+    # The chance in 3,200 draws: at most the spread of w_t loss_t over t, and of a mean over 768 values v^2.
+    tolerance = 5 * float(each.std() + each.mean() * (2 / 768) ** 0.5) / 3200**0.5
+    assert history[-1]["loss"] == pytest.approx(float(each.mean()), abs=tolerance)
+    drawn = torch.bincount(torch.tensor(model.times), minlength=101)[1:] / 3200
+    assert (drawn - w / w.sum()).abs().max() < 5 * (0.03 / 3200) ** 0.5 and set(model.times) <= set(range(1, 101))
 
 
 def test_ddpm_resumes_to_the_same_weights(tmp_path):
