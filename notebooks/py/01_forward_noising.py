@@ -207,7 +207,7 @@ plt.show()
 # $$\bar\alpha_t = \frac{f(t)}{f(0)}, \quad f(t) = \cos^2\!\left(\frac{t/T + s}{1+s}\cdot\frac{\pi}{2}\right),\quad s = 0.008,
 # \qquad \beta_t = \min\!\left(1 - \frac{f(t)}{f(t-1)},\; 0.999\right).$$
 #
-# The cap is needed because $f(T) = 0$ would make $\beta_T = 1$ and divide by zero later.
+# The cap is needed because $f(T) = 0$ would make $\beta_T = 1$ and divide by zero later; so the first formula holds for $t < T$, and $\bar\alpha_T$ is the product with the capped $\beta_T$.
 # What matters about a schedule is how much picture is left against how much noise. Their ratio of variances, for data of variance 1, is the
 # *signal-to-noise ratio*
 #
@@ -222,13 +222,15 @@ t_all = torch.arange(1, T + 1)
 check("eq:linear", linear.betas[1:], [1e-4 + (t - 1) / (T - 1) * (0.02 - 1e-4) for t in range(1, T + 1)], 1e-15, "linear betas")
 f = torch.cos((torch.arange(T + 1).double() / T + 0.008) / 1.008 * math.pi / 2) ** 2
 check("eq:cosine", cosine.abar[:-1], (f / f[0])[:-1], 1e-12, "abar of the cosine schedule up to T - 1, where the cap is not yet felt")
+check("eq:cosine", cosine.betas[1:], (1 - f[1:] / f[:-1]).clamp(max=0.999), 1e-12, "its betas, the last one capped")
 pair = x0[:2].double()
 n2 = torch.randn(pair.shape, generator=g, dtype=torch.float64)
 signal, unit = linear.q_sample(pair, torch.tensor([500, 500]), 0 * n2), linear.q_sample(0 * pair, torch.tensor([500, 500]), n2)
 check("eq:snr", (signal**2).mean() / (unit**2).mean() / ((pair**2).mean() / (n2**2).mean()), linear.snr[500], 1e-9,
       "power of the picture part over that of the noise part at t = 500, both brought to power 1")
 
-half = {name: int((d.snr[1:] >= 1).sum()) for name, d in (("linear", linear), ("cosine", cosine))}
+room_variance = float(x0.var())
+half = {name: int((d.snr[1:] * room_variance >= 1).sum()) for name, d in (("linear", linear), ("cosine", cosine))}
 fig, axes = plt.subplots(1, 3, figsize=(10.5, 3.1))
 for name, d in (("linear", linear), ("cosine", cosine)):
     axes[0].plot(t_all, d.betas[1:], label=name)
@@ -240,7 +242,7 @@ axes[2].set(xlabel="step t", ylabel="SNR (decibel)", ylim=(-60, 45))
 axes[2].axhline(0, color="black", lw=0.8, ls=":")
 axes[0].legend()
 save_figure(run, fig, "nb01_schedules", "Linear and cosine schedules at T = 1000: step size, signal share, signal-to-noise ratio.",
-            {"steps_with_snr_above_1": half})
+            {"variance_of_rooms": room_variance, "steps_with_more_room_than_noise": half})
 plt.show()
 
 fig, ax = plt.subplots(figsize=(9, 2.6))
@@ -252,9 +254,10 @@ for row, name in enumerate(("linear", "cosine")):
     ax.text(-3, (row + 0.5) * size, name, ha="right", va="center", fontsize=9)
 save_figure(run, fig, "nb01_schedules_by_eye", "One room, one noise, two schedules: the linear one is done long before T.")
 plt.show()
-display(Markdown(f"The linear schedule keeps more picture than noise for {half['linear']} of its {T} steps, the cosine schedule for "
+display(Markdown(f"Our rooms have a variance of {room_variance:.2f}, not 1, so room and noise are equally strong where the SNR is {1 / room_variance:.1f}. "
+                 f"The linear schedule keeps more room than noise for {half['linear']} of its {T} steps, the cosine schedule for "
                  f"{half['cosine']}. The linear one spends its last {T - int((linear.snr[1:] >= 0.01).sum())} steps below an SNR of 1/100, "
-                 "where a step teaches a network hardly anything."))
+                 "where single pixels are all but pure noise (what is still decided there, section 5 shows)."))
 
 # %% [markdown]
 # ### What goes first: the fine or the coarse?
@@ -262,7 +265,7 @@ display(Markdown(f"The linear schedule keeps more picture than noise for {half['
 # Noise has the same power at every spatial frequency; pictures do not. Their power falls with frequency, so as $t$ grows the fine detail
 # sinks below the noise first, the large shapes last. Run backwards, this is why a diffusion model lays out a room before it paints
 # the folds of the blanket. The figure measures it: the average power spectrum of our rooms, times $\bar\alpha_t$, against the flat
-# noise level $1 - \bar\alpha_t$.
+# noise level $(1 - \bar\alpha_t)/3$ (a third, since grey is the mean of three channels).
 
 # %%
 grey = x0.mean(1) - x0.mean((1, 2, 3))[:, None, None]
@@ -351,15 +354,17 @@ save_table(run, rows, "nb01_short_T", "What the linear schedule leaves of the pi
 # <!-- eq:brightness -->
 # $$b_0 = \frac{1}{\sqrt D}\sum_i x_{0,i}, \qquad b_t = \sqrt{\bar\alpha_t}\,b_0 + \sqrt{1-\bar\alpha_t}\;\epsilon_b, \quad \epsilon_b\sim\mathcal N(0,1) .$$
 #
-# All $D$ pixels add up in it, so its SNR is about $D$ times that of one pixel: it is the last thing that noise destroys, and the first that a short chain
-# gets wrong. Taking $b_0$ as normal with the mean and spread measured on our rooms, the best possible denoiser is known in closed form (`bedgen_utils.exact`;
-# notebook 02 derives it). We sample with that perfect denoiser, so every error comes from the schedule, and compare with the true distribution by the
-# Kolmogorov-Smirnov distance, the largest gap between two cumulative distributions.
+# All $D$ numbers add up in it. If they were independent, its SNR would be that of one number; if they all moved together, $D$ times as much. The cell prints where
+# rooms stand. Brightness is the last thing that noise destroys, and the first that a short chain gets wrong. Taking $b_0$ as normal with the mean and spread measured on our
+# rooms, the best possible denoiser is known in closed form (notebook 02, section 5). We sample with that perfect denoiser and DDIM, a sampler that adds no noise
+# (notebook 02, section 9), so no network is to blame; what the sampler's finite steps contribute can be read off the schedules that end in noise. The distance to the true
+# distribution is that of Kolmogorov and Smirnov, the largest gap between two cumulative distributions.
 
 # %%
 b0 = x0.double().flatten(1).sum(1) / D**0.5
 unit = torch.randn(2000, *x0.shape[1:], generator=g).double().flatten(1).sum(1) / D**0.5
 check_mean("eq:brightness", unit**2, 1.0, "variance of the noise in this coordinate")
+print(f"SNR of the brightness: {float(b0.var() / x0.double().var(0).mean()):.0f} times that of one number of the picture (D = {D})")
 world = Mixture((1.0,), (float(b0.mean()),), (float(b0.std()),))
 n = run.p.toy_samples
 level = stats.kstwo.isf(1e-3, n)
@@ -473,7 +478,7 @@ check_fails("errata 12", lambda: check("errata 12", float(to_uint8(rooms[:8] / 2
 #
 # * One step shrinks and adds noise (Eq. 2); the chain is a product of steps (Eq. 1); any $x_t$ can be drawn in one jump (Eq. 8), because independent
 #   normal variables add up to a normal variable and the variances telescope to $1 - \bar\alpha_t$.
-# * A schedule is best read by its signal-to-noise ratio. The linear one wastes its end, the cosine one spreads the work.
+# * A schedule is best read by its signal-to-noise ratio. The linear one has single pixels drowned long before its end, the cosine one spreads the work.
 # * $L_T$ says how far the end is from pure noise. It depends on no network; a schedule that leaves it large spoils every sampler built on it.
 #
 # ## Questions

@@ -55,7 +55,7 @@ run = start("02", profile, seed, out)
 rooms = to_float(load_bedrooms(run.p.source, split="train", size=run.p.size, limit=run.p.rooms))
 g = torch.Generator().manual_seed(seed)
 F64 = torch.float64
-world = Mixture()  # the data of sections 1, 4, 5 and 9: three humps on a line
+world = Mixture()  # the data of sections 1, 3, 5 and 10: three humps on a line
 print(f"{len(rooms)} rooms; a world with means {world.means}, standard deviations {world.stds}, weights {world.weights}")
 
 # %% [markdown]
@@ -208,7 +208,8 @@ check_mean("eq:3", (trace[9] - mean) ** 2, variance[0], "its variance")
 # <!-- eq:11 -->
 # $$q(x_{t-1}\mid x_t,x_0)=\mathcal N\big(\tilde\mu_t(x_t,x_0),\;\tilde\beta_t\mathbf I\big) \tag{11}$$
 #
-# At $t=1$ we have $\bar\alpha_0 = 1$, hence $\tilde\beta_1 = 0$ and $\tilde\mu_1 = x_0$, as it must be: $x_0$ given $x_0$ is certain.
+# At $t=1$ we have $\bar\alpha_0 = 1$, hence $\tilde\beta_1 = 0$ and $\tilde\mu_1 = x_0$, as it must be: $x_0$ given $x_0$ is certain. The model $p_\theta(x_0\mid x_1)$ needs a positive variance all
+# the same; where the model's variance is fixed at $\tilde\beta_t$ our code gives its first step $\tilde\beta_2$.
 
 # %%
 α, ā, x0, xt, xs, ε, V = sp.symbols("alpha_t abar_{t-1} x_0 x_t x epsilon sigma2", positive=True)
@@ -253,7 +254,7 @@ for t in (2, 6):
 # $$-\log p_\theta(x_0)\;\le\;L_{vlb}(x_0) := \mathbb E_{q}\left[\log\frac{q(x_1,\ldots,x_T\mid x_0)}{p_\theta(x_0,\ldots,x_T)}\right] .$$
 #
 # Now split both joint densities into steps. The step $q(x_t\mid x_{t-1})$ runs forwards and $p_\theta(x_{t-1}\mid x_t)$ backwards, so turn the first around with
-# the equation before Eq. 9:
+# the Bayes rule that opens section 2 (given $x_0$):
 #
 # <!-- eq:4-step-1 -->
 # $$q(x_t\mid x_{t-1}) = q(x_{t-1}\mid x_t,x_0)\;\frac{q(x_t\mid x_0)}{q(x_{t-1}\mid x_0)}, \qquad t \ge 2 .$$
@@ -267,7 +268,7 @@ for t in (2, 6):
 # Taking expectations, the first two kinds of terms are Kullback-Leibler divergences $D_{KL}(q\,\|\,p) = \mathbb E_q[\log q - \log p]$, and
 #
 # <!-- eq:4 -->
-# $$L_{vlb} := \sum_{i=0}^{T} L_i \tag{4}$$
+# $$L_{vlb} = \sum_{i=0}^{T} L_i \tag{4}$$
 #
 # <!-- eq:5 -->
 # $$L_0 := -\log p_\theta(x_0\mid x_1) \tag{5}$$
@@ -377,7 +378,12 @@ plt.show()
 # ## 5. An exact world: does the bound measure what it claims?
 #
 # For pictures one never knows the true negative log-likelihood. In our small world one does: it is the entropy $H(x_0)$, and the best denoiser is known too. Given $x_t$ and the hump $k$
-# from which $x_0$ came, everything is normal; averaging over $p(k \mid x_t)$ gives $\mathbb E[x_0\mid x_t]$ and $\operatorname{Var}[x_0\mid x_t]$ (`bedgen_utils.exact`). Averaging Eq. 11 over $x_0$ given $x_t$,
+# (mean $m_k$, standard deviation $s_k$) from which $x_0$ came, the pair $(x_0, x_t)$ is jointly normal, so the mean of $x_0$ is a straight line in $x_t$; then average over the humps:
+#
+# <!-- eq:best-x0 -->
+# $$\mathbb E[x_0\mid x_t]=\sum_k p(k\mid x_t)\,\Big(m_k+g_k\,\big(x_t-\sqrt{\bar\alpha_t}\,m_k\big)\Big),\qquad g_k=\frac{\sqrt{\bar\alpha_t}\,s_k^2}{\bar\alpha_t s_k^2+1-\bar\alpha_t} .$$
+#
+# $\operatorname{Var}[x_0\mid x_t]$ follows alike (`bedgen_utils.exact`). Averaging Eq. 11 over $x_0$ given $x_t$,
 #
 # <!-- eq:best-step -->
 # $$\mathbb E[x_{t-1}\mid x_t]=\tilde\mu_t\big(x_t,\mathbb E[x_0\mid x_t]\big),\qquad \operatorname{Var}[x_{t-1}\mid x_t]=\tilde\beta_t+c_t^2\operatorname{Var}[x_0\mid x_t],\quad c_t=\frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}$$
@@ -387,10 +393,15 @@ plt.show()
 # <!-- eq:entropy-gap -->
 # $$\mathbb E\,L_{vlb}=H(x_0)+D_{KL}\big(q(x_T)\,\|\,\mathcal N(0,1)\big)+\sum_{t=1}^{T}\mathbb E\,D_{KL}\big(q(x_{t-1}\mid x_t)\,\|\,p_\theta(x_{t-1}\mid x_t)\big) :$$
 #
-# what no model can avoid, what the start is wrong by, and what each step is wrong by. The left side is built from posterior moments, the right side from entropies, both by quadrature,
-# and `GaussianDiffusion.vlb`, the very code that scores pictures in the next notebook, must agree with them within its standard error, term by term.
+# what no model can avoid, what the start is wrong by, and what each step is wrong by. (Averaged over $x_0$ the bound is $H(x_0)$ plus the divergence between the whole paths
+# $x_0,\ldots,x_T$ under $q$ and under $p_\theta$; write both joint densities backwards from $x_T$, and the divergence splits into its start and its steps.) The left side is built from posterior moments, the right side from entropies, both by quadrature,
+# and `GaussianDiffusion.vlb`, the very code that scores pictures in the next notebook, must agree with them term by term, within five standard errors.
 
 # %%
+line = torch.linspace(-3, 3, 6001, dtype=F64)
+for x_t, ā_ in ((-0.8, 0.9), (0.1, 0.5), (1.5, 0.05)):
+    joint = torch.exp(world.log_prob(line) - 0.5 * (x_t - ā_**0.5 * line) ** 2 / (1 - ā_))
+    check("eq:best-x0", world.posterior(torch.tensor(x_t, dtype=F64), ā_)[0], (joint * line).sum() / joint.sum(), 1e-9, f"mean of x_0 given x_t = {x_t}, and quadrature")
 check("eq:best-step", [float(v) for v in reverse_moments(0.3, before, at)],
       [float((reverse_density(0.3, before, at, x) * x).sum() * dx),
        float((reverse_density(0.3, before, at, x) * x**2).sum() * dx - (reverse_density(0.3, before, at, x) * x).sum() ** 2 * dx**2)], 1e-9,
@@ -425,22 +436,23 @@ axes[1].legend(fontsize=8)
 save_figure(run, fig, "nb02_exact_world", "Left: terms of the bound in the exact world. Right: the bound falls to the exact negative log-likelihood as T "
             "grows, if the variance is right.", {"entropy": H, "T": bound_T, "bound": totals})
 plt.show()
-slope = {name: float(np.polyfit(np.log(bound_T[-3:]), np.log(np.array(v[-3:]) - H), 1)[0]) for name, v in totals.items()}
+slope = {name: float(np.polyfit(np.log(bound_T[-3:]), np.log(np.array(totals[name][-3:]) - H), 1)[0]) for name in ("learned", "large")}
 display(Markdown(f"The exact NLL is {H:.4f} nats. At T = {bound_T[-1]} the bound is {totals['learned'][-1]:.4f} with the best variance, "
-                 f"{totals['large'][-1]:.4f} with $\\beta_t$ and {totals['small'][-1]:.4f} with $\\tilde\\beta_t$. The gap falls like $T^{{{slope['learned']:.2f}}}$, "
-                 f"$T^{{{slope['large']:.2f}}}$ and $T^{{{slope['small']:.2f}}}$: the first is section 1's $\\beta^3$ per step summed over $1/\\beta$ steps. With $\\tilde\\beta_t$ "
-                 "the gap hardly falls: in the first few steps $\\tilde\\beta_t/\\beta_t$ is far from 1 however large T is."))
+                 f"{totals['large'][-1]:.4f} with $\\beta_t$ and {totals['small'][-1]:.4f} with $\\tilde\\beta_t$. The gap of the first two falls like $T^{{{slope['learned']:.2f}}}$ and "
+                 f"$T^{{{slope['large']:.2f}}}$; the former is section 1's $\\beta^3$ per step summed over $1/\\beta$ steps. With $\\tilde\\beta_t$ a gap of "
+                 f"{totals['small'][-1] - H:.3f} nats is left: in the first few steps $\\tilde\\beta_t/\\beta_t$ is far from 1 however large T is (question 1)."))
 falls = [a > b > H for a, b in zip(totals["learned"][:-1], totals["learned"][1:], strict=True)]
 check("eq:entropy-gap", falls, True, 0, "does the bound fall with each longer T and stay above the entropy (1 = yes)")
 check("eq:negentropy-order", slope["learned"], -2, 0.35, "power of T with which the gap falls, against beta^3 per step times 1/beta steps")
 
 # %% [markdown]
-# The same code on rooms, in bits per dimension. Without a network the best one can do pixel by pixel is a Gaussian fit: mean and variance of each pixel over the rooms give a
-# closed-form denoiser. Uniform guessing among 256 levels costs 8 bits; a good U-Net at this size costs well below half of that (notebook 03).
+# The same code on rooms, in bits per dimension. The simplest model without a network treats all pixels as independent normal variables: mean and variance of each pixel, over
+# rooms other than those scored, give a closed-form denoiser. Uniform guessing among 256 levels costs 8 bits; what a trained U-Net costs is measured in notebook 03.
 
 # %%
 d100 = GaussianDiffusion(cosine_beta_schedule(100), "x0", "large")
-pixel_mean, pixel_var = rooms.mean(0), rooms.var(0).clamp(min=1e-3)
+fitted = rooms[run.p.scored:]
+pixel_mean, pixel_var = fitted.mean(0), fitted.var(0).clamp(min=1e-3)
 
 
 def per_pixel(xt, t):
@@ -508,7 +520,7 @@ for prediction in ("v", "eps", "x0", "mean"):
 # <!-- eq:12-miss -->
 # $$\mathbb E\Big\|\text{Eq. 12} - x_0\Big\|^2 = \big(1-\sqrt{\bar\alpha_{t-1}}\big)^2\,\mathbb E\|x_0\|^2 + \frac{\alpha_t\,(1-\bar\alpha_{t-1})^2}{1-\bar\alpha_t}\; D .$$
 #
-# Only at $t=1$ are the two the same. A sampler that believes the formula, feeds "$x_0$" to Eq. 10 and repeats, stays close to where it is.
+# Only at $t=1$ are the two the same. Section 11 runs a sampler that believes the formula.
 
 # %%
 miss = sp.expand(sp.simplify(right_hand_side.subs(xt, xt_of) - x0))
@@ -565,14 +577,14 @@ plt.show()
 # <!-- eq:6-snr -->
 # $$L_{t-1}=\tfrac12\big(\mathrm{SNR}(t-1)-\mathrm{SNR}(t)\big)\,(x_0-\hat x_0)^2 .$$
 #
-# For every other variance "the bound equals a weighted squared error" is wrong by the constant. It does not move the weights of the network, but it counts in bits per dimension.
+# For every other variance "the bound equals a weighted squared error" is wrong by the constant. As long as $\sigma_t^2$ is fixed it does not move the weights of the network, but it counts in bits per dimension.
 # Ho et al. (2020) then drop the weight too:
 #
 # <!-- eq:simple -->
 # $$L_{simple}=\mathbb E_{t,x_0,\epsilon}\,\|\epsilon-\hat\epsilon(x_t,t)\|^2 .$$
 #
-# It is the bound with term $t$ multiplied by $2\sigma_t^2\alpha_t(1-\bar\alpha_t)/\beta_t^2$: nearly noise-free steps, which carry most of the bits but little that the eye sees, are turned down by a
-# large factor. Samples get better, likelihood worse.
+# Up to the constants and a common factor $1/T$ it is the bound with term $t$ multiplied by $2\sigma_t^2\alpha_t(1-\bar\alpha_t)/\beta_t^2$: nearly noise-free steps are turned down by a large factor (the
+# figure says by how much). On CIFAR-10 Ho et al. (2020, Table 1) report a far better FID for it than for the bound, 3.2 against 13.5, and slightly more bits per dimension, 3.75 against 3.70.
 
 # %%
 x̂, ε̂ = sp.symbols("xhat_0 epsilonhat", real=True)
@@ -626,12 +638,13 @@ plt.show()
 # <!-- eq:best-variance -->
 # $$\sigma_t^{2\,\star}=\tilde\beta_t+c_t^2\,e^2 .$$
 #
-# The two usual fixed choices are its ends. If $x_0$ is certain, $e^2=0$ and it is $\tilde\beta_t$. If $x_0$ were standard normal noise, then $e^2=\operatorname{Var}[x_0\mid x_t]=1-\bar\alpha_t$, and
+# The two usual fixed choices belong to two extreme kinds of data. If $x_0$ is certain, $e^2=0$ and it is $\tilde\beta_t$. If $x_0$ were standard normal noise, then $e^2=\operatorname{Var}[x_0\mid x_t]=1-\bar\alpha_t$, and
 #
 # <!-- eq:large -->
 # $$\tilde\beta_t+c_t^2\,(1-\bar\alpha_t)=\beta_t .$$
 #
-# Nichol & Dhariwal (2021) let the network choose in between, by its own second output $o \in [-1, 1]$, in logarithms since both ends are small numbers,
+# Averaged over $x_t$, data of variance at most 1 lie between the two; at a single $x_t$ between two humps the best value can exceed even $\beta_t$. Nichol & Dhariwal (2021) let the network
+# choose, by a second output $o$ that is $-1$ for the one and $+1$ for the other, in logarithms since both are small numbers,
 #
 # <!-- eq:learned -->
 # $$\sigma_t^2=\exp\!\big(w\log\beta_t+(1-w)\log\tilde\beta_t\big),\qquad w=\tfrac12(1+o) ,$$
@@ -686,6 +699,8 @@ check("eq:hybrid", by_loss[:, 0], by_simple[:, 0], 1e-12, "gradient with respect
 # $$\sqrt{\bar\alpha_{t-1}}\,x_0+\sqrt{1-\bar\alpha_{t-1}-\tilde\beta_t}\;\epsilon=\tilde\mu_t(x_t,x_0) .$$
 #
 # $\sigma=0$ is DDIM (Song et al. 2021): no noise but the starting one. Then $t$ may take long leaps; `GaussianDiffusion.sample` is this one formula, with $\hat x_0$ for $x_0$ and $\sigma^2=\eta^2\tilde\beta$.
+# (Where the model's variance is larger than $\tilde\beta$ only the noise $z$ is widened: $\hat x_0$ is a mean and not a draw, and the wider noise makes up for it.) The *second-order* solver in the table,
+# DPM-Solver++ (Lu et al. 2022), extrapolates $\hat x_0$ from the network's last two answers, linearly in $\tfrac12\log\mathrm{SNR}$.
 
 # %%
 check_zero("eq:ddim-marginal", (1 - ā - V) + V - (1 - ā), "variance of x_s given x_0")
@@ -732,7 +747,7 @@ save_table(run, rows, "nb02_samplers", f"Samplers with the exact denoiser; exact
 # <!-- eq:tweedie -->
 # $$\mathbb E[x_0\mid x_t]=\frac{1}{\sqrt{\bar\alpha_t}}\big(x_t+(1-\bar\alpha_t)\,\nabla\log q(x_t)\big) .$$
 #
-# A perfect noise predictor therefore points uphill in the density of noisy pictures, and denoising is a step in that direction.
+# *Minus* a perfect noise prediction therefore points uphill in the density of noisy pictures, and taking noise away is a step in that direction.
 
 # %%
 d = GaussianDiffusion(cosine_beta_schedule(50), "eps")
@@ -781,7 +796,7 @@ check_fails("errata 7", lambda: check("errata 7", max(0.0, sizes[False] - 6), 0.
 
 
 # Errata 8, 9, 10: samplers with one line wrong, judged by the distribution they produce.
-def ancestral(noise_at_last_step=False, time_shift=0, coefficient="alpha"):
+def ancestral(noise_at_last_step=False, time_shift=0, coefficient="alpha", eq12_as_printed=False):
     x = torch.randn(run.p.toy_samples, 1, generator=torch.Generator().manual_seed(seed), dtype=F64)
     gen = torch.Generator().manual_seed(seed + 1)
     dd = GaussianDiffusion(cosine_beta_schedule(run.p.sampler_T), "eps", "large")
@@ -789,8 +804,8 @@ def ancestral(noise_at_last_step=False, time_shift=0, coefficient="alpha"):
     for t_ in range(dd.T, 0, -1):
         t = torch.full((len(x),), t_)
         eps = net(x, (t - time_shift).clamp(1, dd.T))
-        x̂0 = dd.predict_xstart_from_eps(x, t, eps)
         a_t, a_s, β_t = dd.abar[t_], dd.abar[t_ - 1], dd.betas[t_]
+        x̂0 = (x - β_t / (1 - a_t).sqrt() * eps) / (1 - β_t).sqrt() if eq12_as_printed else dd.predict_xstart_from_eps(x, t, eps)
         root = (1 - β_t).sqrt() if coefficient == "alpha" else a_t.sqrt()
         mean = a_s.sqrt() * β_t / (1 - a_t) * x̂0 + root * (1 - a_s) / (1 - a_t) * x
         added = β_t.sqrt() * torch.randn(x.shape, generator=gen, dtype=F64) if t_ > 1 or noise_at_last_step else 0.0
@@ -801,6 +816,7 @@ def ancestral(noise_at_last_step=False, time_shift=0, coefficient="alpha"):
 
 check("right", ancestral()[0], 0.0, level, "ancestral sampler: KS distance")
 check("right", ancestral()[1], 0.0, 1e-9, "noise left on its result, in grey levels of 0 … 255")
+check_fails("eq:12-report", lambda: check("errata 1", ancestral(eq12_as_printed=True)[0], 0.0, level, "x_0 from Eq. 12 as printed"), "the report's Eq. 12 in the sampler")
 check_fails("errata 8", lambda: check("errata 8", ancestral(noise_at_last_step=True)[1], 0.0, 1e-9, "noise left, in grey levels"), "noise added at the last reverse step")
 check_fails("errata 9", lambda: check("errata 9", ancestral(time_shift=-run.p.sampler_T // 5)[0], 0.0, level, "network told a t that is T/5 later"), "t of sampling not that of training")
 check_fails("errata 10", lambda: check("errata 10", ancestral(coefficient="abar")[0], 0.0, level, "sqrt(abar_t) in Eq. 10"), "posterior mean with sqrt(abar_t) for sqrt(alpha_t)")
@@ -816,7 +832,8 @@ check_fails("errata 10", lambda: check("errata 10", ancestral(coefficient="abar"
 #
 # ## Questions
 #
-# 1. Why does the gap with $\sigma^2=\tilde\beta_t$ not vanish as $T\to\infty$, while with $\sigma^2=\beta_t$ it does? Which assumption about $x_0$ given $x_1$ is behind each?
+# 1. Why does the gap with $\sigma^2=\tilde\beta_t$ not vanish as $T\to\infty$, while with $\sigma^2=\beta_t$ it does? (Take $\beta$ constant over the first steps and the density of the data flat on their scale. What is
+#    the variance of $x_{t-1}$ given $x_t$? Sum the divergences; Euler's constant appears.)
 # 2. Derive the weight of $(v-\hat v)^2$ in $L_{t-1}$. For which schedule would it be constant?
 # 3. In section 1 replace the world by a single Gaussian. What is $J(\beta)$, and what does this say about choosing $T$ for data that are nearly Gaussian?
 # 4. A colleague reports 2.1 bits/dim with $L_0$ taken as a density rather than as a bin's probability. What is wrong with the number, and in which direction?

@@ -125,8 +125,8 @@ check(
 # <!-- eq:05-dirac-step-1 -->
 # $$ J_0 = \begin{pmatrix} 0 & -\frac12 \\ \frac12 & 0 \end{pmatrix}, \qquad \text{eigenvalues } \pm \tfrac{i}{2} : $$
 #
-# a pure rotation. The players chase each other for ever, and with finite steps even spiral outwards. On the plane the
-# same chase is seen as a blob that hops from mode to mode.
+# a pure rotation. The players chase each other for ever, and with finite steps even spiral outwards. On the plane such a
+# chase can show as a blob that hops from mode to mode (Metz et al., 2017).
 #
 # An **unrolled** generator (Metz et al., 2017) asks what $D$ *will answer*. Let $D$ take $k$ steps first, and descend
 # the value there, through these steps:
@@ -143,7 +143,8 @@ check(
 # $$ J_1 = \begin{pmatrix} 0 & -\frac12 \\ \frac12 & -\frac\eta2 \end{pmatrix},
 #    \qquad \text{eigenvalues } \tfrac14\big(-\eta \pm \sqrt{\eta^2 - 4}\big), $$
 #
-# whose real parts are negative for every $\eta > 0$. The players now meet.
+# whose real parts are negative for every $\eta > 0$. The players now meet. (More steps pull harder, to first order with
+# $k$ times the spring; pulled too hard a player no longer swings home but creeps, so more is not always faster.)
 
 # %%
 psi, theta, eta = sp.symbols("psi theta eta", real=True)
@@ -410,14 +411,16 @@ if p.critic_steps >= 200:  # enough to converge
 # ## 4. The games, over seeds
 #
 # Now the games themselves, on the ring and on the grid of 25. All have the same two networks (perceptrons with two
-# hidden layers), the same latents, the same optimizer and rates. They differ in what this notebook is about: the loss,
-# the penalty, the look ahead. A game's outcome hangs on chance, so each is played from several seeds. (All seeds of one
+# hidden layers), the same latents, the same optimizer and rates. They differ in what this notebook is about, the loss, the
+# penalty, the look ahead, and in what these bring with them: WGAN-GP takes several critic steps for one of $G$ and a
+# penalty of $\lambda = 0.1$ (its authors, too, use that on the plane), and since its steps and the unrolled ones cost more,
+# these games get fewer of them. The seconds stand in the table. A game's outcome hangs on chance, so each is played from several seeds. (All seeds of one
 # game are computed in one batched product; they share no number.)
 #
 # The unrolled generator here foresees $k$ steps of the discriminator's real optimizer (Adam), not of plain gradient
-# descent: with unbounded steps $G$ finds it can win by placing points so far out that $D$'s foreseen answer overshoots.
-# For the same reason $D$ has a smaller rate than $G$ in all games: a derivative through $k$ large steps says little
-# about the discriminator that $G$ will meet (question 5).
+# descent, whose steps are unbounded: $G$ could win by placing points so far out that $D$'s foreseen answer overshoots.
+# $D$ has a smaller rate than $G$ in all games, because a derivative through $k$ large steps says little about the
+# discriminator that $G$ will meet. Question 5 lets you try what happens otherwise.
 
 # %%
 GAMES = {
@@ -448,7 +451,7 @@ for data, centres in (("ring of 8", ring), ("grid of 25", grid)):
         if settings.get("unrolled", 0) > 0 or settings["game"] == "wgan_gp":
             steps = int(
                 steps * p.slow_share
-            )  # a step costs several times as much: about equal time instead of equal steps
+            )  # a step costs several times as much
         if not steps or (data == "grid of 25" and name not in p.grid_games):
             continue
         began = time.monotonic()
@@ -546,9 +549,9 @@ save_figure(
 plt.show()
 
 # %% [markdown]
-# Read the table with its intervals, not with its means. And mind what these games do *not* show: on pictures no loss
-# has been found to beat the non-saturating one in general once all are tuned; on mixtures of narrow Gaussians the
-# differences are plain because we can count.
+# Read the table with its intervals, not with its means: where the intervals of two games overlap, so few seeds establish no
+# difference. And mind what such games do not show: on pictures, Lucic et al. (2018) found no loss that consistently beats
+# the non-saturating one once all are tuned.
 
 
 # %%
@@ -566,7 +569,7 @@ display(Markdown("\n".join(f"* **{row['data']}**, {text_of(row)}" for row in row
 # share of generated pictures that lie within reach of some real one, where a real picture reaches as far as its third
 # neighbour. **Coverage** (Naeem et al., 2020): the share of real pictures that have some generated one within their
 # reach. And the mean **pairwise distance** of features among generated pictures. (The usual *recall* draws its balls
-# around generated pictures instead; repeated pictures then have balls of radius 0, and recall is 0 by construction.)
+# around generated pictures instead; pictures repeated at least four times then have balls of radius 0, and count for nothing.)
 #
 # Before trusting a measure, calibrate it on a collapse that one has made oneself: let the generator paint from only $m$
 # latents, over and over. It is then collapsed to $m$ pictures, each as good as before.
@@ -622,7 +625,8 @@ display(
         f"Our generator: coverage {measured[-1]['coverage']:.2f} (other real pictures: {floor['coverage']:.2f}), "
         f"precision {measured[-1]['precision']:.2f} ({floor['precision']:.2f}), pairwise distance "
         f"{measured[-1]['pairwise distance']:.1f} ({floor['pairwise distance']:.1f}). Collapsed by hand to {few[1]} "
-        f"pictures: coverage {measured[1]['coverage']:.3f}, precision {measured[1]['precision']:.2f}."
+        f"pictures: coverage {measured[1]['coverage']:.3f}, precision {measured[1]['precision']:.2f} (an average of "
+        f"{few[1]} yes-or-no answers, and blind to collapse; coverage is not)."
     )
 )
 
@@ -640,8 +644,8 @@ display(
 # 1. In the smallest game, compute the flow matrix for $k = 2$. Is the spring twice as strong?
 # 2. Let $D$ in the smallest game descend an $R_1$ penalty $\frac\gamma2\psi^2$ as well. What are the eigenvalues now?
 #    Compare with unrolling.
-# 3. WGAN-GP asks for slope exactly 1, not at most 1. Where, on the line between the clouds, would a best critic have a
-#    slope below 1?
+# 3. WGAN-GP asks for slope exactly 1, not at most 1. For mixtures on a line, where must a smooth best critic have a slope
+#    below 1?
 # 4. A generator repeats each of 1,000 training pictures exactly. What are its precision, its coverage and its pairwise
 #    distance? Which measure of notebook 04 would notice?
 # 5. Play the unrolled game with `d_rate=1e-2`, five times as much. What happens to the modes, and why? Plot the

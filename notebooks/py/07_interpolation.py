@@ -289,8 +289,8 @@ display(
 # ## 3 · What the GAN paints on the way
 #
 # Three walks between the same two latents: the great circle, the straight line, and as a control the **cross-fade**,
-# which mixes the two end *pictures* pixel by pixel and needs no generator. Its pixels change by equal steps, more
-# smoothly than any generator's, and it shows two beds at once: smoothness alone is not what we are after. The pairs
+# which mixes the two end *pictures* pixel by pixel and needs no generator. In pixels nothing can be smoother, all steps
+# being equal, and yet it shows two beds at once: smoothness alone is not what we are after. The pairs
 # shown are the first two drawn, not chosen ones.
 
 
@@ -372,7 +372,8 @@ def draw_along(walks):
             ends, middle = (v[:, 0] + v[:, -1]) / 2, v[:, (len(m) - 1) // 2]
             ratios[f"{name}: {label}"] = (
                 float(middle.mean() / ends.mean()),
-                float((middle / ends.mean()).std() / len(v) ** 0.5),
+                # to first order, with the scatter of the ends: the ratio of two means over the same pairs
+                float(((middle - middle.mean() / ends.mean() * ends) / ends.mean()).std() / len(v) ** 0.5),
             )
     axes[0].legend(fontsize=8)
     return fig, ratios
@@ -393,8 +394,8 @@ display(
         + "; ".join(f"{k} {m:.2f} ± {e:.2f}" for k, (m, e) in along_gan.items())
         + (
             ". To a GAN a shorter latent is not a noisier or cleaner one: the first layer is linear, so it moves "
-            "towards its bias, the same for all latents. Used on purpose this is known as truncation, which trades "
-            "variety for typical pictures; section 6 measures both."
+            "towards its bias, the same for all latents. Used on purpose this is known as truncation, which is meant to "
+            "trade variety for typical pictures; section 6 measures both."
         )
     )
 )
@@ -517,7 +518,7 @@ display(
 #
 # As $\delta$ shrinks like $\epsilon$, division by $\epsilon^2$ lets the measured value grow like $1/\epsilon$ without
 # limit. So $\epsilon$ must be small enough for the path to be straight over it, and large enough for the change to
-# exceed rounding. The next cell looks for that window instead of assuming one.
+# exceed rounding. Whether there is such a window, the next cell measures instead of assuming.
 #
 # **Unevenness** is the coefficient of variation of the steps, **detour** the length of the path over the distance of
 # its ends (at least 1, by the triangle inequality):
@@ -592,8 +593,8 @@ save_figure(
     run,
     fig,
     "nb07_path_length",
-    "Perceptual path length against its step ε (bars: two standard errors). Small ε: rounding to 256 levels; large "
-    "ε: the path is no longer straight.",
+    "Perceptual path length against its step ε (bars: two standard errors). A window in which ε does not matter would be flat; "
+    "rounding to 256 levels makes it rise towards small ε.",
     {"rows": ppl},
 )
 plt.show()
@@ -731,9 +732,8 @@ display(
         f"{100 * answers['length L'][0] ** 2:.0f} % of the variance of the length between pairs. Over the {p.pairs} "
         f"independent pairs alone, {verdict('the length', *alone, p.pairs)}. Apart from that, "
         f"{verdict('the detour', *answers['detour L / d'])}, and "
-        f"{verdict('the unevenness', *answers['unevenness (CV)'])}. How far apart two rooms are says how much has to "
-        "change; whether it changes evenly is a separate matter, and the report's single pair could not tell the two "
-        "apart."
+        f"{verdict('the unevenness', *answers['unevenness (CV)'])}. How much has to change and whether it changes "
+        "evenly are two questions, and the report's single pair could answer neither."
     )
 )
 
@@ -991,9 +991,9 @@ display(
         )
         + (
             f". Angles between encoded rooms: {angles.mean():.1f}° ± {angles.std():.1f}° (standard deviation); "
-            f"between independent noise they would be 90° ± {math.degrees(1 / pixels**0.5):.1f}°. What departs from "
-            "white noise is structure of the room that finitely many steps of an imperfect network have not "
-            "dissolved."
+            f"between independent noise they would be 90° ± {math.degrees(1 / pixels**0.5):.1f}°. Where these depart from "
+            "white noise, finitely many steps or an imperfect network have left something of the room; which of the two, "
+            "this does not tell."
         )
     )
 )
@@ -1206,6 +1206,8 @@ if p.source == "rendered":
             {"R2": dict(zip(factors, R2.tolist(), strict=True))},
         )
         plt.show()
+    else:
+        print("none of these factors can be told from the features of unseen rooms, so there is nothing to follow along the walks")
 else:
     print("these pictures come without scene factors")
 
@@ -1242,8 +1244,8 @@ display(widgets.Label("circle, line, cross-fade"), widgets.VBox([slider, picture
 #
 # - Gaussian latents live on a shell of radius $\sqrt D$ and of thickness $1/\sqrt2$. Straight lines leave it, to a
 #   radius of $\sqrt{D/2}$ halfway; great circles do not, and their midpoints are all but ordinary draws.
-# - For a diffusion model the straight line in noise is close to a cross-fade of pictures, as far as its map is affine;
-#   for a GAN it is truncation.
+# - A straight line through a diffusion model's noise would be a cross-fade of pictures if its map were affine; for a GAN a
+#   shorter latent is truncation.
 # - "Smooth" has at least three meanings (short, even, without jumps), and none of them asks whether the pictures on the
 #   way are rooms. That needs a measure of its own.
 # - How much changes on a walk, and how evenly, are two questions; one pair of rooms answers neither.
