@@ -89,6 +89,12 @@ def test_unet_starts_at_zero_knows_time_and_refuses_wrong_sizes():
     torch.testing.assert_close(model(x, t)[:1], model(x[:1], t[:1]), atol=1e-5, rtol=1e-4)
     for fold in (1, 2):
         assert UNet(16, (32,), 1, fold, learned_variance=True)(x, t).shape == (3, 6, 16, 16)
+    # The finest level has one skip, the others one a block: each block still does its part.
+    two = UNet(16, (32, 32), blocks=2)
+    nn.init.ones_(two.last.weight)
+    two(x, t).square().sum().backward()
+    used = [b.conv2.weight.grad for level in [*two.down, *two.up, [two.middle]] for b in level]
+    assert len(used) == 7 and all(g.abs().max() > 0 for g in used)
     with pytest.raises(ValueError, match="16 x 16"):
         model(torch.randn(1, 3, 32, 32), t[:1])
     with pytest.raises(ValueError, match="divisible"):

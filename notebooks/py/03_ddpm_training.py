@@ -246,13 +246,13 @@ display(Markdown(f"After the {steps_in_all:,} steps of this profile a constant d
                  f"{min(p.ema_decay, (1 + steps_in_all) / (10 + steps_in_all)):.4f})."))
 
 # %% [markdown]
-# **Which times.** Half of all $t$ have a small weight (section 2). Drawn evenly they would take as many pictures as the others and teach little. So each $t$ is drawn with a probability $p_t$
+# **Which times.** Many $t$ have a small weight (section 2). Drawn evenly they would take as many pictures as the others and count for little. So each $t$ is drawn with a probability $p_t$
 # in proportion to its weight, and counted back: for any losses $\ell_t$
 #
 # <!-- eq:03-times -->
 # $$ \frac1T\sum_{t=1}^{T} w_t\,\ell_t = \sum_{t=1}^{T} p_t\,\frac{w_t\,\ell_t}{T\,p_t} = \bar w\sum_{t=1}^{T} p_t\,\ell_t , \qquad p_t = \frac{w_t}{\sum_s w_s},\quad \bar w = \frac1T\sum_t w_t , $$
 #
-# the same loss on average, with less chance in it. The times of one batch are *stratified* besides: one random offset, and the batch spread evenly over the probabilities, so that no
+# the same loss on average; the cell counts how many pictures go where. The times of one batch are *stratified* besides: one random offset, and the batch spread evenly over the probabilities, so that no
 # batch is all easy or all hard.
 
 # %%
