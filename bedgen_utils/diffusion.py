@@ -127,7 +127,6 @@ class GaussianDiffusion:
         return table.to(x.dtype).to(x.device)[t].reshape(-1, *[1] * (x.ndim - 1))
 
     # ---- forward process and posterior
-
     def q_mean_variance(self, x0: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (shape of x0) and variance (N, 1, …) of q(x_t | x_0), Eq. 8."""
         return self._at(self.abar.sqrt(), t, x0) * x0, self._at(1 - self.abar, t, x0)
@@ -142,7 +141,6 @@ class GaussianDiffusion:
         return mean, self._at(self.posterior_variance, t, x0)
 
     # ---- parameterisations
-
     def predict_xstart_from_eps(self, xt: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """x_0 = (x_t − √(1 − ᾱ_t) ε) / √ᾱ_t, Eq. 12 corrected."""
         return (xt - self._at((1 - self.abar).sqrt(), t, xt) * eps) / self._at(self.abar.sqrt(), t, xt)
@@ -156,7 +154,7 @@ class GaussianDiffusion:
         return self._at(self.abar.sqrt(), t, x0) * eps - self._at((1 - self.abar).sqrt(), t, x0) * x0
 
     def predict_xstart_from_v(self, xt: Tensor, t: Tensor, v: Tensor) -> Tensor:
-        """x_0 = √ᾱ_t x_t − √(1 − ᾱ_t) v."""
+        """x_0 = √ᾱ_t x_t − √(1 − ᾱ_t) v: Eq. 8 and the definition of v, solved for x_0."""
         return self._at(self.abar.sqrt(), t, xt) * xt - self._at((1 - self.abar).sqrt(), t, xt) * v
 
     def predict_xstart_from_mean(self, xt: Tensor, t: Tensor, mean: Tensor) -> Tensor:
@@ -164,13 +162,13 @@ class GaussianDiffusion:
         return (mean - self._at(self.posterior_coef_xt, t, xt) * xt) / self._at(self.posterior_coef_x0, t, xt)
 
     def predict_xstart(self, output: Tensor, xt: Tensor, t: Tensor) -> Tensor:
-        """x̂_0 from the model's output (its first half of channels, if the variance is learned)."""
+        """x̂_0 from the model's output (of its first half, if the variance is learned): Eq. 8 or 10 solved for x_0."""
         solve = {"v": self.predict_xstart_from_v, "eps": self.predict_xstart_from_eps,
                  "x0": lambda xt, t, x0: x0, "mean": self.predict_xstart_from_mean}
         return solve[self.prediction](xt, t, self._split(output, xt)[0])
 
     def target(self, x0: Tensor, xt: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """What the model should return for x_t = q_sample(x0, t, noise)."""
+        """What the model should return for x_t = q_sample(x0, t, noise): the table above, and Eq. 10 for "mean"."""
         return {"v": lambda: self.velocity(x0, noise, t), "eps": lambda: noise, "x0": lambda: x0,
                 "mean": lambda: self.q_posterior_mean_variance(x0, xt, t)[0]}[self.prediction]()
 
@@ -184,12 +182,9 @@ class GaussianDiffusion:
         return prediction, (1 + range_) / 2 if learned else float(self.variance == "large")
 
     # ---- reverse process, bound and losses
-
     def p_mean_variance(self, model, x: Tensor, t: Tensor, clip: bool = True) -> tuple[Tensor, ...]:
-        """(mean, variance, log_variance, x̂_0) of p_θ(x_{t−1} | x_t), Eq. 3; clip keeps x̂_0 in [−1, 1].
-
-        The variances broadcast against x. At t = 1 "small" is β̃_2, as β̃_1 = 0 has no density; samplers add none there.
-        """
+        """(mean, variance, log_variance, x̂_0) of p_θ(x_{t−1} | x_t), Eq. 3; clip keeps x̂_0 in [−1, 1]. The variances
+        broadcast against x. At t = 1 "small" is β̃_2, as β̃_1 = 0 has no density; samplers add no noise there."""
         output = model(x, t)
         x̂0 = self.predict_xstart(output, x, t)
         x̂0 = x̂0.clamp(-1, 1) if clip else x̂0
@@ -211,45 +206,44 @@ class GaussianDiffusion:
 
     def prior_kl(self, x0: Tensor) -> Tensor:
         """L_T of Eq. 7, KL(q(x_T | x_0) ‖ N(0, I)), in nats per dimension: float64 (N,)."""
-        x0 = x0.double()
-        mean, variance = self.q_mean_variance(x0, torch.full((len(x0),), self.T, device=x0.device))
+        mean, variance = self.q_mean_variance(x0.double(), torch.full((len(x0),), self.T, device=x0.device))
         return normal_kl(mean, variance.log(), mean * 0, mean * 0).reshape(len(x0), -1).mean(1)
 
     @torch.no_grad()
     def vlb(self, model, x0: Tensor, generator: torch.Generator | None = None, clip: bool = True,
-            bins: int | None = 256, every: int = 1) -> Bound:
+            bins: int | None = 256, thin: int | None = None) -> Bound:
         """The bound of Eq. 4 in bits/dim, all T + 1 terms, one draw of x_t each; (N, …) data in, Bound out.
 
-        bins=None scores real-valued data by the density of p_θ(x_0 | x_1), then clip=False is meant. every=k is k times
-        cheaper and still unbiased: L_1 … L_{T−1} fall in blocks of k, of each a random one stands for its whole block.
+        bins=None scores real-valued data by the density of p_θ(x_0 | x_1), then clip=False is meant. thin=k calls the
+        model some k (1 + log(T/k)) times instead of T, still without bias: from t on, ⌊t/k⌋ neighbours make a block, of
+        which a random one stands for all (terms fall about like 1/t, so all blocks weigh alike).
         """
         draw = dict(generator=generator, device=generator.device if generator is not None else "cpu")
         terms = torch.zeros(len(x0), self.T + 1, dtype=torch.float64, device=x0.device)
-        blocks = [range(1, 2), *(range(a, min(a + every, self.T + 1)) for a in range(2, self.T + 1, every))]
-        for block in blocks:
-            t_ = block[int(torch.randint(len(block), (1,), **draw))]
+        first = 1
+        while first <= self.T:
+            n = min(max(1, first // thin) if thin else 1, self.T + 1 - first)
+            t_ = first + int(torch.randint(n, (1,), **draw))
             t = torch.full((len(x0),), t_, device=x0.device)
             xt = self.q_sample(x0, t, torch.randn(x0.shape, **draw, dtype=x0.dtype).to(x0.device))
-            terms[:, t_ - 1] = len(block) * self._L(model(xt, t), x0, xt, t, clip, bins)
+            terms[:, t_ - 1] = n * self._L(model(xt, t), x0, xt, t, clip, bins)
+            first += n
         terms[:, self.T] = self.prior_kl(x0)
         terms = terms / math.log(2)
         return Bound(terms, terms.sum(1), terms[:, 0], terms[:, 1:-1], terms[:, -1])
 
     def loss_weights(self, weighting: str, gamma: float = 5.0) -> Tensor:
-        """w_t of w_t · (squared error in what the model predicts), (T + 1,); entry 0 is never used.
-
-        "simple": 1 (Ho et al. 2020, Eq. 14). "min_snr": the error in x_0 counts min(SNR_t, gamma) (Hang et al. 2023).
-        """
+        """w_t of w_t · (squared error in what the model predicts), (T + 1,), entry 0 unused. "simple": 1 (Ho et al.,
+        Eq. 14). "min_snr": the error in x_0 counts min(SNR_t, gamma) (Hang et al. 2023)."""
         if weighting not in ("simple", "min_snr"):
             raise ValueError(f'weighting is "simple" or "min_snr", got {weighting!r}')
         return self.snr.clamp(max=gamma) / self.target_scale**2 if weighting == "min_snr" else torch.ones_like(self.snr)
 
     def training_loss(self, model, x0: Tensor, t: Tensor, noise: Tensor, weighting: str = "simple",
                       hybrid: float = 1e-3, bins: int | None = 256) -> Tensor:
-        """Loss of each sample, (N,): the squared error in what the model predicts, times its weight at t.
-
-        A learned variance adds hybrid · T · L_{t−1} in nats/dim with the mean held fixed: averaged over t, L_hybrid
-        (Nichol & Dhariwal 2021, Eq. 16).
+        """Loss of each sample, (N,): the squared error in what the model predicts, times its weight at t (Ho et al.,
+        Eq. 14). A learned variance adds hybrid · T · L_{t−1} in nats/dim with the mean held fixed: averaged over t,
+        L_hybrid (Nichol & Dhariwal 2021, Eq. 16) without its constant, hybrid · L_T.
         """
         xt = self.q_sample(x0, t, noise)
         output = model(xt, t)
@@ -262,9 +256,8 @@ class GaussianDiffusion:
         return loss
 
     # ---- sampling
-
     def timesteps(self, steps: int | None = None) -> list[int]:
-        """steps values of t, evenly spaced, T first and 0 appended: ⌈T (steps − i)/steps⌉; None means all T."""
+        """τ of Song et al. (2021), section 4.2: ⌈T (steps − i)/steps⌉ for i = 0 … steps, from T to 0; None: all T."""
         steps = self.T if steps is None else steps
         if not 1 <= steps <= self.T:
             raise ValueError(f"steps must lie in 1 … {self.T}, got {steps}")
@@ -303,24 +296,3 @@ class GaussianDiffusion:
                 std = σ2**0.5 * (β / σ2 * eta**2) ** (0.5 * self._split(output, x)[1])  # "small", up to √β if "large"
                 x = x + std * torch.randn(x.shape, **draw, dtype=x.dtype).to(x.device)
         return x
-
-    @torch.no_grad()
-    def ddim_encode(self, model, x0: Tensor, steps: int | None = None, refine: int = 1) -> Tensor:
-        """The x_T from which sample(…, steps, eta=0, clip=False) leads to x0: DDIM's steps solved backwards.
-
-        Each step is implicit in x_t: it starts from ε̂(x_s, t) and is iterated `refine` more times towards its solution.
-        """
-        x, times = x0, self.timesteps(steps)[::-1]
-        for s, t in zip(times[:-1], times[1:], strict=True):
-            ᾱ_s, ᾱ_t = float(self.abar[s]), float(self.abar[t])
-            t_, xt = torch.full((len(x),), t, device=x.device), x
-            for _ in range(1 + refine):
-                x̂0 = self.predict_xstart(model(xt, t_), xt, t_)
-                if ᾱ_s > 0.5:  # little noise: iterate on ε̂
-                    ε = self.predict_eps_from_xstart(xt, t_, x̂0)
-                    xt = (ᾱ_t / ᾱ_s) ** 0.5 * (x - (1 - ᾱ_s) ** 0.5 * ε) + (1 - ᾱ_t) ** 0.5 * ε
-                else:  # little picture: iterate on x̂_0; each contracts where the other hardly does
-                    xt = ((1 - ᾱ_t) / (1 - ᾱ_s)) ** 0.5 * (x - ᾱ_s**0.5 * x̂0) + ᾱ_t**0.5 * x̂0
-            x = xt
-        return x
-

@@ -104,7 +104,8 @@ class Mixture:
         """E L_0 … E L_T for the exact denoiser, and their share of the gap; each (T+1,), nats.
 
         Entry t − 1 of the gap is E KL(q(x_{t−1} | x_t) ‖ p_θ(x_{t−1} | x_t)), entry T is KL(q(x_T) ‖ N(0, 1)).
-        The two are computed from different things (moments; entropies) and agree in E L_vlb = H(x_0) + Σ gap.
+        Their sums agree, E L_vlb = H(x_0) + Σ gap, whatever the moments and the entropies of x_1 … x_T are: that tests
+        the constants only; the values are tested by quadrature and by `GaussianDiffusion.vlb`.
         """
         d, L, gap = diffusion, torch.zeros(diffusion.T + 1).double(), torch.zeros(diffusion.T + 1).double()
         H = [self.entropy(float(a)) for a in d.abar]

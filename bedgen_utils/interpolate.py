@@ -14,6 +14,8 @@ turns by the same angle in equal steps of s, and its length runs evenly from |a|
 Shoemake's formula. Put the vectors instead of the directions into that formula, as is often done, and for unequal
 lengths the angle no longer grows evenly, and near Ω = π the length has a pole.
 
+A DDPM's latent of a given picture is the x_T from which DDIM leads to it (``ddim_encode``).
+
 What a path looks like is measured on features f_0 … f_K of its K + 1 pictures (Karras et al. 2019 for the first):
 
     perceptual path length   K² mean_k |f_k − f_{k−1}|²      mean squared speed in s, by differences of 1/K
@@ -26,6 +28,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from .diffusion import GaussianDiffusion
 
 
 def _fraction(s: float | Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -91,6 +95,28 @@ def slerp(a: Tensor, b: Tensor, s: float | Tensor) -> Tensor:
 def path(a: Tensor, b: Tensor, steps: int, how=slerp) -> Tensor:
     """steps + 1 points at s = 0, 1/steps … 1 between each pair: (N, steps + 1, …) for ends (N, …)."""
     return torch.stack([how(a, b, k / steps) for k in range(steps + 1)], dim=1)
+
+
+@torch.no_grad()
+def ddim_encode(diffusion: GaussianDiffusion, model, x0: Tensor, steps: int | None = None, refine: int = 1) -> Tensor:
+    """x_T from which diffusion.sample(…, steps, eta=0, clip=False) leads to x0 (N, …): DDIM's steps (Song et al. 2021,
+    Eq. 12 with σ = 0) solved backwards.
+
+    Each step is implicit in x_t: it starts from ε̂(x_s, t) and is iterated `refine` more times towards its solution.
+    """
+    x, times = x0, diffusion.timesteps(steps)[::-1]
+    for s, t in zip(times[:-1], times[1:], strict=True):
+        ᾱ_s, ᾱ_t = float(diffusion.abar[s]), float(diffusion.abar[t])
+        t_, xt = torch.full((len(x),), t, device=x.device), x
+        for _ in range(1 + refine):
+            x̂0 = diffusion.predict_xstart(model(xt, t_), xt, t_)
+            if ᾱ_s > 0.5:  # little noise: iterate on ε̂
+                ε = diffusion.predict_eps_from_xstart(xt, t_, x̂0)
+                xt = (ᾱ_t / ᾱ_s) ** 0.5 * (x - (1 - ᾱ_s) ** 0.5 * ε) + (1 - ᾱ_t) ** 0.5 * ε
+            else:  # little picture: iterate on x̂_0; each contracts where the other hardly does
+                xt = ((1 - ᾱ_t) / (1 - ᾱ_s)) ** 0.5 * (x - ᾱ_s**0.5 * x̂0) + ᾱ_t**0.5 * x̂0
+        x = xt
+    return x
 
 
 @dataclass

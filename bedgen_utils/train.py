@@ -213,6 +213,7 @@ def train_ddpm(
     # evenly drawn times, without spending pictures on times that hardly count.
     share = diffusion.loss_weights(weighting)[1:]
     share = share / share.sum()
+    up_to = share.cumsum(0)
     due = sorted(evaluate_at)
     total, count = 0.0, 0
     with loop.bar("DDPM") as bar:
@@ -220,7 +221,7 @@ def train_ddpm(
             x0, generator = loop.draw()
             # One u for each stratum of [0, 1]: every batch covers all times, which lowers the gradient's variance.
             u = (torch.rand(1, generator=generator) + torch.arange(batch) / batch) % 1
-            drawn = torch.searchsorted(share.cumsum(0), u.double()).clamp(max=diffusion.T - 1)
+            drawn = torch.searchsorted(up_to, u.double()).clamp(max=diffusion.T - 1)
             t = (1 + drawn).to(loop.device)
             noise = torch.randn(x0.shape, generator=generator).to(loop.device)
             loss = diffusion.training_loss(prepared, x0, t, noise, weighting=weighting)

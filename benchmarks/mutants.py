@@ -102,11 +102,12 @@ MUTANTS = [  # (what is wrong, the right code, the wrong code)
     ("prior at T - 1",
      "torch.full((len(x0),), self.T, device=x0.device)",
      "torch.full((len(x0),), max(self.T - 1, 1), device=x0.device)"),
-    ("block weight dropped", "len(block) * self._L", "self._L"),
-    ("L_1 left out", "for a in range(2, self.T + 1, every)", "for a in range(3, self.T + 1, every)"),
-    ("first of each block, not a random one",
-     "block[int(torch.randint(len(block), (1,), **draw))]",
-     "block[0]"),
+    ("block weight dropped", "n * self._L", "self._L"),
+    ("blocks overlap", "first += n", "first += max(1, n - 1)"),
+    ("blocks of equal length", "max(1, first // thin) if thin else 1", "thin or 1"),
+    ("last block runs past T", "min(max(1, first // thin) if thin else 1, self.T + 1 - first)",
+     "min(max(1, first // thin) if thin else 1, self.T + 2 - first)"),
+    ("first of each block, not a random one", "t_ = first + int(torch.randint(n, (1,), **draw))", "t_ = first"),
     ("nats, not bits", "terms = terms / math.log(2)", "terms = terms * 1"),
     ("bound with uniform noise",
      "torch.randn(x0.shape, **draw, dtype=x0.dtype)",
@@ -141,10 +142,6 @@ MUTANTS = [  # (what is wrong, the right code, the wrong code)
     ("generator ignored in the sampler",
      "draw = dict(generator=generator, device=generator.device if generator is not None else device)",
      "draw = dict(generator=None, device=device)"),
-    ("encoder: noise of the wrong time removed",
-     "(x - (1 - ᾱ_s) ** 0.5 * ε) + (1 - ᾱ_t)",
-     "(x - (1 - ᾱ_t) ** 0.5 * ε) + (1 - ᾱ_t)"),
-    ("encoder never refines", "range(1 + refine)", "range(1)"),
 ]
 
 

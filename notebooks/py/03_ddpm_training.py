@@ -493,18 +493,19 @@ LABELS = {"small": r"$\tilde\beta_t$", "large": r"$\beta_t$"}
 rooms = to_float(test_images[: p.n_bound]).to(device)
 bits = {}
 fig, ax = plt.subplots(figsize=(6, 3))
-for variance, marker in zip(LABELS, ".x", strict=True):
+for variance, marker in zip(LABELS, ("-", "--"), strict=True):
     scorer = GaussianDiffusion(diffusion.betas, diffusion.prediction, variance)
-    # Of every `bound_every` neighbouring terms one random term stands for all. Each group of pictures draws its own, so that the scatter of
-    # the groups' means holds both kinds of chance: which pictures, and which terms.
+    # Terms are thinned: of the neighbours t … t + t/`bound_thin` a random one stands for all. Each group of pictures draws its own, so that the
+    # scatter of the groups' means holds both kinds of chance: which pictures, and which terms.
     draws = torch.Generator().manual_seed(seed)
-    parts = [scorer.vlb(ddpm.model, part, draws, every=p.bound_every) for part in rooms.split(p.bound_group)]
+    parts = [scorer.vlb(ddpm.model, part, draws, thin=p.bound_thin) for part in rooms.split(p.bound_group)]
     totals = torch.stack([b.total.mean() for b in parts])
     bits[variance] = {"total": totals.mean().item(), "standard_error": totals.std().item() / len(parts) ** 0.5}
     bits[variance] |= {name: torch.cat([getattr(b, name).reshape(len(b.total), -1).sum(1) for b in parts]).mean().item() for name in ("L_0", "L_t", "L_T")}
     terms = torch.cat([b.terms for b in parts])[:, 1:-1]
-    drawn = (terms > 0).sum(0)
-    ax.plot(2 + drawn.nonzero().flatten(), (terms.sum(0) / drawn / p.bound_every)[drawn > 0], marker, ms=4, label=f"variance {LABELS[variance]}")
+    edges = np.unique(np.geomspace(1, diffusion.T, 25).round().astype(int))  # mean term between each two
+    means = [terms[:, a - 1 : b - 1].mean().item() for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    ax.stairs(means, edges + 1, baseline=None, lw=2, ls=marker, label=f"variance {LABELS[variance]}")
 ax.set(xscale="log", yscale="log", xlabel="time t", ylabel="$L_{t-1}$ / bits per dimension", title="Where the bits are spent")
 ax.legend()
 save_figure(run, fig, "nb03_bits", "The terms of the bound over t, for two variances of the same network's reverse step.",

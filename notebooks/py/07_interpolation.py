@@ -47,7 +47,7 @@ from IPython.display import Markdown, display
 from bedgen_utils.checks import check, check_fails, check_mean, check_zero
 from bedgen_utils.data import load_bedrooms, load_factors
 from bedgen_utils.diffusion import GaussianDiffusion
-from bedgen_utils.interpolate import angle, lerp, path, slerp, smoothness
+from bedgen_utils.interpolate import angle, ddim_encode, lerp, path, slerp, smoothness
 from bedgen_utils.metrics import (
     EfficientNetLite0,
     Protocol,
@@ -880,7 +880,7 @@ x0 = μ + c * torch.randn(200, 8, generator=rng, dtype=torch.float64)
 ᾱ_T = float(exact.abar[-1])
 x_T = ᾱ_T**0.5 * μ + (ᾱ_T * c**2 + 1 - ᾱ_T) ** 0.5 * (x0 - μ) / c
 many = exact.T // 2
-down, up = exact.sample(best_denoiser, x_T, many, eta=0, clip=False), exact.ddim_encode(best_denoiser, x0, many)
+down, up = exact.sample(best_denoiser, x_T, many, eta=0, clip=False), ddim_encode(exact, best_denoiser, x0, many)
 check("eq:7.13-step-1", down, x0, 0.03, f"DDIM in {many} steps against the exact solution, downwards")
 check("eq:7.14", up, x_T, 0.05, "and upwards")
 
@@ -898,7 +898,7 @@ device = next(ddpm.model.parameters()).device
 def encode(pictures, steps, refine=1, batch=64):
     return torch.cat(
         [
-            ddpm.diffusion.ddim_encode(ddpm.model, to_float(part).to(device), steps=steps, refine=refine).cpu()
+            ddim_encode(ddpm.diffusion, ddpm.model, to_float(part).to(device), steps=steps, refine=refine).cpu()
             for part in pictures.split(batch)
         ]
     )
