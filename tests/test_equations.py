@@ -1,4 +1,4 @@
-"""Every tagged equation of the notebooks is named by a check in a later code cell; every numbered one carries a tag.
+"""Every tagged equation of the notebooks is named by a check in a later code cell; every displayed one carries a tag.
 
 A tag is the comment `<!-- eq:10 -->` before a displayed equation; a check is a call of bedgen_utils.checks whose first
 argument is that tag. That the checks pass is seen when the notebooks run (tests of the notebooks, `make figures`).
@@ -57,11 +57,13 @@ def test_every_check_names_a_tag_that_exists(path):
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.stem)
-def test_every_numbered_equation_is_tagged(path):
-    r"""A display with \tag{n} has its own comment right before it."""
+def test_every_displayed_equation_is_tagged(path):
+    r"""A display has its own comment right before it, and one with \tag{n} the comment of that number."""
     for kind, text in cells(path):
         if kind == "markdown":
+            assert text.count("$$") % 2 == 0, f"{path.name}: an odd number of $$"
             for comment, body in re.findall(r"(<!--[^>]*-->)?\s*\$\$(.*?)\$\$", text, flags=re.S):
+                assert TAG.fullmatch(comment), f"{path.name}: a display without a tag: {body}"
                 for number, step in re.findall(r"\\tag\{(\d+(?:\.\d+)?)([a-z]?)\}", body):
                     wanted = f"eq:{number}-step-{ord(step) - ord('a') + 1}" if step else f"eq:{number}"  # 7.5a: step 1
                     assert comment == f"<!-- {wanted} -->", f"{path.name}: Eq. {number} has no tag before it"

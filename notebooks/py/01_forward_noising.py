@@ -93,7 +93,7 @@ check_zero("eq:2-variance", (1 - b) * 1 + b - 1, "variance after a step, startin
 #
 # There is a second way to the same joint density, which uses no product: the variables are jointly normal, so means and covariances fix
 # everything. Unrolling Eq. 2 gives, for $s \le t$, mean $\sqrt{\bar\alpha_t}\,x_0$ and covariance
-# $\sqrt{\bar\alpha_t/\bar\alpha_s}\,(1-\bar\alpha_s)$, where $\bar\alpha_t$ is the product of the shrinking factors, defined below.
+# $\sqrt{\bar\alpha_t/\bar\alpha_s}\,(1-\bar\alpha_s)$, where $\bar\alpha_t = (1-\beta_1)(1-\beta_2)\cdots(1-\beta_t)$, the product of the squared shrinking factors (section 2).
 # The check compares the two at random points: logarithm of the product against the logarithm of the joint normal density.
 
 # %%
@@ -142,7 +142,9 @@ check("eq:1", product, joint.logpdf(paths), 1e-9, "log of the product of six ste
 a, ā, X, e1, e2 = sp.symbols("alpha_t abar_{t-1} x_0 epsilon epsilon_t", positive=True)
 check("eq:8-abar", toy.abar, [math.prod(1 - float(v) for v in toy.betas[1:t + 1]) for t in range(7)], 1e-15,
       "table of abar and the product written out, index 0 to 6")
-check_zero("eq:8-step-1", [sp.sqrt(ā.subs(ā, 1) * (1 - b)) - sp.sqrt(1 - b), 1 - (1 - b) - b], "Eq. 8 at t = 1 and Eq. 2")
+first_step = toy.q_mean_variance(torch.ones(1, 1, dtype=torch.float64), torch.tensor([1]))
+check("eq:8-step-1", [float(v) for v in first_step], [math.sqrt(1 - float(toy.betas[1])), float(toy.betas[1])], 1e-15,
+      "Eq. 8 at t = 1 from x_0 = 1 by the code, and Eq. 2")
 step = sp.sqrt(a) * (sp.sqrt(ā) * X + sp.sqrt(1 - ā) * e1) + sp.sqrt(1 - a) * e2
 unrolled = sp.sqrt(a * ā) * X + sp.sqrt(a * (1 - ā)) * e1 + sp.sqrt(1 - a) * e2
 check_zero("eq:8-step-2", sp.expand(step - unrolled), "Eq. 2 after the induction hypothesis")
@@ -164,7 +166,8 @@ check_mean("eq:8", (chain - mean) ** 2, variance[0], "their variance")
 # $$x_t = \sqrt{\bar\alpha_t}\;x_0 + \sqrt{1-\bar\alpha_t}\;\epsilon ,$$
 #
 # which is the one line of `GaussianDiffusion.q_sample`. Figure 1 shows it on rooms of our data set. The same $\epsilon$ is used in all
-# columns of a row, so that one sees a single path from the room to noise rather than unrelated noise pictures.
+# columns of a row, which makes them easy to compare. Each column alone is distributed as Eq. 8 says; the row is not a path of the chain, in which fresh
+# noise enters at every step.
 
 # %%
 T = 1000
@@ -293,15 +296,18 @@ display(Markdown("First frequency (cycles per picture width) below the noise: "
 # %% [markdown]
 # ## 4. How far from pure noise does it end?
 #
-# Sampling will start from $p(x_T) = \mathcal N(0, \mathbf I)$, a draw that knows nothing of any picture. That is only right if
-# $q(x_T \mid x_0)$ is close to it, whatever $x_0$ was. The distance is a Kullback-Leibler divergence between two normal distributions (its
-# general formula is derived in notebook 02), and it is the first term of the bound that we meet. With $x_{0,i}$ the coordinates of $x_0$ and $D$ their number,
+# Sampling will start from $p(x_T) = \mathcal N(0, \mathbf I)$, a draw that knows nothing of any picture. That is right if
+# the distribution $q(x_T)$ of noised rooms is close to it, and it certainly is if $q(x_T \mid x_0)$ is close to it whatever $x_0$ was (the divergence of an
+# average is at most the average divergence). The distance is measured by the Kullback-Leibler divergence $D_{KL}(q\,\|\,p)=\mathbb E_q[\log q-\log p]$,
+# which is zero only if $q=p$; with natural logarithms its unit is the *nat*. (Notebook 02 derives it for normal distributions, and a bound on
+# $-\log p_\theta(x_0)$ of which this is a term, $L_T$.) With $x_{0,i}$ the coordinates of $x_0$ and $D$ their number,
 #
 # <!-- eq:7-closed -->
 # $$\frac{L_T}{D} = \frac1D\, D_{KL}\big(q(x_T\mid x_0)\,\|\,\mathcal N(0,\mathbf I)\big)
 # = \frac12\left(\bar\alpha_T \frac1D\sum_i x_{0,i}^2 - \bar\alpha_T - \log(1-\bar\alpha_T)\right)\ \text{nats per dimension.}$$
 #
-# For small $\bar\alpha_T$ the logarithm is $-\bar\alpha_T - \bar\alpha_T^2/2 - \ldots$, so $L_T/D \approx \tfrac12\bar\alpha_T \overline{x_0^2}$:
+# For small $\bar\alpha_T$ the logarithm is $-\bar\alpha_T - \bar\alpha_T^2/2 - \ldots$, so $L_T/D \approx \tfrac12\bar\alpha_T \overline{x_0^2}$ with
+# $\overline{x_0^2}=\frac1D\sum_i x_{0,i}^2$:
 #
 # <!-- eq:7-small -->
 # $$\lim_{\bar\alpha_T \to 0} \frac{L_T/D}{\bar\alpha_T} = \tfrac12\, \overline{x_0^2} .$$
@@ -355,15 +361,19 @@ save_table(run, rows, "nb01_short_T", "What the linear schedule leaves of the pi
 # $$b_0 = \frac{1}{\sqrt D}\sum_i x_{0,i}, \qquad b_t = \sqrt{\bar\alpha_t}\,b_0 + \sqrt{1-\bar\alpha_t}\;\epsilon_b, \quad \epsilon_b\sim\mathcal N(0,1) .$$
 #
 # All $D$ numbers add up in it. If they were independent, its SNR would be that of one number; if they all moved together, $D$ times as much. The cell prints where
-# rooms stand. Brightness is the last thing that noise destroys, and the first that a short chain gets wrong. Taking $b_0$ as normal with the mean and spread measured on our
+# rooms stand. A coordinate with so high a ratio is among the last things that noise destroys, so a short chain shows its error there. Taking $b_0$ as normal with the mean and spread measured on our
 # rooms, the best possible denoiser is known in closed form (notebook 02, section 5). We sample with that perfect denoiser and DDIM, a sampler that adds no noise
 # (notebook 02, section 9), so no network is to blame; what the sampler's finite steps contribute can be read off the schedules that end in noise. The distance to the true
 # distribution is that of Kolmogorov and Smirnov, the largest gap between two cumulative distributions.
 
 # %%
 b0 = x0.double().flatten(1).sum(1) / D**0.5
-unit = torch.randn(2000, *x0.shape[1:], generator=g).double().flatten(1).sum(1) / D**0.5
+fresh = torch.randn(2000, *x0.shape[1:], generator=g).double()
+unit = fresh.flatten(1).sum(1) / D**0.5
 check_mean("eq:brightness", unit**2, 1.0, "variance of the noise in this coordinate")
+b_t = linear.q_sample(x0[:8].double(), torch.full((8,), 300), fresh[:8]).flatten(1).sum(1) / D**0.5
+ā_t = float(linear.abar[300])
+check("eq:brightness", b_t, ā_t**0.5 * b0[:8] + (1 - ā_t) ** 0.5 * unit[:8], 1e-9, "brightness of eight noised rooms, and the formula")
 print(f"SNR of the brightness: {float(b0.var() / x0.double().var(0).mean()):.0f} times that of one number of the picture (D = {D})")
 world = Mixture((1.0,), (float(b0.mean()),), (float(b0.std()),))
 n = run.p.toy_samples
@@ -479,7 +489,8 @@ check_fails("errata 12", lambda: check("errata 12", float(to_uint8(rooms[:8] / 2
 # * One step shrinks and adds noise (Eq. 2); the chain is a product of steps (Eq. 1); any $x_t$ can be drawn in one jump (Eq. 8), because independent
 #   normal variables add up to a normal variable and the variances telescope to $1 - \bar\alpha_t$.
 # * A schedule is best read by its signal-to-noise ratio. The linear one has single pixels drowned long before its end, the cosine one spreads the work.
-# * $L_T$ says how far the end is from pure noise. It depends on no network; a schedule that leaves it large spoils every sampler built on it.
+# * $L_T$ says how far the end is from pure noise. It depends on no network. Where it is large, as for rooms at $T = 200$ with unscaled betas, even a
+#   perfect denoiser started from $\mathcal N(0,\mathbf I)$ gives wrong samples.
 #
 # ## Questions
 #

@@ -22,7 +22,7 @@
 #   showing in the results;
 # * train the pair for 300 epochs on two CPU cores and read what the curves say.
 #
-# You need a little probability and PyTorch; notebooks 01 to 03 are not needed. In profile `cpu` it takes about 13
+# You need a little probability and PyTorch; notebooks 01 to 03 are not needed. In profile `cpu` it takes about ten
 # minutes on two cores, most of them in section 6.
 
 # %% tags=["parameters"]
@@ -125,7 +125,8 @@ print(
 # <!-- eq:13-step-2 -->
 # $$ V(D^*, G) = -\log 4 + \mathrm{KL}(p\,\|\,m) + \mathrm{KL}(q\,\|\,m) = -\log 4 + 2\,\mathrm{JS}(p, q) . $$
 #
-# JS is 0 only for $p = q$ and never exceeds $\log 2$. So against a perfect opponent the best $G$ copies the data
+# Each KL is at least 0, and 0 only for equal densities (Jensen's inequality for the concave logarithm); and since $p/m
+# \le 2$ and $q/m \le 2$, neither exceeds $\log 2$. So JS is 0 only for $p = q$ and never exceeds $\log 2$: against a perfect opponent the best $G$ copies the data
 # exactly, the value is then $-\log 4 \approx -1.386$, and $D$ answers ½ to everything.
 
 # %%
@@ -219,7 +220,7 @@ display(
 # $$ \nabla_{\theta_g} \frac1m \sum_{i=1}^m \log\Big(1 - D\big(G(z^{(i)})\big)\Big) . \tag{15} $$
 #
 # In both terms of Eq. 14 it is the *discriminator* that is judged: $\log D(x)$ measures how sure it is that a real
-# picture is real. (The report's text speaks of the generator there, a slip.) The chain rule with
+# picture is real. (The report that this course rebuilds, notebook 08, speaks of the generator there, a slip.) The chain rule with
 # $\frac{d}{da}\log\sigma(a) = 1 - \sigma(a)$ and $\frac{d}{da}\log(1-\sigma(a)) = -\sigma(a)$ gives both by hand:
 #
 # <!-- eq:14-step-1 -->
@@ -265,6 +266,12 @@ check(
 )
 by_hand = flat_gradient(a_real, D64, (1 - D_real) / 16) - flat_gradient(a_fake, D64, D_fake / 16)
 check("eq:14-step-1", by_hand, equation_14, 1e-12, "chain rule by hand against autograd")
+first_term_on_fakes = flat_gradient((a_fake.sigmoid().log() + (1 - a_fake.sigmoid()).log()).mean(), D64)
+check_fails(
+    "eq:14",
+    lambda: check("eq:14", first_term_on_fakes, equation_14, 1e-6, "log D taken of generated pictures, against Eq. 14"),
+    "the report's words for log D(x)",
+)
 equation_15 = flat_gradient((1 - a_fake.sigmoid()).log().mean(), G64)
 check(
     "eq:15",
@@ -291,6 +298,30 @@ with torch.no_grad():
     down = V_of()
     parameter[0, 0, 1, 1] += 1e-7
 check("eq:14", equation_14[5], (up - down) / 2e-7, 1e-7, "one weight of D: autograd against a finite difference (short: leaky ReLU has kinks)")
+
+
+def V_moves(network, step):
+    """Does V grow (1), fall (-1) or stay (0) when the network's weights move by ``step``?"""
+    before = V_of()
+    weights = torch.nn.utils.parameters_to_vector(network.parameters()).detach()
+    torch.nn.utils.vector_to_parameters(weights + step, network.parameters())
+    after = V_of()
+    torch.nn.utils.vector_to_parameters(weights, network.parameters())
+    return np.sign(after - before)
+
+
+check("eq:14", V_moves(D64, 1e-4 * equation_14), 1, 0, "up the gradient of Eq. 14 the value rises, as D wants")
+check("eq:15", V_moves(G64, -1e-4 * equation_15), -1, 0, "down the gradient of Eq. 15 it falls, as G wants")
+check_fails(
+    "eq:14",
+    lambda: check("eq:14", V_moves(D64, -1e-4 * equation_14), 1, 0, "V after a step down Eq. 14"),
+    "Eq. 14 descended",
+)
+check_fails(
+    "eq:15",
+    lambda: check("eq:15", V_moves(G64, 1e-4 * equation_15), -1, 0, "V after a step up Eq. 15"),
+    "Eq. 15 ascended",
+)
 
 # %% [markdown]
 # ## 3. Saturation
@@ -329,6 +360,20 @@ check_fails(
     "eq:15-step-2",
     lambda: check("eq:15-step-2", slope("minimax", 10.0), 0, 1e-4, "Eq. 15 flat near 1?"),
     "'it saturates near 1'",
+)
+contrast = torch.linspace(0.2, 9, 16, dtype=torch.float64).reshape(-1, 1, 1, 1)
+a_fake = D64(G64(z) * contrast)  # so that D judges some pictures worse than others
+two = [flat_gradient(g_loss(name, a_fake), G64) for name in ("minimax", "non_saturating")]
+check_fails(
+    "eq:15-step-2",
+    lambda: check(
+        "eq:15-step-2",
+        torch.cosine_similarity(*two, dim=0),
+        1,
+        1e-9,
+        "cosine of the angle between the two gradients of a batch",
+    ),
+    "'the same descent under another name'",
 )
 
 # %% [markdown]
@@ -587,9 +632,9 @@ plt.show()
 
 # %% [markdown]
 # **How strong?** $D$ itself tells. Let $r_t = \mathbb E[\operatorname{sign} a(x)]$ over the augmented real pictures it
-# was just shown: 0 if it cannot tell, 1 if it is sure of every one. Karras et al. hold $r_t$ at 0.6 (80 % of the real
+# was just shown: 0 if it calls as many of them generated as real, 1 if it calls every one real, however narrowly. Karras et al. hold $r_t$ at 0.6 (80 % of the real
 # ones called real): above it, $p$ rises a little; below, it falls. Their $p$ needs 500,000 pictures from 0 to 1, longer
-# than our whole training, so here it needs a quarter of the budget.
+# than our whole training, so here it needs a quarter of the *budget*, the number of real pictures $D$ is shown in the whole training.
 #
 # <!-- eq:04-controller -->
 # $$ p \leftarrow \min\Big(0.8,\ \max\big(0,\ p + \operatorname{sign}(r_t - 0.6)\,
@@ -597,13 +642,13 @@ plt.show()
 
 # %%
 controller = AdaptiveP(budget=4000, every=4)
-path = [controller.update(torch.ones(10) if i < 40 else -torch.ones(10), 10) for i in range(60)]
+path = [controller.update(torch.ones(10) if i < 88 else -torch.ones(10), 10) for i in range(180)]
 check(
     "eq:04-controller",
-    [path[3], path[39], path[59]],
-    [0.04, 0.4, 0.2],
+    [path[3], path[39], path[87], path[91], path[179]],
+    [0.04, 0.4, 0.8, 0.76, 0.0],
     1e-12,
-    "40 batches of 10 pictures with r_t = 1, then 20 with r_t = -1",
+    "88 batches of 10 pictures with r_t = 1, up to the bound, then 92 with r_t = -1, down to 0",
 )
 
 # %% [markdown]
@@ -616,7 +661,7 @@ check(
 #
 # $D$ descends minus Eq. 13 plus, every sixteenth step and then sixteen times, a penalty on its slope at the (augmented)
 # real pictures, $R_1 = \frac{\gamma}{2}\,\mathbb E\,\|\nabla_x a(x)\|^2$ with $\gamma = 1$ (Mescheder et al., 2018). It damps
-# the circling of the two around each other that notebook 05 shows. $G$ descends the non-saturating loss. Samples come from an averaged generator. Beside the distance, each
+# the circling of the two around each other that notebook 05 shows. $G$ descends the non-saturating loss. Samples come from an averaged generator: its weights are a running (exponential) mean of $G$'s weights. Beside the distance, each
 # evaluation notes what $D$ says of training, test and generated pictures, all unaugmented: a $D$ that has understood
 # bedrooms treats the first two alike.
 
@@ -861,7 +906,8 @@ display(
     Markdown(
         f"Median distance to the nearest training picture: {nearest.values.median():.2f} for samples, "
         f"{unseen.median():.2f} for test pictures, which nobody can have memorised. "
-        "A much smaller first number would be the mark of copying."
+        "Copying would make the first number much smaller. So would blur, since smooth pictures lie near to many: "
+        "a small number is a reason to look, and no proof."
     )
 )
 
