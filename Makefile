@@ -9,11 +9,11 @@ PROFILE ?= cpu
 ARGS    ?=
 PY      := $(VENV)/bin/python
 
-.PHONY: help figures test smoke lab notebooks lint setup lock clean
+.PHONY: help figures test smoke lab bench studies notebooks lint setup lock clean
 
 help:
 	@sed -n '/^# Needs/,/^$$/s/^# \{0,1\}//p' Makefile
-	@echo "targets: figures test smoke lab notebooks lint setup lock clean"
+	@echo "targets: figures test smoke lab bench studies notebooks lint setup lock clean"
 
 figures: setup
 	@$(PY) -m bedgen_utils figures --profile $(PROFILE) $(ARGS)
@@ -26,6 +26,15 @@ test: setup
 
 lab: setup
 	@$(PY) -m jupyterlab notebooks $(ARGS)
+
+# Long comparisons, each row of their tables in figures/studies measured once: two hours and more on a machine that does
+# nothing else. Stop them as you like; the next call goes on behind the last row.
+bench: setup
+	@$(PY) -m pip install --disable-pip-version-check --quiet --no-deps -r benchmarks/requirements.txt
+	@$(PY) benchmarks/equal_time.py $(ARGS)
+
+studies: setup
+	@$(PY) benchmarks/recipes.py $(ARGS)
 
 # Bring notebooks/*.ipynb in line with their reviewed source notebooks/py/*.py, keeping outputs of unchanged cells.
 notebooks: setup

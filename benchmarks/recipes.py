@@ -7,15 +7,15 @@ where the time does. Then the Fréchet distance of 500 samples to the test pictu
     python benchmarks/recipes.py --minutes 5 --threads 1 --seeds 0 1 [--only "folded by 2" …]
 
 Two calls with one thread each fit a machine with two cores that does nothing else; ``seconds`` tells whether the
-minutes were kept. Results are appended to ``--out`` as JSON lines.
+minutes were kept. A row each goes to figures/studies/recipes.csv (``studies.py``); what is there is not run again.
 """
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
 
+import studies
 import torch
 
 from bedgen_utils.data import load_bedrooms
@@ -81,17 +81,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="+", choices=list(RECIPES), default=list(RECIPES))
-    parser.add_argument("--out", type=Path, default=Path("runs/recipes.jsonl"))
+    parser.add_argument("--out", type=Path, default=studies.STUDIES / "recipes.csv")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     for seed in options.seeds:
         for name in options.only:
-            row = {"recipe": name, "seed": seed, "minutes": options.minutes, "threads": options.threads}
-            row |= measure(RECIPES[name], options.minutes, seed)
-            print(row, flush=True)
-            with options.out.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            key = {"recipe": name, "seed": seed, "minutes": options.minutes, "threads": options.threads}
+            studies.run(options.out, key, lambda name=name, seed=seed: measure(RECIPES[name], options.minutes, seed))
 
 
 if __name__ == "__main__":
