@@ -31,6 +31,7 @@ lab: setup
 # nothing else. Stop them as you like; the next call goes on behind the last row.
 bench: setup
 	@$(PY) -m pip install --disable-pip-version-check --quiet --no-deps -r benchmarks/requirements.txt
+	@$(PY) benchmarks/features.py
 	@$(PY) benchmarks/equal_time.py $(ARGS)
 
 studies: setup
