@@ -116,15 +116,24 @@ def _fingerprint(number, texts, profile, seed, run) -> str:
     # Not what these notebooks would give, but the very run that left its weights here.
     needed = {n: _json(run / f"{n}.done.json").get("run") for n in NEEDS.get(number, ()) if n in texts}
     numbers.pop("minutes", None)        # a guess for the reader, used for nothing else
-    parts = [texts[number].read_text(encoding="utf-8"), _shared_inputs(), numbers, profile, seed, data, needed]
+    text = texts[number].read_text(encoding="utf-8")
+    parts = [text, _shared_inputs(), _studies(text), numbers, profile, seed, data, needed]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _shared_inputs() -> dict[str, str]:
-    """Hashes of what any notebook may use: the package, released weights, the tables of long studies."""
+    """Hashes of what any notebook may use: the package and the released weights."""
     used = [p for p in (REPO / "bedgen_utils").glob("*.py") if p.name not in NOT_IN_FINGERPRINT]
-    used += [*(REPO / "data").rglob("*.safetensors"), *(REPO / "figures" / "studies").rglob("*.csv")]
-    return {str(p.relative_to(REPO)): hashlib.sha256(p.read_bytes()).hexdigest() for p in used}
+    return _hashes([*used, *(REPO / "data").rglob("*.safetensors")])
+
+
+def _studies(text: str) -> dict[str, str]:
+    """Hashes of the tables of long studies that this notebook names."""
+    return _hashes(p for p in (REPO / "figures" / "studies").rglob("*.csv") if p.name in text)
+
+
+def _hashes(paths) -> dict[str, str]:
+    return {str(p.relative_to(REPO)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(paths)}
 
 
 def _is_current(done: Path, fingerprint: str, target: Path) -> bool:

@@ -117,6 +117,18 @@ def test_success_then_up_to_date(bench, capsys):
     assert all(bench.run_ids()[n] != first[n] for n in first)
 
 
+def test_a_study_makes_the_notebooks_stale_that_name_it(bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "REPO", tmp_path)
+    table = tmp_path / "figures" / "studies" / "long.csv"
+    table.parent.mkdir(parents=True)
+    bench.write("03", extra='table = "long.csv"')
+    bench.make()
+    first = bench.run_ids()
+    table.write_text("seed,distance\n0,1\n")
+    bench.make()
+    assert bench.run_ids()["01"] == first["01"] and bench.run_ids()["03"] != first["03"]
+
+
 def test_failure_changes_nothing_and_a_repeated_call_goes_on(bench):
     bench.write("06")
     bench.make()

@@ -17,7 +17,8 @@
 #
 # * say what a denoiser is asked to do, and build a small U-Net for it;
 # * train it from scratch on two CPU cores until it paints bedrooms, and read its curves;
-# * answer two questions that the report left open: why its diffusion model failed, and why the noise it predicted "got darker";
+# * take up two questions about the report: how far a lack of training explains the failure of its diffusion model, and whether it is a fault that the noise it predicted
+#   "got darker";
 # * draw pictures with three samplers and say what each network evaluation buys.
 #
 # You need notebooks 01 and 02: $q(x_t \mid x_0)$ (Eq. 8), the posterior (Eq. 10), the parameterisations $\epsilon$, $x_0$ and $v$, and the
@@ -59,18 +60,19 @@ print(f"{len(train_images):,} pictures to learn from, {len(test_images):,} kept 
 # %% [markdown]
 # ## 1. What went wrong in the report
 #
-# The report followed a tutorial with a large U-Net at 128 x 128 pixels, took 5 % of the LSUN bedrooms, and could afford three epochs of six to
-# seven hours. Its samples show no room. Before blaming the method, count. LSUN has 3,033,042 bedrooms; a twentieth, three times over, is what the
-# network saw. The model of Ho et al. (2020) for the same pictures saw about 154 million.
+# The report took 5 % of its data, could afford three epochs of six to seven hours, was not satisfied with what came out and blames the training time. It followed
+# Hugging Face's tutorial, which has a large U-Net at 128 x 128 pixels. Count what that time bought. We take the data to be LSUN's 3,033,042 bedrooms (the report does not say); a
+# twentieth, three times over, is then what the network saw. The model of Ho et al. (2020) for the same pictures saw about 154 million.
 
 # %%
 seen_report, seen_paper = 3 * round(0.05 * 3_033_042), 154_000_000
-display(Markdown(f"The report's network saw **{seen_report:,}** pictures, the published one {seen_paper:,}: **{seen_paper / seen_report:.0f} "
+display(Markdown(f"The report's network then saw **{seen_report:,}** pictures, the published one {seen_paper:,}: **{seen_paper / seen_report:.0f} "
                  f"times** as many. And it took about {6.5 * 3600 / (seen_report / 3) * 1000:.0f} ms for each. This notebook, in profile `{profile}`, shows its network "
                  f"{p.images_seen:,}."))
 
 # %% [markdown]
-# So there are two ways out: a longer computation, or a cheaper one. On two CPU cores it must be the cheaper one: small pictures, a small network,
+# The number alone is not the whole reason: in profile `cpu` our network sees fewer still, but smaller pictures, with another recipe. What counts is how much training the task needs
+# against how much one can pay. So there are two ways out: a longer computation, or a cheaper one. On two CPU cores it must be the cheaper one: small pictures, a small network,
 # a prediction target, a weighting of the loss and a learning rate that make every step count.
 
 # %% [markdown]
@@ -82,11 +84,11 @@ display(Markdown(f"The report's network saw **{seen_report:,}** pictures, the pu
 #
 # <!-- eq:03-velocity -->
 # $$ v = \sqrt{\bar\alpha_t}\,\epsilon - \sqrt{1-\bar\alpha_t}\, x_0 , \qquad
-#    L_{\text{simple}}(\theta) = \mathbb E_{x_0, \epsilon, t}\; \tfrac1d \,\| f_\theta(x_t, t) - v \|^2 , $$
+#    L_v(\theta) = \mathbb E_{x_0, \epsilon, t}\; \tfrac1d \,\| f_\theta(x_t, t) - v \|^2 , $$
 #
 # where $d = 3 S^2$ is the number of values in a picture of side $S$. Any of $\epsilon$, $x_0$, $v$ gives the other two (notebook 02). They
 # differ in what a small error costs. Near $t = T$ the mixture *is* the noise: predicting $\epsilon$ is then trivial and says nothing
-# about the room, while $v \approx -x_0$ there. Near $t = 1$ it is the other way round. $v$ asks a useful question at every $t$.
+# about the room, while $v \approx -x_0$ there. Near $t = 1$ the mixture is the picture: predicting $x_0$ is then trivial, while $v \approx \epsilon$. $v$ asks a useful question at every $t$.
 #
 # A network whose last layer starts at zero, as ours does, returns $0$ before it has learnt anything. Its loss can therefore be worked out
 # before training: $x_0$ and $\epsilon$ are independent and $\epsilon$ has mean 0 and variance 1, so
@@ -113,7 +115,8 @@ expected = diffusion.abar[t] + (1 - diffusion.abar[t]) * rooms.square().flatten(
 check_mean("eq:03-first-loss", first_losses - expected, 0.0, "loss of the untrained network minus the formula")
 
 # %% [markdown]
-# **Which errors matter?** $L_{\text{simple}}$ counts an error in $v$ the same at every $t$. That is one choice among many: because $x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{1-\bar\alpha_t}\,v$,
+# **Which errors matter?** $L_v$ counts an error in $v$ the same at every $t$. That is one choice among many. ($L_{simple}$ of notebook 02, an equal weight for errors in $\epsilon$, is another:
+# the error in $\epsilon$ is $\sqrt{\bar\alpha_t}$ times that in $v$, so it weighs an error in $v$ by $\bar\alpha_t$.) Because $x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{1-\bar\alpha_t}\,v$,
 # an error in $v$ is an error in $x_0$ divided by $\sqrt{1-\bar\alpha_t}$. Little noise (small $t$) then counts for much: the last touch of grain, which no one sees, takes more than its share of
 # the loss. With $\text{SNR}_t = \bar\alpha_t/(1-\bar\alpha_t)$, the signal-to-noise ratio of Eq. 8, Hang et al. (2023) weigh the error in $x_0$ by
 # $\min(\text{SNR}_t, \gamma)$, $\gamma = 5$. Written for $v$:
@@ -121,7 +124,7 @@ check_mean("eq:03-first-loss", first_losses - expected, 0.0, "loss of the untrai
 # <!-- eq:03-weight -->
 # $$ \min(\text{SNR}_t, \gamma)\, \|\hat x_0 - x_0\|^2 = w_t\, \| f_\theta(x_t, t) - v \|^2 , \qquad w_t = \min\!\big(\bar\alpha_t,\; \gamma\,(1-\bar\alpha_t)\big) . $$
 #
-# It is a hump: nothing for pictures that are nearly clean, little for those that are nearly noise, most in between. What it does to the pictures in equal minutes,
+# It is a hump: next to nothing for pictures that are nearly clean and for those that are nearly noise, most in between. What it does to the pictures in equal minutes,
 # `benchmarks/recipes.py` measures.
 
 # %%
@@ -135,7 +138,7 @@ check("eq:03-weight", diffusion.training_loss(lambda x, t: answer, rooms, t, noi
       w[t] * (answer - v).square().flatten(1).mean(1), 1e-6, "the loss that training uses")
 fig, ax = plt.subplots(figsize=(6, 2.6))
 ax.plot(range(1, p.T + 1), w[1:], label="min-SNR, γ = 5")
-ax.axhline(1, color="C1", ls="--", label="$L_{simple}$")
+ax.axhline(1, color="C1", ls="--", label="$L_v$: all alike")
 ax.set(xlabel="time t", ylabel="weight $w_t$ of the error in v", ylim=(0, 1.15))
 ax.legend()
 save_figure(run, fig, "nb03_weight", "How much an error in v counts at each t.", {"largest": w.max().item(), "at_t": int(w.argmax())})
@@ -150,8 +153,8 @@ plt.show()
 # resolution around the bottleneck, noise included. What the coarse levels bring is a view of the whole room at little cost.
 #
 # `unet.py` is short; read it. Some choices in it make a step cheaper, one makes it teach more. The skips **add** where most U-Nets concatenate, so that the blocks on the way up have
-# half the inputs. At full size, where a block costs most, there is **none on the way down**. And a **direct path** adds $c_t\,x_t$ to the answer, one learned number $c_t$ for each time: by its
-# definition $v$ contains a good part of $x_t$ itself, which the blocks then need not carry. The first layer can also **fold** each 2 x 2 pixels into channels (`fold=2`), so that no
+# half the inputs. At full size, where a block costs most, there is **none on the way down**. And a **direct path** adds $c_t\,x_t$ to the answer, one learned number $c_t$ for each time: pictures
+# have less power than the noise, and then $v$ has a part along $x_t$ itself (next equation; none if both had power 1), which the blocks need not carry. The first layer can also **fold** each 2 x 2 pixels into channels (`fold=2`), so that no
 # convolution runs at full size at all; but a cheaper step may teach less. `benchmarks/recipes.py` compares, in equal minutes; profile `cpu` does not fold.
 #
 # How large should $c_t$ be? If all the network could do were to scale $x_t$, and $\sigma^2 = \mathbb E\,\tfrac1d\|x_0\|^2$ is the power of the pictures, least squares would give
@@ -170,9 +173,10 @@ for t_value in (100, 500, 900):
     z = torch.randn(rooms.shape, generator=g)
     at = torch.full((len(rooms),), t_value)
     x_at, v_at = diffusion.q_sample(rooms, at, z), diffusion.velocity(rooms, z, at)
-    c = float(best_direct[t_value])
-    check_mean("eq:03-direct", ((v_at - c * x_at) * x_at).flatten(1).mean(1), 0.0, f"t = {t_value}: what is left of v has no part along x_t")
-    check_mean("eq:03-direct", (v_at - c * x_at).square().flatten(1).mean(1), power / float(signal[t_value]), "the power of that")
+    c, a = float(best_direct[t_value]), float(diffusion.abar[t_value])
+    own = rooms.square().flatten(1).mean(1) - power  # how bright each picture is: mean 0, taken out so as not to blur the comparison
+    check_mean("eq:03-direct", ((v_at - c * x_at) * x_at).flatten(1).mean(1) + ((a * (1 - a)) ** 0.5 + c * a) * own, 0.0, f"t = {t_value}: what is left of v has no part along x_t")
+    check_mean("eq:03-direct", (v_at - c * x_at).square().flatten(1).mean(1) - ((1 - a) ** 0.5 + c * a**0.5) ** 2 * own, power / float(signal[t_value]), "the power of that")
 
 # %%
 from torch.utils.flop_counter import FlopCounterMode
@@ -206,10 +210,10 @@ display(save_table(run, rows, "nb03_unet", f"The U-Net from pixels to velocity: 
 # the noise of the single steps dies down at the end.
 #
 # **Averaged weights.** We never sample from $\theta$ itself but from a moving average, $\theta^{\text{ema}}_k = d_k\, \theta^{\text{ema}}_{k-1} + (1-d_k)\, \theta_k$
-# after step $k$. With a constant decay $d$ the random weights $\theta_0$ of the start keep the share
+# after step $k$, from $\theta^{\text{ema}}_0 = \theta_0$. With a constant decay $d$ the random weights $\theta_0$ of the start keep the share
 #
 # <!-- eq:03-ema -->
-# $$ w_0(k) = d^{\,k} , \qquad\text{with a warm-up } d_j = \min\!\Big(d, \tfrac{1+j}{10+j}\Big): \quad w_0(k) = \prod_{j=1}^{k} d_j , $$
+# $$ r_0(k) = d^{\,k} , \qquad\text{with a warm-up } d_j = \min\!\Big(d, \tfrac{1+j}{10+j}\Big): \quad r_0(k) = \prod_{j=1}^{k} d_j , $$
 #
 # and for a short run that share decides whether the samples look like anything at all.
 
@@ -223,11 +227,11 @@ share_warm = np.cumprod(np.minimum(p.ema_decay, (1 + k) / (10 + k)))
 # The class that training uses, on one weight that starts at 1 and is 0 from the first step on: its average is the share itself.
 toy = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
 torch.nn.init.ones_(toy.weight)
-average = EMA(toy, p.ema_decay)
+average = EMA(toy, 0.7)  # so low that the cap d is reached, after 20 steps
 torch.nn.init.zeros_(toy.weight)
 for i in range(1, 31):
     average.update(toy, i)
-check("eq:03-ema", average.model.weight.item(), np.prod([min(p.ema_decay, (1 + j) / (10 + j)) for j in range(1, 31)]), 1e-12,
+check("eq:03-ema", average.model.weight.item(), np.prod([min(0.7, (1 + j) / (10 + j)) for j in range(1, 31)]), 1e-12,
       "share of the start after 30 steps")
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8))
@@ -259,10 +263,14 @@ display(Markdown(f"After the {steps_in_all:,} steps of this profile a constant d
 w = diffusion.loss_weights(p.weighting)[1:]
 share = w / w.sum()
 loss_of_zero = diffusion.abar[1:] + (1 - diffusion.abar[1:]) * power  # that of the untrained network, as an example
-check("eq:03-times", w.mean() * (share * loss_of_zero).sum(), (w * loss_of_zero).mean(), 1e-12, "both ways to average")
+dice = torch.Generator().manual_seed(seed)
+u = (torch.rand(2000, 1, generator=dice) + torch.arange(p.batch) / p.batch) % 1  # 2,000 batches, drawn as train_ddpm draws them
+drawn = torch.searchsorted(share.cumsum(0), u.double()).clamp(max=diffusion.T - 1)
+counted_back = (w * loss_of_zero / (diffusion.T * share))[drawn].mean(1)
+check_mean("eq:03-times", counted_back, float((w * loss_of_zero).mean()), "batches drawn by weight and counted back, against the even mean")
 light = w < 0.2 * w.max()
 display(Markdown(f"{100 * light.double().mean():.0f} % of all times weigh less than a fifth of the heaviest. Drawn evenly they would take {100 * light.double().mean():.0f} % of the pictures; "
-                 f"drawn by weight they take {100 * share[light].sum():.0f} %."))
+                 f"drawn by weight they take {100 * light[drawn].double().mean():.0f} %."))
 
 # %% [markdown]
 # **The rest.** AdamW; gradients clipped at norm 1; each picture mirrored half of the time (a mirrored room is a room).
@@ -310,8 +318,8 @@ early = looks[-2]
 then = min(losses, key=lambda r: abs(r["images"] - early["images"]))
 display(Markdown(
     f"From {early['images']:,} to {looks[-1]['images']:,} pictures seen the loss changes by {100 * (losses[-1]['loss'] / then['loss'] - 1):+.0f} %, the distance of the pictures by "
-    f"{100 * (looks[-1]['distance'] / early['distance'] - 1):+.0f} %. A part of the loss no network can predict, and the loss does not say how large that part is: whether training "
-    f"is over, only the pictures tell. Training took {seconds / 60:.1f} minutes, {seen / seconds:.0f} pictures a second; "
+    f"{100 * (looks[-1]['distance'] / early['distance'] - 1):+.0f} %. A part of $v$ cannot be predicted from $x_t$, so the loss has a floor that we do not know; the distance has one too (section 9 "
+    f"measures it). Neither percentage says how far there is to go; in the last 40 % of the run the falling learning rate has its share in both. Training took {seconds / 60:.1f} minutes, {seen / seconds:.0f} pictures a second; "
     f"the report's took {6.5 * 3600 / (seen_report / 3) * seen / seconds:.1f} times as long for each (of {128**2 / p.size**2:.0f} times the pixels)."))
 
 # %% [markdown]
@@ -347,7 +355,8 @@ plt.show()
 # %% [markdown]
 # ## 7. Why predicted noise "gets darker"
 #
-# The report put the noise its model predicted beside the true noise and saw that, after training, its values had shrunk to half. Is that a fault? Let
+# The report shows the noise its model predicted before and after training beside the true noise, and notes that training made it darker, its values halved. What an untrained network
+# returns depends on how it starts; the comparison that means something is with the true noise. Is a prediction weaker than that a fault? Let
 # $\hat\epsilon(x_t)$ be the best possible answer in squared error, the conditional mean $\mathbb E[\epsilon \mid x_t]$. Its error is uncorrelated with any function of $x_t$,
 # hence with $\hat\epsilon$ itself, and so
 #
@@ -355,7 +364,8 @@ plt.show()
 # $$ \mathbb E\,\langle \hat\epsilon, \epsilon\rangle = \mathbb E\,\|\hat\epsilon\|^2
 #    \qquad\Longrightarrow\qquad \frac{\sqrt{\mathbb E\|\hat\epsilon\|^2}}{\sqrt{\mathbb E\|\epsilon\|^2}} = \operatorname{corr}(\hat\epsilon, \epsilon) . $$
 #
-# The best prediction is *always* weaker than the noise, exactly as much as it is uncertain. Check it first where all is known: for $x_0 \sim \mathcal N(0, s^2)$ the
+# (corr runs over all values of all pictures; $\epsilon$, and so $\hat\epsilon$, has mean 0.) The best prediction is never stronger than the noise, and weaker exactly as far as it is
+# uncertain. Check it first where all is known: for $x_0 \sim \mathcal N(0, s^2)$ the
 # conditional mean is $\hat\epsilon = \sqrt{1-\bar\alpha_t}\; x_t / (\bar\alpha_t s^2 + 1 - \bar\alpha_t)$.
 
 # %%
@@ -420,9 +430,10 @@ save_figure(run, fig, "fig04_predicted_noise", "True noise, and the noise the ne
 plt.show()
 display(Markdown(
     f"At t = {times[0]} the predicted noise is {ratios[0]:.2f} times as strong as the true noise and its correlation with it is {correlations[0]:.2f}; at t = {times[-1]}, "
-    f"{ratios[-1]:.2f} and {correlations[-1]:.2f}. Over all t shown the two curves differ by at most {max(abs(np.array(ratios) - np.array(correlations))):.2f}. So a "
+    f"{ratios[-1]:.2f} and {correlations[-1]:.2f}. Over all t shown the two curves differ by at most {max(abs(np.array(ratios) - np.array(correlations))):.2f}, "
+    f"at t = {times[int(np.argmax(abs(np.array(ratios) - np.array(correlations))))]}; for the best answer they would agree, and small t is where the loss hardly weighs an error (section 2). So a "
     "shrunken prediction is not a fault in itself: it is what the best answer looks like where the noise cannot be told from the picture. "
-    "(Before training our network returns v = 0, which amounts to the answer $\\hat\\epsilon = \\sqrt{1-\\bar\\alpha_t}\\,x_t$, picture and all.) Whether the report's was a fault depends on its correlation with the true noise."))
+    "(Before training our network returns v = 0, which amounts to the answer $\\hat\\epsilon = \\sqrt{1-\\bar\\alpha_t}\\,x_t$, picture and all: weaker than after training, so here training went the other way than in the report.) Whether the report's was a fault depends on its correlation with the true noise."))
 
 # %% [markdown]
 # ## 8. Sampling
@@ -453,7 +464,7 @@ save_figure(run, fig, "nb03_samplers", f"Quality against cost for three samplers
 plt.show()
 cheap = min((r for r in solver_rows if r["network evaluations"] == p.solver_steps[0]), key=lambda r: r["Fréchet distance"])
 display(Markdown(f"With {p.solver_steps[0]} evaluations {cheap['sampler']} does best, at {cheap['Fréchet distance']:.0f}. "
-                 f"(Each of these numbers is from {p.n_solver} samples alone; notebook 06 shows how far such a number scatters.)"))
+                 f"(Each of these numbers is from {p.n_solver} samples alone. So few make it scatter and also raise it, as notebook 06 shows: compare the numbers of this figure with one another, not with those of sections 5 and 9.)"))
 
 # %% [markdown]
 # ## 9. How good are the pictures?
@@ -540,7 +551,7 @@ flat = torch.cat([train_images, train_images.flip(-1)]).flatten(1).float()
 def nearest(pictures):
     d = torch.cdist(pictures.flatten(1).float(), flat) / flat.shape[1] ** 0.5
     best = d.min(1)
-    return best.values, best.indices % len(train_images)
+    return best.values, best.indices
 n_near = 8
 of_samples, index = nearest(final[: 4 * n_near])
 of_test, _ = nearest(test_images[: 4 * n_near])
@@ -551,16 +562,16 @@ left.errorbar(times, by_train[:, 0], 2 * by_train[:, 1], fmt="o-", ms=3, label="
 left.errorbar(times, by_test[:, 0], 2 * by_test[:, 1], fmt="s--", ms=3, label="test pictures")
 left.set(xlabel="time t", ylabel="loss", yscale="log", title=f"Loss ± 2 standard errors ({m} pictures)")
 left.legend()
-show_images(right, torch.cat([final[:n_near], train_images[index[:n_near]]]), n_near, "samples (top) and the nearest training picture (below)")
+show_images(right, torch.cat([final[:n_near], torch.cat([train_images, train_images.flip(-1)])[index[:n_near]]]), n_near, "samples (top) and the nearest training picture (below)")
 save_figure(run, fig, "nb03_memorising", "Loss on training and test pictures (left); samples and their nearest training pictures (right).",
             {"t": times, "train": by_train[:, 0].tolist(), "test": by_test[:, 0].tolist(), "nearest_rms_samples": of_samples.mean().item(),
              "nearest_rms_test": of_test.mean().item()})
 plt.show()
 gap = (by_test[:, 0] - by_train[:, 0]) / np.hypot(by_test[:, 1], by_train[:, 1])
 display(Markdown(
-    f"The largest gap between the two losses is {np.abs(gap).max():.1f} standard errors. A sample is on average {of_samples.mean():.1f} grey levels (root mean square) away from its "
+    f"The loss on test pictures is the higher one at {(gap > 0).sum()} of {len(gap)} times; the largest difference, test minus training, is {gap.max():+.1f} standard errors (the same pictures serve every t, so these are not independent looks). A sample is on average {of_samples.mean():.1f} grey levels (root mean square) away from its "
     f"nearest training picture; a *test* picture, which the network cannot have copied from, is {of_test.mean():.1f} away from its own. "
-    + ("The samples are no closer to the training pictures than new rooms are by much: no sign of copying." if of_samples.mean() > 0.8 * of_test.mean()
+    + ("Less than a fifth closer, the limit we set, and smooth pictures are closer to everything: no sign of copying here." if of_samples.mean() > 0.8 * of_test.mean()
        else "The samples are clearly closer to training pictures than new rooms are. Smooth pictures are closer to everything, so look at the pairs before you call it copying.")))
 
 # %% [markdown]
@@ -568,8 +579,8 @@ display(Markdown(
 #
 # * The report's diffusion model saw a small fraction of the pictures that the published one saw. What a small U-Net, $v$-prediction, a weighted loss, small batches and a
 #   falling learning rate make of the minutes of this profile, section 9 shows and measures.
-# * A part of the loss is noise that no one can predict; watch the pictures and their distance instead.
-# * Predicted noise *should* be weaker than the noise, by as much as it is uncertain (Fig. 4).
+# * A part of $v$ cannot be predicted, so the loss has a floor that we do not know; watch the pictures and their distance beside it.
+# * The best prediction of the noise is weaker than the noise, by as much as it is uncertain (Fig. 4).
 # * What a network evaluation buys in sampling depends on the solver; section 8 measures it.
 #
 # **To think about.** (1) What would Fig. 4 show for a network that has memorised its training pictures, on training and on test pictures? (2) Which of $\epsilon$, $x_0$ and $v$ has a

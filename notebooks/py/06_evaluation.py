@@ -102,8 +102,8 @@ print(f"GAN weights: {gan.source}\nDDPM weights: {ddpm.source}")
 # level $u$ of the distribution function $F$ of $P$
 # goes to level $u$ of the distribution function $G$ of $Q$. With $P = \mathcal N(\mu_1, \sigma_1^2)$, $Q = \mathcal
 # N(\mu_2, \sigma_2^2)$ the two places are
-# $\mu_1 + \sigma_1 \xi$ and $\mu_2 + \sigma_2 \xi$ for the same standard normal $\xi$, and squaring their difference
-# gives
+# $\mu_1 + \sigma_1 \xi$ and $\mu_2 + \sigma_2 \xi$ for the same standard normal $\xi$, and the mean of their squared
+# difference, in which the term linear in $\xi$ averages to 0, is
 #
 # <!-- eq:06-line -->
 # $$ W_2^2 = \int_0^1 \big(F^{-1}(u) - G^{-1}(u)\big)^2 \,du = (\mu_1 - \mu_2)^2 + (\sigma_1 - \sigma_2)^2 . $$
@@ -146,7 +146,9 @@ check("eq:06-transport", ((np.sort(x) - np.sort(y)) ** 2).mean(), best, 1e-12, "
 #
 # with equality for $K = V U^\top$. The last step: singular values are the square roots of the eigenvalues of $M^\top
 # M$, and $M^\top M = \Sigma_1^{1/2} \Sigma_2 \Sigma_1^{1/2}$ for
-# $M = \Sigma_2^{1/2}\Sigma_1^{1/2}$. All together, the squared Fréchet distance of two Gaussians:
+# $M = \Sigma_2^{1/2}\Sigma_1^{1/2}$. All together, the squared distance of two Gaussians. Everybody, and we from
+# here on, calls $d^2$ itself, without a root, the **Fréchet distance**: features twice as far apart give four times the
+# number.
 #
 # <!-- eq:06-frechet -->
 # $$ d^2 = \|\mu_1 - \mu_2\|^2 + \operatorname{Tr}\Sigma_1 + \operatorname{Tr}\Sigma_2 - 2
@@ -176,7 +178,7 @@ d2 = (m1 - m2) @ (m1 - m2) + np.trace(S1) + np.trace(S2) - 2 * s.sum()
 check("eq:06-frechet", frechet_distance(m1, S1, m2, S2), d2, 1e-12, "the package against the derivation")
 
 # %% [markdown]
-# The best plan is a map: every $x$ goes to one $y$,
+# If $\Sigma_1$ has no eigenvalue 0, the best plan is a map: every $x$ goes to one $y$,
 #
 # <!-- eq:06-map -->
 # $$ y = \mu_2 + A (x - \mu_1), \qquad A = \Sigma_1^{-1/2} \big(\Sigma_1^{1/2} \Sigma_2 \Sigma_1^{1/2}\big)^{1/2}
@@ -209,12 +211,15 @@ check("eq:06-map", columns, np.arange(few), 0, f"linear programming over all pai
 # %%
 gap, narrow = 1.0, 0.25
 wide = math.sqrt(gap**2 + narrow**2)  # the standard deviation of the two humps together
-u = np.linspace(1e-4, 1 - 1e-4, 4001)
+u = stats.norm.cdf(np.linspace(-6, 6, 4001))  # equal steps of the normal, so that the tails count
 grid = np.linspace(-4, 4, 20_001)
 humps = 0.5 * (stats.norm.cdf(grid, -gap, narrow) + stats.norm.cdf(grid, gap, narrow))
 quantile = np.interp(u, humps, grid)
 true_w2 = integrate.trapezoid((quantile - stats.norm.ppf(u, 0, wide)) ** 2, u)
-frechet_of_humps = frechet_distance([0.0], [[gap**2 + narrow**2]], [0.0], [[wide**2]])
+density = 0.5 * (stats.norm.pdf(grid, -gap, narrow) + stats.norm.pdf(grid, gap, narrow))
+mean = integrate.trapezoid(grid * density, grid)
+variance = integrate.trapezoid((grid - mean) ** 2 * density, grid)
+frechet_of_humps = frechet_distance([mean], [[variance]], [0.0], [[wide**2]])
 check("eq:06-frechet", frechet_of_humps, 0.0, 1e-12, "two humps and one Gaussian with the same mean and variance: Fréchet distance")
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=[1.2, 1])
@@ -224,7 +229,6 @@ for i in range(40):
     left.annotate("", y[i], x[i], arrowprops=dict(arrowstyle="->", color="0.5", lw=0.6))
 left.set(xlabel="first coordinate", ylabel="second coordinate", title=f"Cheapest way: $d^2$ = {d2:.3f}", aspect="equal")
 left.legend(loc="upper left", fontsize=8)
-density = 0.5 * (stats.norm.pdf(grid, -gap, narrow) + stats.norm.pdf(grid, gap, narrow))
 right.plot(grid, density, label="two humps")
 right.plot(grid, stats.norm.pdf(grid, 0, wide), label="Gaussian, same mean and variance")
 right.set(xlabel="x", ylabel="density", xlim=(-3.5, 3.5), ylim=(0, 1.15), title=f"Fréchet distance {abs(frechet_of_humps):.0f}, but $W_2^2$ = {true_w2:.3f}")
@@ -286,7 +290,9 @@ check("eq:06-frechet", reference.covariance.diagonal(), f_test.double().var(0), 
 floor, score_gan = compare(train_images[:n], reference), compare(fake_gan[:n], reference)
 print(floor)
 print(score_gan)
-check("eq:06-frechet", score_gan.distance, frechet_from_features(f_gan[:n], f_test), 1e-3, "compare() against features in hand")
+hand = f_gan[:n].double().numpy()
+exchanged = frechet_distance(reference.mean, reference.covariance, hand.mean(0), np.cov(hand.T))  # another root, other eigenvalues
+check("eq:06-frechet", score_gan.distance / exchanged, 1, 1e-3, "compare() over the formula with the two sides exchanged")
 print(f"\nGAN above the floor: {score_gan - floor:.1f}")
 try:
     print(score_gan < compare(fake_gan[: n // 2], reference))
@@ -299,7 +305,7 @@ except ProtocolError as error:
 # explains why. Read every distance below against it.
 #
 # Two companions see what the Fréchet distance mixes together or misses. The **kernel distance** (called KID with
-# Inception) compares all moments up to the third: with
+# Inception) compares all moments up to the third. It is the square of the **maximum mean discrepancy** (MMD): with
 # $k(x, y) = (x^\top y / D + 1)^3$, where $D$ is the number of features (multiplied out, the cube holds all products of up to three features, so it is their means that are compared),
 #
 # <!-- eq:06-kernel -->
@@ -400,21 +406,26 @@ display(Markdown(
     "At the strongest damage shown the Fréchet distance is " + ", ".join(f"{ratio[name]:.1f} (" + name + ")" for name in ratio) + " times the floor. "
     f"Leaving out {100 * missing[-1]:.0f} % of the rooms by their {mode_name} changes precision by {drop_p:+.2f} and recall by {drop_r:+.2f}"
     + (": fewer modes, and recall says so. " if drop_r < min(-0.02, drop_p) else ": recall does not single it out. ")
+    + f"The kernel distance is then {dropped[-1][1]:.2f}, where undamaged pictures reach {bands[:, 1].max():.2f}"
+    + (": it notices. " if dropped[-1][1] > bands[:, 1].max() else ": it does not notice either. ")
     + (f"A blur of {cheapest:g} pixels costs more Fréchet distance than all those missing rooms. " if cheapest else "")
     + "A distance answers to all of these at once and says of none which it was: reason enough never to report it alone."))
 
 # %% [markdown]
 # ## 4. The bias: few samples look bad
 #
-# Why is the floor not 0? Take the first term. The mean of $N$ features is not $\mu$ but scatters around it, and
-# squares add up:
+# Why is the floor not 0? Take the first term. Let $\hat\mu_1$ and $\hat\mu_2$ be the means of $N_1$ and $N_2$
+# independent samples. They scatter around $\mu_1$ and $\mu_2$, and variances add:
 #
 # <!-- eq:06-bias -->
 # $$ \mathbb E\, \|\hat\mu_1 - \hat\mu_2\|^2 = \|\mu_1 - \mu_2\|^2 + \frac{\operatorname{Tr}\Sigma_1}{N_1} +
 # \frac{\operatorname{Tr}\Sigma_2}{N_2} . $$
 #
-# The covariance terms behave in the same way: to leading order the distance is too large by $c/N$ (Chong & Forsyth,
-# 2020). And $c$ depends on $\Sigma_1$, that is, on the model. Two models measured with the same $N$ can therefore come
+# Of the covariance terms, $\operatorname{Tr}\hat\Sigma$ is right on average. The trace of the root is a concave function
+# of $\hat\Sigma_1$, as $\sqrt{\cdot}$ is of a number, so it is too small on average (Jensen), and it is subtracted: once
+# more the distance comes out too large. In one dimension $\mathbb E\,\hat\sigma_1 \approx \sigma_1 (1 - \tfrac{1}{4N})$
+# for normal samples, which adds $\sigma_1\sigma_2/(2N)$. In general it is $c/N$ to leading order (Chong & Forsyth,
+# 2020), and $c$ depends on $\Sigma_1$, that is, on the model. Two models measured with the same $N$ can therefore come
 # out in
 # the wrong order. The remedy: measure at several $N$, draw a straight line in $1/N$, and read it off at $1/N = 0$.
 #
@@ -462,16 +473,28 @@ right.axvline(1 / 1280, color="0.6", lw=0.8, ls="--")
 right.text(1 / 1280, right.get_ylim()[1] * 0.04, " N = D", fontsize=8, color="0.4")
 left.legend(fontsize=8)
 numbers = {name: {"32 directions": fits_small[name]._asdict(), "all": fits[name]._asdict() if name in fits else None, "curve": curves[name]} for name in sets}
-save_figure(run, fig, "nb06_bias", "Fréchet distance against 1/N. Lines: least squares; open marks at 1/N = 0: the extrapolation with two standard errors. Dashed: N = D.", numbers)
+save_figure(run, fig, "nb06_bias", "Fréchet distance against 1/N. Lines: least squares; open marks at 1/N = 0: the extrapolation, with two errors of the fit where it has more than two sizes "
+            "(the subsets are nested: the scatter of the set itself is not in them). Dashed: N = D.", numbers)
 plt.show()
 slopes = {name: fits_small[name].slope for name in sets}
 gan_slope, real_slope = slopes["GAN"], slopes["real (training pictures)"]
-text = (f"In 32 directions the points follow straight lines, and their slopes are {real_slope:.0f} for real pictures and {gan_slope:.0f} for the GAN. ")
+
+
+def slope_error(fit):
+    inverse, d = 1 / np.array(fit.sizes), np.array(fit.distances)
+    rest = d - fit.value - fit.slope * inverse
+    return math.sqrt((rest**2).sum() / max(1, len(d) - 2) / ((inverse - inverse.mean()) ** 2).sum())
+
+
+real_error, gan_error = (slope_error(fits_small[name]) for name in ("real (training pictures)", "GAN"))
+text = (f"In 32 directions the slopes are {real_slope:.0f} ± {2 * real_error:.0f} for real pictures and {gan_slope:.0f} ± {2 * gan_error:.0f} for the GAN (two errors of the fit)"
+        + (", whose bias is lost in the scatter of its points. " if abs(gan_slope) < 2 * gan_error else ". "))
 if "GAN" in fits:
     text += (f"In all features, the GAN's distance falls from {curves['GAN'][0][1]:.0f} at N = {curves['GAN'][0][0]} to {curves['GAN'][-1][1]:.0f} at N = {curves['GAN'][-1][0]:,}, and to "
              f"{fits['GAN'].value:.0f} ± {2 * fits['GAN'].error:.0f} in the extrapolation; that of real pictures from {curves['real (training pictures)'][0][1]:.0f} to "
-             f"{fits['real (training pictures)'].value:.0f} ± {2 * fits['real (training pictures)'].error:.0f}. The {len(f_test):,} reference pictures are a sample too, and by the symmetry of the distance they add about slope/{len(f_test):,} = {fits['real (training pictures)'].slope / len(f_test):.0f}, "
-             "which no extrapolation in N removes.")
+             f"{fits['real (training pictures)'].value:.0f} ± {2 * fits['real (training pictures)'].error:.0f} (errors of the fit alone: all subsets come from one set, whose own scatter, section 5, comes on top). "
+             f"The {len(f_test):,} reference pictures are a sample too. For real against real both sides play the same part, so they add about slope/{len(f_test):,} = {fits['real (training pictures)'].slope / len(f_test):.0f} there: "
+             "what the extrapolation leaves of the floor is to be compared with that, and no extrapolation in N removes it.")
 display(Markdown(text))
 
 # %% [markdown]
@@ -484,8 +507,10 @@ display(Markdown(text))
 # Draw other samples from the same model, and the distance changes. By how much, one set can tell: draw $N$ pictures
 # from it with replacement, many times (the **bootstrap**). Each such set has only
 # about 63 % different pictures, so its distance comes out too *large*: percentiles of the resampled distances would
-# not even contain the value itself. Use their standard deviation. Here we can check it, because the
-# generator gives new sets for nothing.
+# not even contain the value itself. Use their standard deviation. Value ± 2 errors says where other sets
+# of the same $N$ would fall against the same reference; it does not reach the distance at $N = \infty$, because the bias
+# of section 4 is far larger. The generator gives new sets for nothing, so we can hold the error against their true
+# scatter, as well as a few sets tell it.
 
 # %%
 independent = [frechet_from_features(part, reference) for part in f_gan.split(p.n_boot) if len(part) == p.n_boot]
@@ -494,17 +519,17 @@ scatter = np.std(independent, ddof=1)
 k = len(independent)
 low, high = scatter * math.sqrt((k - 1) / stats.chi2.ppf(0.975, k - 1)), scatter * math.sqrt((k - 1) / stats.chi2.ppf(0.025, k - 1))
 display(Markdown(f"GAN, N = {p.n_boot}: distance {boot.value:.1f}, bootstrap error **{boot.error:.1f}**. {k} independent sets scatter by {scatter:.1f} (95 % interval {low:.1f} to {high:.1f}). "
+                 f"The bootstrap error lies {'in' if low <= boot.error <= high else 'outside'} that interval, which is wide because {k} sets are few. "
                  f"The resampled distances are on average {boot.bias:.1f} above the value: {boot.bias / boot.error:.1f} errors."))
 boot_ddpm = frechet_bootstrap(f_ddpm, reference, p.draws, seed)
 
 # %% [markdown]
 # ## 6. Confounders: resize and JPEG
 #
-# The same test rooms, at twice our size, are brought to it in several ways, or stored as JPEG on the way. Nothing is
-# generated here; every distance below comes from handling files. The reference is made as `load_bedrooms` makes it
-# (bicubic with
-# antialiasing). LSUN's photographs are JPEG files of quality 75: who compares PNG samples with them measures the JPEG
-# too.
+# The same test rooms, at twice our size, are brought to it in several ways, or stored as JPEG before that. Nothing is
+# generated here; every *difference from the first row* comes from handling files. The reference is made as
+# `load_bedrooms` makes it (bicubic with antialiasing). LSUN's photographs are JPEG files of quality 75, compressed before
+# anybody shrinks them: who compares PNG samples with them measures the JPEG too.
 
 # %%
 large = load_bedrooms(p.source, "test", 2 * p.size, limit=p.n_confound)
@@ -522,7 +547,7 @@ def jpeg(images, quality):
 
 same = shrink(large, Image.BICUBIC)
 variants = {"bicubic (as the reference)": same, "Lanczos": shrink(large, Image.LANCZOS), "box (mean of 2 x 2)": shrink(large, Image.BOX), "bilinear, antialiased": shrink(large, Image.BILINEAR),
-            "nearest pixel": shrink(large, Image.NEAREST)} | {f"JPEG, quality {q}": jpeg(same, q) for q in p.jpeg}
+            "nearest pixel": shrink(large, Image.NEAREST)} | {f"JPEG, quality {q}": shrink(jpeg(large, q), Image.BICUBIC) for q in p.jpeg}
 # Against the other test pictures, so that no picture meets itself.
 others = Moments(f_test.shape[1]).update(f_test[p.n_confound :])
 rows = []
@@ -542,8 +567,8 @@ display(Markdown(f"The worst of these, {worst['handling']}, adds {worst['against
 # ## 7. Quality against variety
 #
 # A generator can be steered: scale its latent vector, $z = \psi\, \xi$ with $\xi \sim \mathcal N(0, I)$. A small
-# $\psi$ asks for the ordinary, a large one for the unusual. One number cannot describe this; precision and recall draw
-# it as a curve.
+# $\psi$ asks for the ordinary, a large one for the unusual. In a good generator precision then
+# rises as recall falls. Whether it does here, the two numbers show, and one number could not.
 
 # %%
 with torch.no_grad():
@@ -567,8 +592,11 @@ save_figure(run, fig, "nb06_quality_variety", "Left: precision and recall of the
             {"psi": {str(k): c for k, c in curve.items()}, "others": {k: list(map(float, c)) for k, c in points.items()}})
 plt.show()
 best_psi = min(curve, key=lambda k: curve[k][0])
-display(Markdown(f"Precision is highest at ψ = {max(curve, key=lambda k: curve[k][2]):g} ({max(c[2] for c in curve.values()):.2f}), recall at ψ = {max(curve, key=lambda k: curve[k][3]):g} "
-                 f"({max(c[3] for c in curve.values()):.2f}), and the Fréchet distance is lowest at ψ = {best_psi:g}."))
+small = curve[min(curve)]
+gain, chance = small[2] - curve[1.0][2], 2 * math.sqrt(0.5 / m)  # at most: two errors of a difference of two shares
+display(Markdown(f"From ψ = 1 to ψ = {min(curve):g} recall goes from {curve[1.0][3]:.2f} to {small[3]:.2f} and precision from {curve[1.0][2]:.2f} to {small[2]:.2f} (chance alone: ± {chance:.2f}): "
+                 + ("variety is traded for quality" if gain > chance else "no quality is gained for the variety")
+                 + f". The Fréchet distance is lowest at ψ = {best_psi:g}."))
 
 # %% [markdown]
 # ## 8. Memorising
@@ -606,9 +634,9 @@ show_images(right, pairs, 8, "the 8 closest of each: GAN, its neighbour, DDPM, i
 save_figure(run, fig, "nb06_neighbours", f"Distance to the nearest of {len(pool):,} training pictures in feature space, and the closest pairs.",
             {"threshold": threshold, "share_below": suspects, "median": {k: float(np.median(d)) for k, (d, _) in near.items()}})
 plt.show()
-display(Markdown("Below the threshold lie " + ", ".join(f"{100 * share:.1f} % ({name})" for name, share in suspects.items()) + ". "
+display(Markdown("Below the threshold lie, by its definition for the test pictures, " + ", ".join(f"{100 * share:.1f} % ({name})" for name, share in suspects.items()) + ". "
                  + ("The planted copies are found; " if suspects["GAN with 10 % copies"] > suspects["GAN"] + 0.05 else "The planted copies are *not* found, so the test is blind here; ")
-                 + ("neither model's share is above what chance explains. " if max(suspects["GAN"], suspects["DDPM"]) <= 0.01 + 2 * math.sqrt(0.01 * 0.99 / q) else "a share well above 1 % asks for a look at the pairs on the right. ")
+                 + ("neither model's share is above what chance explains. " if max(suspects["GAN"], suspects["DDPM"]) <= 0.01 + 2 * math.sqrt(2 * 0.01 * 0.99 / q) else "a share well above 1 % asks for a look at the pairs on the right. ")
                  + f"Two words of caution: only {len(pool):,} training pictures are compared here, and a copy of another one goes unnoticed; "
                  "and smooth pictures are close to everything, so that a poor model can look like a copier."))
 
@@ -711,9 +739,9 @@ else:
 #
 # * The Fréchet distance is the cost of the cheapest way to move one Gaussian onto another. It knows means and
 #   covariances, and through symmetric eigenvalues it takes one short formula.
-# * It answers to blur, noise, crops, colour and missing rooms alike, and not at all to copying: section 3 measures how
-#   strongly, section 8 what nearest neighbours see instead.
-# * It is biased upwards by $c/N$ with a $c$ of the model's own; it scatters; and it moves when files are handled
+# * It answers strongly to blur, noise, crops and colour, far less to missing rooms, and not at all to copying: section 3
+#   measures how strongly and which other number notices, section 8 what nearest neighbours see instead.
+# * It is biased upwards, for $N$ well above the number of features by $c/N$ with a $c$ of the model's own; it scatters; and it moves when files are handled
 #   differently (section 6). So: protocol, floor, interval, or no number.
 #
 # **To think about.** (1) Which two sets of pictures, different to any eye, would have FD-EffNet 0? (2) The floor
