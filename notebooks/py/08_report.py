@@ -14,8 +14,8 @@
 # # 08 · The report, with its conclusions drawn from numbers
 #
 # Seven notebooks have explained and trained two generative models of bedrooms. This one puts them side by side under one protocol and asks, sentence by sentence, which
-# conclusions of the original report hold. Every number below is measured when the notebook runs, or read from the training history that travels
-# with the weights, or (section 3) from the table of a study made earlier. In
+# conclusions of the original report hold. Every number below is measured when the notebook runs or read from the training history that travels
+# with the weights. In
 # profile `cpu` it takes about a minute and a half on two cores.
 #
 # After reading you can say what each model costs, what it gives, and what such a comparison does *not* show.
@@ -26,7 +26,6 @@ seed = 0
 out = None
 
 # %%
-import csv
 import json
 import time
 import warnings
@@ -39,7 +38,7 @@ from IPython.display import Markdown, display
 from bedgen_utils.data import load_bedrooms
 from bedgen_utils.metrics import SmallSampleWarning, compare, features, kernel_distance, precision_recall
 from bedgen_utils.released import load
-from bedgen_utils.run import REPO, save_figure, save_table, show_images, start
+from bedgen_utils.run import save_figure, save_table, show_images, start
 
 run = start("08", profile, seed, out)
 p = run.p
@@ -144,31 +143,7 @@ display(Markdown(f"At {end:.1f} minutes, the longest time both were given, the {
                  f"The GAN learnt from {p.gan_images:,} pictures, as the report's did, the DDPM from {len(train_images):,}; so this compares two recipes, not two principles."))
 
 # %% [markdown]
-# ## 3. Is it the recipe or the network?
-#
-# The report trained with a tutorial of a well-known library, and its diffusion model failed. Would that tutorial do better on our small rooms, and would another library? The table is of a *study*, a long
-# comparison that runs apart from the notebooks (`make bench`): each contestant has the same pictures, the same cores and the same minutes. "Our recipe" means our loss, our rates and our loop around the other
-# library's network; so rows that share a network compare recipes, rows that share a recipe compare networks. All are judged by 1,000 samples with ten network evaluations each. The sampler
-# is ours for all (DPM-Solver++), not the tutorials' own; the tutorial's network is cut to fit 32 pixels; and our recipe was developed on these pictures, theirs were not.
-
-# %%
-study = REPO / "figures" / "studies" / "equal_time.csv"
-contest = list(csv.DictReader(study.open(encoding="utf-8"))) if study.exists() else []
-if contest:
-    display(save_table(run, [{
-        "": r["contestant"], "minutes": float(r["minutes"]), "pictures seen": f"{int(r['images seen']):,}", "parameters / 10⁶": round(int(r["parameters"]) / 1e6, 2),
-        "GFLOP a picture": float(r["GFLOP an image"]), "pictures/s at batch 16": float(r["images/s at batch 16"]), "share of the convolution peak": float(r["share of peak"]),
-        "Fréchet distance": int(r["distance"]), "times the floor": round(int(r["distance"]) / int(r["floor"]), 2), "seconds per 1,000 samples": int(r["seconds for 1,000 samples"]),
-    } for r in contest], "nb08_libraries", f"Denoisers after equal minutes on {contest[0]['threads']} cores, 32 x 32 pixels; speed and peak (a 3 x 3 convolution, forward and backward, the best of several "
-        f"sizes) measured in the same process, float32. One run each; from commit {', '.join(sorted({r['commit'] for r in contest}))}."))
-    whole = {r["contestant"]: int(r["distance"]) for r in contest if float(r["minutes"]) == max(float(c["minutes"]) for c in contest)}
-    others = {name: value for name, value in whole.items() if name != "ours" and "our recipe" not in name}
-    if others and "ours" in whole:
-        best = min(others, key=others.get)
-        display(Markdown(f"In their own training recipes the better of the other two, {best}, comes to {others[best]}; our network in our recipe to {whole['ours']}, {whole['ours'] / others[best]:.2f} times that. One run each: small differences mean nothing."))
-
-# %% [markdown]
-# ## 4. The report's conclusions, one by one
+# ## 3. The report's conclusions, one by one
 
 # %%
 g = [row for row in gan.history if "distance" in row]
@@ -213,7 +188,7 @@ display(Markdown(listed(conclusions) + "\n\nTwo statements often made about such
                  + "\n\nThat its latents can be interpolated linearly needs no test, as any two vectors can; what the pictures on the way are worth is examined in notebook 07."))
 
 # %% [markdown]
-# ## 5. Every figure and table of the report
+# ## 4. Every figure and table of the report
 #
 # What this run has made so far, from the manifest that each figure writes itself into.
 
@@ -227,7 +202,7 @@ display(save_table(run, table, "nb08_figures", "The report's ten figures and its
 print(f"{sum(i in manifest for i in report_ids)} of {len(report_ids)} are in this run folder")
 
 # %% [markdown]
-# ## 6. Limits
+# ## 5. Limits
 #
 # * **Rendered rooms.** The default pictures come from a path tracer and a procedural scene. They look like photographs at this size, but vary less; a model that does well here would need more
 #   capacity and more pictures for photographs. The data card gives the distance between the two.
