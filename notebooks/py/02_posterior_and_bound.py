@@ -795,7 +795,26 @@ for t_ in (5, 25, 45):
 # %% [markdown]
 # ## 11. Errors one meets in the wild
 #
-# The wrong version runs; the check that the right one passes must fail on it. (Eq. 12 and the dropped constant had their turn above.)
+# The wrong version runs; the check that the right one passes must fail on it. All errors that we know teaching material to repeat are treated so somewhere in this course:
+#
+# | the error | where it runs and is caught |
+# |---|---|
+# | the report's Eq. 12 taken for $x_0$ | section 6, and in a sampler below |
+# | $\bar\alpha_t$ as a product from $s=0$ | below |
+# | $L_T$ left out of Eq. 4, or thought to train something | below |
+# | Eq. 14 descended, Eq. 15 ascended; $\log D$ taken of generated pictures | notebook 04, section 2 |
+# | saturation looked for near $D(G(z))=1$; "the same descent" | notebook 04, section 3 |
+# | short $T$ with the betas of $T=1000$ | notebook 01, section 5 |
+# | no clamp at the cosine schedule's last step | below |
+# | noise added at the last reverse step | below |
+# | $t$ off by one | notebook 01, section 7, and below |
+# | $\sqrt{\bar\alpha_t}$ for $\sqrt{\alpha_t}$, $\bar\alpha$ in a single step, noise scaled by its variance | notebook 01, section 7, and below |
+# | uniform noise; data in $[0,1]$ | notebook 01, section 7 |
+# | the constant dropped from $L_{t-1}$ | section 7 |
+# | a critic without a bound on its slope, or bounded at real points only; a hinge called Wasserstein | notebook 05, section 3 |
+# | a ring of eight with seven modes | notebook 05, section 1 |
+# | one angle for all pairs in spherical interpolation; ends swapped | notebook 07, section 2 |
+# | numbers of different protocols compared | notebook 06, section 2 |
 
 # %%
 d = GaussianDiffusion(cosine_beta_schedule(50), "eps", "small")
