@@ -367,7 +367,8 @@ ax.axhline(4, color="k", lw=0.8, ls=":", label="the distance, 4")
 ax.set(
     xlabel="step of the critic",
     ylabel="reported difference of means",
-    yscale="symlog",
+    yscale="log",
+    ylim=(1, None),
     title="What a critic reports as distance",
 )
 ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
