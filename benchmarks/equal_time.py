@@ -245,15 +245,8 @@ def measure(name: str, minutes: float, seed: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=20.0)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--only", nargs="+", choices=list(CONTESTANTS), default=list(CONTESTANTS))
-    parser.add_argument("--out", type=Path, default=studies.STUDIES / "equal_time.csv")
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # one contestant, in this process
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    # --here: in this process, not in one of its own; what this script calls itself with
+    options = studies.options(__doc__, "equal_time.csv", list(CONTESTANTS), [0], minutes=20.0, here=False)
     for seed in options.seeds:
         for name in options.only:
             key = {"contestant": name, "seed": seed, "minutes": options.minutes * CONTESTANTS[name][3]}

@@ -63,15 +63,8 @@ def measure(augment: str, epochs: int, seed: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=P.epochs)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     kinds = ["none", "adaptive", "fixed"]
-    parser.add_argument("--only", nargs="+", choices=kinds, default=kinds)
-    parser.add_argument("--out", type=Path, default=studies.STUDIES / "gan_augmentation.csv")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = studies.options(__doc__, "gan_augmentation.csv", kinds, [0, 1, 2], epochs=P.epochs)
     for seed in options.seeds:
         for augment in options.only:
             key = {"augment": augment, "seed": seed, "epochs": options.epochs}

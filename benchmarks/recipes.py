@@ -76,14 +76,7 @@ def measure(change: dict, minutes: float, seed: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--only", nargs="+", choices=list(RECIPES), default=list(RECIPES))
-    parser.add_argument("--out", type=Path, default=studies.STUDIES / "recipes.csv")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = studies.options(__doc__, "recipes.csv", list(RECIPES), [0], minutes=5.0)
     for seed in options.seeds:
         for name in options.only:
             key = {"recipe": name, "seed": seed, "minutes": options.minutes, "threads": options.threads}

@@ -5,14 +5,35 @@ seconds. A study that is stopped loses the run it is in and no other; called aga
 notebooks read these files from ``figures/studies``.
 """
 
+import argparse
 import csv
 import time
 from pathlib import Path
+
+import torch
 
 from bedgen_utils.data import dataset_sha256
 from bedgen_utils.run import REPO, code_version
 
 STUDIES = REPO / "figures" / "studies"
+
+
+def options(doc: str, table: str, choices: list[str], seeds: list[int], **extra) -> argparse.Namespace:
+    """The command line of a study: which runs, which seeds, how many threads, and ``extra`` names with defaults.
+
+    Sets the number of threads.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--seeds", type=int, nargs="+", default=seeds)
+    parser.add_argument("--only", nargs="+", choices=choices, default=choices)
+    parser.add_argument("--out", type=Path, default=STUDIES / table)
+    for name, default in extra.items():
+        kind = {"action": "store_true"} if default is False else {"type": type(default), "default": default}
+        parser.add_argument(f"--{name}", **kind)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    return chosen
 
 
 def rows(path: Path) -> list[dict]:
@@ -28,7 +49,7 @@ def is_done(path: Path, key: dict) -> bool:
     return any(all(row.get(k) == str(v) for k, v in key.items()) for row in rows(path))
 
 
-def run(path: Path, key: dict, function, profile: str = "cpu") -> None:
+def run(path: Path, key: dict, function) -> None:
     """Add the row ``key | function() | provenance``, unless it is there."""
     name = ", ".join(f"{k} {v}" for k, v in key.items())
     if is_done(path, key):
@@ -36,12 +57,13 @@ def run(path: Path, key: dict, function, profile: str = "cpu") -> None:
         return
     began = time.monotonic()
     row = key | function()
-    row |= {"commit": code_version(), "profile": profile, "data_sha256": dataset_sha256("rendered")}
+    row |= {"commit": code_version(), "profile": "cpu", "data_sha256": dataset_sha256("rendered")}
     row["run seconds"] = round(time.monotonic() - began)
     path.parent.mkdir(parents=True, exist_ok=True)
+    before = rows(path)
     with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row))
-        if file.tell() == 0:
+        writer = csv.DictWriter(file, fieldnames=list(before[0] if before else row))  # other columns: ValueError
+        if not before:
             writer.writeheader()
         writer.writerow(row)
     print(f"{path.stem}: {row}", flush=True)

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from features import random_inception
 from scipy import linalg
 
 from bedgen_utils import metrics
@@ -264,25 +265,7 @@ def test_the_folded_network_is_the_published_network():
 @pytest.fixture(scope="module")
 def inception_file(tmp_path_factory):
     """The Inception architecture with random weights and running statistics, saved as its weights file is."""
-    from torch_fidelity import feature_extractor_inceptionv3 as source
-
-    class Blank(source.FeatureExtractorInceptionV3):
-        def load_state_dict(self, *args):
-            pass
-
-    path = tmp_path_factory.mktemp("weights") / "random.pth"
-    torch.save({}, path)
-    torch.manual_seed(0)
-    net = Blank("blank", ["2048"], feature_extractor_weights_path=str(path))
-    for module in net.modules():
-        if isinstance(module, torch.nn.Conv2d):
-            torch.nn.init.kaiming_normal_(module.weight)
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.normal_(module.running_mean, std=0.1)
-            torch.nn.init.uniform_(module.running_var, 0.5, 2)
-            torch.nn.init.uniform_(module.weight, 0.8, 1.2)
-    torch.save(net.state_dict(), path)
-    return path
+    return random_inception(tmp_path_factory.mktemp("weights") / "random.pth")
 
 
 def test_inception_features_equal_those_of_torch_fidelity(inception_file, monkeypatch):
