@@ -102,6 +102,13 @@ def reverse_moments(β, before, xt):
     return c0 * mean0 + ct * xt, (1 - before) / (1 - after) * β + c0**2 * var0
 
 
+def divergence(β, before, xt, grid, variance):
+    """D_KL of the tabulated reverse step from the Gaussian of its own mean and of this variance, by quadrature."""
+    q, mean = reverse_density(β, before, xt, grid), reverse_moments(β, before, xt)[0]
+    inner = torch.log(q.clamp(min=1e-300)) + 0.5 * torch.log(2 * math.pi * variance) + 0.5 * (grid - mean) ** 2 / variance
+    return (q * inner).sum() * (grid[1] - grid[0])
+
+
 def J(β, before):
     """Eq. negentropy by one-dimensional quadrature; H(x_{t-1} | x_t) = H(x_{t-1}) + H(x_t | x_{t-1}) - H(x_t)."""
     after = before * (1 - β)
@@ -120,10 +127,7 @@ for β in (0.5, 0.05):
           f"mean and variance of the tabulated reverse step, beta = {β}, and in closed form")
 # J once by brute force: the inner divergence on a grid of x_{t-1} for every x_t.
 xs, ws = world.grid(before * 0.7, 801)
-inner = []
-for v in xs:
-    q, (mean, var) = reverse_density(0.3, before, v, x), reverse_moments(0.3, before, v)
-    inner.append((q * (torch.log(q.clamp(min=1e-300)) + 0.5 * torch.log(2 * math.pi * var) + 0.5 * (x - mean) ** 2 / var)).sum() * dx)
+inner = [divergence(0.3, before, v, x, reverse_moments(0.3, before, v)[1]) for v in xs]
 check("eq:negentropy", J(0.3, before), (ws * torch.stack(inner)).sum(), 1e-8, "J(0.3) from entropies, and by integrating the divergence")
 
 xg, wg = world.grid(before)
@@ -425,11 +429,8 @@ for T, variance in ((10, "small"), (30, "large"), (100, "learned")):
     L, gaps = world.bound_terms(d)
     check("eq:entropy-gap", L.sum(), H + gaps.sum(), 1e-9, f"sum of L_i, and entropy plus gaps, T = {T}, variance {variance}")
 d = GaussianDiffusion(cosine_beta_schedule(10), "v", "small")
-β5, ā4, v5 = float(d.betas[5]), float(d.abar[4]), float(d.posterior_variance[5])
-wide, (nodes, mass), inner = torch.linspace(-12, 12, 12_001, dtype=F64), world.grid(float(d.abar[5]), 801), []
-for node in nodes:
-    q, m = reverse_density(β5, ā4, node, wide), reverse_moments(β5, ā4, node)[0]
-    inner.append((q * (torch.log(q.clamp(min=1e-300)) + 0.5 * math.log(2 * math.pi * v5) + 0.5 * (wide - m) ** 2 / v5)).sum() * float(wide[1] - wide[0]))
+wide, (nodes, mass) = torch.linspace(-12, 12, 12_001, dtype=F64), world.grid(float(d.abar[5]), 801)
+inner = [divergence(float(d.betas[5]), float(d.abar[4]), node, wide, d.posterior_variance[5]) for node in nodes]
 check("eq:entropy-gap", world.bound_terms(d)[1][4], (mass * torch.stack(inner)).sum(), 1e-8,
       "gap of step 5 of 10 with variance beta-tilde, and the divergence from the tabulated reverse step")
 d30 = GaussianDiffusion(cosine_beta_schedule(30), "v", "learned")
