@@ -40,7 +40,6 @@ class Generator(nn.Module):
         channels = _stages(size, width)
         self.config = {"size": size, "latent": latent, "width": width}
         self.size, self.latent = size, latent
-        self.config = {"size": size, "latent": latent, "width": width}
         self.first = nn.Linear(latent, channels[0] * 16)
         self.norm = nn.BatchNorm2d(channels[0])
         self.blocks = nn.Sequential(*(Up(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True)))

@@ -281,7 +281,7 @@ class PrecisionRecall(NamedTuple):
 
 class Extrapolation(NamedTuple):
     value: float  # at N = infinity
-    error: float  # standard error of the straight line's intercept; NaN for two points
+    error: float  # of the line's intercept, for this one set: the set's own scatter is not in it; NaN for two points
     slope: float
     sizes: list[int]
     distances: list[float]
