@@ -35,7 +35,9 @@ bench: setup
 	@$(PY) benchmarks/equal_time.py $(ARGS)
 
 studies: setup
+	@$(PY) benchmarks/samplers.py $(ARGS)
 	@$(PY) benchmarks/recipes.py $(ARGS)
+	@$(PY) benchmarks/gan_augmentation.py $(ARGS)
 
 # Bring notebooks/*.ipynb in line with their reviewed source notebooks/py/*.py, keeping outputs of unchanged cells.
 notebooks: setup

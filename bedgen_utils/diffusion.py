@@ -70,6 +70,14 @@ def discretized_gaussian_nll(x0: Tensor, mean: Tensor, logvar: Tensor, bins: int
     return -torch.where(open_end, log_b, log_b + torch.log(-torch.expm1(log_a - log_b)))
 
 
+def guided(model, guide, w: float):
+    """guide + w (model − guide): away from a worse model that errs alike (Karras et al. 2024); w = 1 changes nothing.
+
+    All four outputs are affine in x̂_0 with the same factors at given x_t, so x̂_0 is moved likewise.
+    """
+    return lambda x, t: torch.lerp(guide(x, t), model(x, t), w)
+
+
 @dataclass
 class Bound:
     """The variational bound of Eq. 4 in bits per dimension, float64; terms[:, i] is L_i, the others are its parts."""
@@ -222,7 +230,7 @@ class GaussianDiffusion:
         terms = torch.zeros(len(x0), self.T + 1, dtype=torch.float64, device=x0.device)
         first = 1
         while first <= self.T:
-            n = min(max(1, first // thin) if thin else 1, self.T + 1 - first)
+            n = min(max(1, first // (thin or self.T)), self.T + 1 - first)
             t_ = first + int(torch.randint(n, (1,), **draw))
             t = torch.full((len(x0),), t_, device=x0.device)
             xt = self.q_sample(x0, t, torch.randn(x0.shape, **draw, dtype=x0.dtype).to(x0.device))
@@ -256,17 +264,28 @@ class GaussianDiffusion:
         return loss
 
     # ---- sampling
-    def timesteps(self, steps: int | None = None) -> list[int]:
-        """τ of Song et al. (2021), section 4.2: ⌈T (steps − i)/steps⌉ for i = 0 … steps, from T to 0; None: all T."""
+    def timesteps(self, steps: int | None = None, rho: float | None = None) -> list[int]:
+        """Times of a sampler, from T to 0; the model is called at all but the last.
+
+        rho=None spreads them evenly, τ of Song et al. (2021), section 4.2: ⌈T (steps − i)/steps⌉; steps=None: all T. A
+        number spreads σ^(1/rho) evenly instead, σ² = (1 − ᾱ)/ᾱ from 50 to 0.05 (Karras et al. 2022, Eq. 5; they take
+        rho = 7 and other ends), rounded to times of the process: at most ``steps`` of them."""
         steps = self.T if steps is None else steps
         if not 1 <= steps <= self.T:
             raise ValueError(f"steps must lie in 1 … {self.T}, got {steps}")
-        return [-(-self.T * (steps - i) // steps) for i in range(steps + 1)]
+        if rho is None:
+            return [-(-self.T * (steps - i) // steps) for i in range(steps + 1)]
+        σ = self.snr[1:].rsqrt()
+        last, first = (σ.clamp(0.05, 50.0) ** (1 / rho))[[0, -1]].tolist()
+        wanted = torch.linspace(first, last, steps, dtype=torch.float64) ** rho
+        nearest = 1 + (σ - wanted[:, None]).abs().argmin(1)
+        return [*sorted({self.T, *nearest[1:].tolist()}, reverse=True), 0]
 
     @torch.no_grad()
     def sample(self, model, start: Tensor | tuple, steps: int | None = None, eta: float = 1.0, order: int = 1,
-               clip: bool = True, generator: torch.Generator | None = None, device="cpu", callback=None) -> Tensor:
-        """Draw from p_θ: from x_T (a tensor, or a shape to draw N(0, I) of) down the chosen t to x_0.
+               rho: float | None = None, clip: bool = True, generator: torch.Generator | None = None, device="cpu",
+               callback=None) -> Tensor:
+        """Draw from p_θ: from x_T (a tensor, or a shape to draw N(0, I) of) down ``timesteps(steps, rho)`` to x_0.
 
         eta=1 is DDPM's ancestral sampling (steps=None: all T), eta=0 DDIM, deterministic (Song et al. 2021, Eq. 12 and
         16); order=2 with eta=0 is DPM-Solver++(2M) (Lu et al. 2022). callback(t, x_t, x̂_0) is called at every step.
@@ -275,7 +294,7 @@ class GaussianDiffusion:
             raise ValueError("eta lies in [0, 1]; order is 1, or 2 with eta=0")
         draw = dict(generator=generator, device=generator.device if generator is not None else device)
         x = start if isinstance(start, Tensor) else torch.randn(start, **draw).to(device)
-        λ, times, before = 0.5 * self.snr.log(), self.timesteps(steps), None
+        λ, times, before = 0.5 * self.snr.log(), self.timesteps(steps, rho), None
         for t, s in zip(times[:-1], times[1:], strict=True):
             ᾱ_t, ᾱ_s = float(self.abar[t]), float(self.abar[s])
             t_ = torch.full((len(x),), t, device=x.device)

@@ -10,7 +10,9 @@ What is sampled from is not the weights themselves but their exponential moving 
 
     ema <- ema + (1 - d_k) (theta - ema),     d_k = min(d, (1 + k) / (10 + k))   after step k,
 
-whose decay d_k warms up: with a constant d the first weights would keep the share d^k, 37 % at k = 1/(1 - d).
+whose decay d_k warms up: with a constant d the first weights would keep the share d^k, 37 % at k = 1/(1 - d). The DDPM
+keeps a second average that stops early, the network as it was when young: it can guide the grown one (Karras et al.
+2024; ``diffusion.guided``).
 
 Both loops run anywhere Accelerate does (CPU, CUDA, MPS, several processes). They write a checkpoint every minute and
 after each evaluation, and go on from it by themselves. Every step draws its randomness from (seed, step, process)
@@ -156,11 +158,11 @@ class Loop:
             save_training(self.path, self.modules, self.optimizers, meta)
             self._saved = time.monotonic()
 
-    def evaluate(self, function: Callable[[nn.Module], dict], model: nn.Module, row: dict) -> dict:
-        """``row`` with what ``function(model)`` returns and the seconds it took; not counted as training time."""
+    def evaluate(self, function: Callable[..., dict], row: dict, *models: nn.Module) -> dict:
+        """``row`` with what ``function(*models)`` returns and the seconds it took; not counted as training time."""
         self.tick()
         began = time.monotonic()
-        row = row | function(model)
+        row = row | function(*models)
         self._mark = time.monotonic()
         return row | {"evaluation_seconds": self._mark - began}
 
@@ -177,17 +179,19 @@ def train_ddpm(
     warmup: int = 200,
     ema_decay: float = 0.999,
     weighting: str = "simple",
+    young: float = 0.1,
     seed: int = 0,
-    evaluate: Callable[[nn.Module], dict] | None = None,
+    evaluate: Callable[[nn.Module, nn.Module], dict] | None = None,
     evaluate_at: Iterable[int] = (),
     log_every: int = 50,
-) -> tuple[nn.Module, list[dict]]:
+) -> tuple[nn.Module, nn.Module, list[dict]]:
     """Train ``model`` as the denoiser of ``diffusion`` on uint8 ``images`` (N, 3, S, S) until it has seen
     ``images_seen``.
 
-    evaluate: called with the averaged model when the images seen pass each number of ``evaluate_at``; its dict joins
-    the history. Returns the averaged model and the history: rows with ``images``, ``loss``, ``seconds`` (training
-    alone), and after an evaluation what ``evaluate`` returned and ``evaluation_seconds``.
+    evaluate: called with the averaged model and the young one when the images seen pass each number of
+    ``evaluate_at``; its dict joins the history. Returns the averaged model, the average as it was after the share
+    ``young`` of all steps, and the history: rows with ``images``, ``loss``, ``seconds`` (training alone), and after an
+    evaluation what ``evaluate`` returned and ``evaluation_seconds``.
     """
     steps = -(-images_seen // batch)
     settings = {
@@ -198,6 +202,7 @@ def train_ddpm(
         "ema": ema_decay,
         "seed": seed,
         "weighting": weighting,
+        "young": young,
         "model": repr(model),
         "prediction": diffusion.prediction,
         "T": diffusion.T,
@@ -205,9 +210,9 @@ def train_ddpm(
     }
     loop = Loop(Path(folder), "ddpm", settings, images, steps, batch, seed)
     model = model.to(loop.device)
-    ema = EMA(model, ema_decay)
+    ema, guide = EMA(model, ema_decay), EMA(model, ema_decay)
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    loop.resume({"model": model, "ema": ema.model}, {"adam": optimizer}, {})
+    loop.resume({"model": model, "ema": ema.model, "guide": guide.model}, {"adam": optimizer}, {})
     prepared, optimizer = loop.accelerator.prepare(model, optimizer)
     # Times are drawn in proportion to their weight, and the loss is divided by T times that share: the expectation of
     # evenly drawn times, without spending pictures on times that hardly count.
@@ -234,6 +239,8 @@ def train_ddpm(
             optimizer.step()
             loop.step += 1
             ema.update(model, loop.step)
+            if loop.step <= young * steps:
+                guide.update(model, loop.step)
             total, count = total + loss.detach(), count + 1
             loop.tick()
             bar.update(loop.images_a_step)
@@ -250,10 +257,10 @@ def train_ddpm(
                 loop.save({})
             if evaluate and any(seen - loop.images_a_step < mark <= seen for mark in due):
                 row = {"images": seen, "seconds": loop.seconds}
-                loop.history.append(loop.evaluate(evaluate, ema.model, row))
+                loop.history.append(loop.evaluate(evaluate, row, ema.model, guide.model))
                 loop.save({}, now=True)
     loop.save({}, now=True)
-    return ema.model, loop.history
+    return ema.model, guide.model, loop.history
 
 
 def train_gan(
@@ -377,7 +384,7 @@ def train_gan(
                         f"a loss is not finite in epoch {epoch}: {d_mean=}, {g_mean=}; lower the rate ({rate})"
                     )
                 if evaluate and epoch % evaluate_every == 0:
-                    row = loop.evaluate(evaluate, ema.model, row)
+                    row = loop.evaluate(evaluate, row, ema.model)
                 loop.history.append(row)
                 bar.set_postfix(epoch=epoch, D=f"{d_mean:.2f}", G=f"{g_mean:.2f}", p=f"{row['p']:.2f}")
                 loop.save(controller.state_dict(), now="evaluation_seconds" in row)

@@ -2,7 +2,9 @@
 
 Each recipe changes one thing of the recipe of profile ``cpu``, for the same wall-clock time: a short timed
 run gives its speed, the speed times the minutes gives the images it may see, so that the fall of the learning rate ends
-where the time does. Then the Fréchet distance of 500 samples to the test pictures (EfficientNet-Lite0 features).
+where the time does. Then the Fréchet distance of 500 samples to the test pictures (EfficientNet-Lite0 features), with
+the young guide and without, and the bound on 48 test pictures in bits/dim with its standard error (variance beta_t
+where none is learned; notebook 03, section 10, says how it is summed).
 
     python benchmarks/recipes.py --minutes 5 --threads 1 --seeds 0 1 [--only "folded by 2" …]
 
@@ -19,10 +21,10 @@ import studies
 import torch
 
 from bedgen_utils.data import load_bedrooms
-from bedgen_utils.diffusion import GaussianDiffusion, cosine_beta_schedule
+from bedgen_utils.diffusion import GaussianDiffusion, cosine_beta_schedule, linear_beta_schedule
 from bedgen_utils.metrics import compare
 from bedgen_utils.released import DDPM
-from bedgen_utils.run import profile_numbers
+from bedgen_utils.run import profile_numbers, to_float
 from bedgen_utils.train import train_ddpm
 from bedgen_utils.unet import UNet
 
@@ -34,6 +36,10 @@ RECIPES = {
     "rate halved": {"peak_rate": 0.5e-3},
     "rate doubled": {"peak_rate": 2e-3},
     "eps": {"prediction": "eps"},
+    "linear schedule": {"schedule": linear_beta_schedule},
+    "learned variance, L_hybrid": {"variance": "learned"},
+    "linear schedule, learned variance, L_hybrid": {"schedule": linear_beta_schedule, "variance": "learned"},
+    "Ho et al.": {"prediction": "eps", "weighting": "simple", "schedule": linear_beta_schedule},
     "x0": {"prediction": "x0"},
     "wider": {"widths": (64, 96, 160)},
     "narrower at full size": {"widths": (32, 64, 128)},
@@ -52,27 +58,40 @@ def measure(change: dict, minutes: float, seed: int) -> dict:
         "batch": p.batch,
         "peak_rate": p.peak_rate,
         "weighting": p.weighting,
+        "schedule": cosine_beta_schedule,
+        "variance": "large",
     } | change
-    images = load_bedrooms(p.source, "train", p.size)
-    diffusion = GaussianDiffusion(cosine_beta_schedule(p.T), recipe["prediction"])
+    images, test = load_bedrooms(p.source, "train", p.size), load_bedrooms(p.source, "test", p.size)
+    diffusion = GaussianDiffusion(recipe["schedule"](p.T), recipe["prediction"], recipe["variance"])
     settings = {key: recipe[key] for key in ("batch", "peak_rate", "weighting")}
     settings |= {"warmup": p.warmup, "ema_decay": p.ema_decay, "seed": seed}
 
     def trained(images_seen, **options):
         torch.manual_seed(seed)
-        network = UNet(p.size, recipe["widths"], p.blocks, fold=recipe["fold"])
+        learned = recipe["variance"] == "learned"
+        network = UNet(p.size, recipe["widths"], p.blocks, fold=recipe["fold"], learned_variance=learned)
         with tempfile.TemporaryDirectory() as folder:
             return train_ddpm(network, diffusion, images, Path(folder), images_seen=images_seen, **settings, **options)
 
-    _, rows = trained(60 * recipe["batch"], log_every=20)
+    *_, rows = trained(60 * recipe["batch"], log_every=20)
     first, last = rows[0], rows[-1]  # the first steps are slower: memory is allocated, kernels are chosen
     speed = (last["images"] - first["images"]) / (last["seconds"] - first["seconds"])
     began = time.monotonic()
-    network, history = trained(int(speed * minutes * 60))
+    network, young, history = trained(int(speed * minutes * 60))
     seconds = time.monotonic() - began
-    samples = DDPM(network, diffusion, p.size, [], {}, "benchmark").sample(500, seed=1, steps=p.steps, eta=0, order=2)
-    distance = compare(samples, load_bedrooms(p.source, "test", p.size), split="test").distance
-    return {"images": history[-1]["images"], "seconds": round(seconds), "distance": round(distance)}
+    ddpm = DDPM(network, diffusion, p.size, [], {}, "study", young)
+    guided, plain = (ddpm.sample(500, seed=1, steps=p.steps, **how) for how in ({}, {"guidance": 1}))
+    draws = torch.Generator().manual_seed(seed)
+    groups = to_float(test[: p.n_bound]).split(p.bound_group)
+    bits = torch.stack([diffusion.vlb(network, x, draws, thin=p.bound_thin).total.mean() for x in groups])
+    return {
+        "images": history[-1]["images"],
+        "seconds": round(seconds),
+        "distance": round(compare(guided, test).distance),
+        "distance unguided": round(compare(plain, test).distance),
+        "bits/dim": round(bits.mean().item(), 3),
+        "bits/dim error": round(bits.std().item() / len(bits) ** 0.5, 3),
+    }
 
 
 def main() -> None:

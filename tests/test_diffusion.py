@@ -18,6 +18,7 @@ from bedgen_utils.diffusion import (
     GaussianDiffusion,
     cosine_beta_schedule,
     discretized_gaussian_nll,
+    guided,
     linear_beta_schedule,
     normal_kl,
 )
@@ -470,6 +471,22 @@ def test_timesteps_are_subsets_of_1_to_T_that_begin_at_T_and_end_at_0():
     assert GaussianDiffusion(cosine_beta_schedule(10)).timesteps(4) == [10, 8, 5, 3, 0]
 
 
+@pytest.mark.parametrize("rho", [1.0, 3.0, 7.0])
+@pytest.mark.parametrize("schedule", [cosine_beta_schedule, linear_beta_schedule])
+def test_times_spread_by_rho_are_even_in_sigma_to_the_power_one_over_rho(schedule, rho):
+    d = GaussianDiffusion(schedule(1000))
+    sigma = np.sqrt(1 / d.abar.numpy() - 1)
+    for n in (1, 2, 5, 10, 40):
+        times = d.timesteps(n, rho)
+        assert times[0] == 1000 and times[-1] == 0 and len(times) <= n + 1
+        assert all(a > b for a, b in zip(times[:-1], times[1:], strict=True))
+    inner = np.array(d.timesteps(10, rho)[1:-1])  # the first is T even where the noise there exceeds 50
+    assert len(inner) == 9
+    want = np.linspace(min(50.0, sigma[1000]) ** (1 / rho), 0.05 ** (1 / rho), 10)[1:] ** rho
+    neighbours = [np.abs(sigma[inner + k] - want) for k in (-1, 0, 1)]
+    assert (neighbours[1] <= np.minimum(neighbours[0], neighbours[2])).all()
+
+
 SAMPLERS = [
     pytest.param(dict(), "large", id="ancestral-large"),
     pytest.param(dict(), "learned", id="ancestral-learned"),
@@ -477,6 +494,7 @@ SAMPLERS = [
     pytest.param(dict(eta=0.5), "small", id="ddim-half"),
     pytest.param(dict(steps=100, eta=0.0), "small", id="ddim-strided"),
     pytest.param(dict(steps=40, eta=0.0, order=2), "small", id="dpm-solver-2m"),
+    pytest.param(dict(steps=40, rho=3.0, eta=0.0, order=2), "small", id="dpm-solver-2m-by-noise"),
     pytest.param(dict(steps=100), "learned", id="ancestral-strided-large"),
 ]
 
@@ -491,6 +509,15 @@ def test_every_sampler_returns_the_right_distribution(options, variance, predict
     x = d.sample(world.denoiser(d), torch.randn(4000, 1, generator=g, dtype=F64), clip=False, generator=g, **options)
     D = stats.kstest(x.flatten().numpy(), lambda v: world.cdf(torch.tensor(v)).numpy()).statistic
     assert D < stats.kstwo.isf(1e-4, 4000), f"KS distance {D:.4f}"
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_guidance_moves_the_predicted_picture_away_from_the_guides(prediction):
+    d, x = GaussianDiffusion(cosine_beta_schedule(50), prediction), torch.randn(6, 3, dtype=F64)
+    t = torch.tensor([1, 2, 10, 25, 49, 50])
+    model, guide = (lambda x, t, k=k: torch.tanh(k * x) + t[:, None] / 100 for k in (0.3, 1.7))
+    a, b, c = (d.predict_xstart(f(x, t), x, t) for f in (model, guide, guided(model, guide, 1.75)))
+    torch.testing.assert_close(c, b + 1.75 * (a - b))
 
 
 def test_ancestral_step_is_eq_10_and_its_noise_has_the_stated_variance():

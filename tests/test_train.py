@@ -117,7 +117,7 @@ def test_an_epoch_shows_each_picture_once(tmp_path):
 
 
 def test_ddpm_learns(tmp_path):
-    _, history = ddpm(tmp_path, images_seen=1600, peak_rate=2e-3)
+    *_, history = ddpm(tmp_path, images_seen=1600, peak_rate=2e-3)
     # The best that a network could do that knows t but does not look at x_t: return the mean of v at each pixel.
     variance = to_float(pictures()).var(0, unbiased=False).mean()
     abar = GaussianDiffusion(cosine_beta_schedule(100)).abar[1:]
@@ -139,7 +139,7 @@ def test_times_drawn_by_weight_give_the_loss_of_evenly_drawn_ones(tmp_path, weig
 
     diffusion, model = GaussianDiffusion(cosine_beta_schedule(100)), Zero()
     options = {"images_seen": 3200, "batch": 16, "weighting": weighting, "log_every": 200}
-    _, history = train_ddpm(model, diffusion, pictures(), tmp_path, **options)
+    *_, history = train_ddpm(model, diffusion, pictures(), tmp_path, **options)
     abar, w = diffusion.abar[1:], diffusion.loss_weights(weighting)[1:]
     power = to_float(pictures()).square().mean()
     each = w * (abar + (1 - abar) * power)  # E |0 - v|^2 at each t
@@ -150,26 +150,31 @@ def test_times_drawn_by_weight_give_the_loss_of_evenly_drawn_ones(tmp_path, weig
     assert (drawn - w / w.sum()).abs().max() < 5 * (0.03 / 3200) ** 0.5 and set(model.times) <= set(range(1, 101))
 
 
-def test_ddpm_resumes_to_the_same_weights(tmp_path):
-    calls = []
-    whole, history = ddpm(tmp_path / "a", evaluate=lambda m: calls.append(1) or {"x": 1}, evaluate_at=[128, 256])
-    assert len(calls) == 2 and sum("x" in row for row in history) == 2
+def test_ddpm_resumes_to_the_same_weights_and_guide(tmp_path):
+    seen = []  # (average, guide) at each evaluation
+
+    def look(average, guide):
+        seen.append((copy.deepcopy(average), copy.deepcopy(guide)))
+        return {"x": 1}
+
+    options = {"young": 0.5, "evaluate_at": [128, 256]}
+    whole, guide, history = ddpm(tmp_path / "a", evaluate=look, **options)
+    assert len(seen) == 2 and sum("x" in row for row in history) == 2
+    # The guide follows the average through the first half and stays there.
+    assert same(*seen[0]) and same(guide, seen[0][0]) and not same(guide, whole)
 
     class Stop(Exception):
         pass
 
-    def stop(model):
-        raise Stop
+    def stop(average, guide):
+        if len(seen) == 3:
+            raise Stop
+        return look(average, guide)
 
     with pytest.raises(Stop):  # dies in the second half; its last checkpoint is the evaluation at 128
-        seen = []
-        ddpm(
-            tmp_path / "b",
-            evaluate=lambda m: seen.append(1) or ({"x": 1} if len(seen) == 1 else stop(m)),
-            evaluate_at=[128, 256],
-        )
-    resumed, history_b = ddpm(tmp_path / "b", evaluate=lambda m: {"x": 1}, evaluate_at=[128, 256])
-    assert same(whole, resumed)
+        ddpm(tmp_path / "b", evaluate=stop, **options)
+    resumed, guide_b, history_b = ddpm(tmp_path / "b", evaluate=look, **options)
+    assert same(whole, resumed) and same(guide, guide_b)
     assert [r.get("loss") for r in history] == [r.get("loss") for r in history_b]
 
 
@@ -267,8 +272,8 @@ def test_kill_in_the_middle_of_training_loses_no_more_than_a_checkpoint(tmp_path
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums in another order would differ in the last bit
     try:
-        whole, _ = ddpm(tmp_path / "whole", images_seen=640)
-        resumed, _ = ddpm(tmp_path / "killed", images_seen=640)
+        whole, *_ = ddpm(tmp_path / "whole", images_seen=640)
+        resumed, *_ = ddpm(tmp_path / "killed", images_seen=640)
     finally:
         torch.set_num_threads(threads)
     assert same(whole, resumed)
@@ -325,14 +330,22 @@ def test_released_weights_come_back(tmp_path):
     nn.init.normal_(model.last.weight, std=0.05)
     seen = {12: pictures(2), 9: pictures(1)}
     path = tmp_path / "ddpm.safetensors"
-    save_weights(path, model, [{"images": 12, "loss": 0.5}], seen, diffusion)
+    guide = copy.deepcopy(model)
+    nn.init.normal_(guide.last.weight, std=0.05)
+    save_weights(path, model, [{"images": 12, "loss": 0.5}], seen, diffusion, guide=guide)
     ddpm_ = load("ddpm", path=path)
+    assert same(ddpm_.guide, guide.half().float()) and not same(ddpm_.guide, ddpm_.model)
     assert list(ddpm_.samples) == [9, 12] and ddpm_.history == [{"images": 12, "loss": 0.5}]
     assert torch.equal(ddpm_.diffusion.betas, diffusion.betas)
     a, b = ddpm_.sample(5, seed=1, steps=4, batch=5, eta=0), ddpm_.sample(5, seed=1, steps=4, batch=2, eta=0)
     assert a.dtype == torch.uint8 and a.shape == (5, 3, 16, 16)
     assert (a.int() - b.int()).abs().max() <= 1  # the batch size changes rounding at most
     assert not torch.equal(a, ddpm_.sample(5, seed=2, steps=4, eta=0))
+    assert not torch.equal(a, ddpm_.sample(5, seed=1, steps=4, guidance=1, eta=0))
+    ddpm_.guide = ddpm_.model  # one's own twin has nothing to teach
+    assert torch.equal(ddpm_.sample(5, seed=1, steps=4), ddpm_.sample(5, seed=1, steps=4, guidance=1))
+    save_weights(path, model, [], {}, diffusion)
+    assert load("ddpm", path=path).guide is None
     with pytest.raises(ValueError, match="another kind"):
         load("gan", path=path)
     g = Generator(16, 8, 8)
@@ -347,7 +360,7 @@ def test_released_weights_come_back(tmp_path):
 
 def test_float16_weights_paint_the_same_pictures(tmp_path):
     """Half the bytes may cost no more than about one grey level here and there."""
-    model, _ = ddpm(tmp_path, images_seen=640, peak_rate=2e-3)
+    model, *_ = ddpm(tmp_path, images_seen=640, peak_rate=2e-3)
     diffusion = GaussianDiffusion(cosine_beta_schedule(100))
     save_weights(tmp_path / "w.safetensors", model, [], {}, diffusion)
     noise = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))

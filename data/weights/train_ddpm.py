@@ -35,19 +35,19 @@ def main() -> None:
     test = load_bedrooms("rendered", "test", SIZE)
     diffusion = GaussianDiffusion(cosine_beta_schedule(1000), prediction="v")
 
-    def look(model):
-        made = DDPM(model, diffusion, SIZE, [], {}, "training").sample(250, seed=1, steps=15, eta=0, order=2)
+    def look(model, young):
+        made = DDPM(model, diffusion, SIZE, [], {}, "training", young).sample(250, seed=1, steps=15)
         return {"distance": compare(made, test).distance, "n": len(made), "made": made[:16].tolist()}
 
     torch.manual_seed(SEED)
-    network, history = train_ddpm(
+    network, young, history = train_ddpm(
         UNet(SIZE, (32, 48, 96, 128)), diffusion, load_bedrooms("rendered", "train", SIZE), options.folder,
         images_seen=LOOKS[-1], batch=16, peak_rate=1e-3, warmup=200, ema_decay=0.9995, weighting="min_snr",
         seed=SEED, evaluate=look, evaluate_at=LOOKS,
     )  # fmt: skip
     samples = {row["images"]: torch.tensor(row.pop("made"), dtype=torch.uint8) for row in history if "made" in row}
     run = Run("data/weights/train_ddpm.py", "released", SEED, options.folder, SimpleNamespace(source="rendered"))
-    save_weights(options.folder / "ddpm.safetensors", network, history, samples, diffusion, run)
+    save_weights(options.folder / "ddpm.safetensors", network, history, samples, diffusion, run, young)
 
 
 if __name__ == "__main__":

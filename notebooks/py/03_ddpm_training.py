@@ -42,9 +42,9 @@ from IPython.display import Markdown, display
 
 from bedgen_utils.checks import check, check_mean
 from bedgen_utils.data import load_bedrooms
-from bedgen_utils.diffusion import GaussianDiffusion, cosine_beta_schedule
-from bedgen_utils.metrics import SmallSampleWarning, compare
-from bedgen_utils.released import DDPM, load, save_weights
+from bedgen_utils.diffusion import GaussianDiffusion, cosine_beta_schedule, guided
+from bedgen_utils.metrics import SmallSampleWarning, compare, features, frechet_from_features, precision_recall
+from bedgen_utils.released import DDPM, GUIDANCE, load, save_weights
 from bedgen_utils.run import save_figure, save_table, show_images, start, to_float, to_uint8
 from bedgen_utils.train import EMA, learning_rate, train_ddpm
 from bedgen_utils.unet import UNet
@@ -278,26 +278,26 @@ display(Markdown(f"{100 * light.double().mean():.0f} % of all times weigh less t
 #
 # ## 5. Training
 #
-# Every so often the averaged network paints from the same starting noise and we measure the Fréchet distance to the test pictures in EfficientNet-Lite0
+# Every so often the averaged network paints from the same starting noise (how is the matter of section 8) and we measure the Fréchet distance to the test pictures in EfficientNet-Lite0
 # features (notebook 06 explains it; smaller is better; it is *not* an FID). An interrupted run goes on from its last checkpoint.
 
 # %%
 work = run.folder / "03"
 work.mkdir(exist_ok=True)
 
-def look(model):
+def look(model, young):
     """Sixteen pictures from fixed noise, kept on disk, and the distance of the first n_look pictures to the test set."""
-    made = DDPM(model, diffusion, p.size, [], {}, "training").sample(p.n_look, seed=1, steps=p.steps, eta=0, order=2)
+    made = DDPM(model, diffusion, p.size, [], {}, "training", young).sample(p.n_look, seed=1, steps=p.steps)
     score = compare(made, test_images, split="test")
     return {"distance": score.distance, "n": p.n_look, "made": made[:16].tolist()}
 
 if p.train:
     torch.manual_seed(seed)
-    network, history = train_ddpm(UNet(p.size, tuple(p.widths), p.blocks, p.fold), diffusion, train_images, work, images_seen=p.images_seen,
-                                  batch=p.batch, peak_rate=p.peak_rate, warmup=p.warmup, ema_decay=p.ema_decay, weighting=p.weighting, seed=seed,
-                                  evaluate=look, evaluate_at=p.looks)
+    network, young, history = train_ddpm(UNet(p.size, tuple(p.widths), p.blocks, p.fold), diffusion, train_images, work, images_seen=p.images_seen,
+                                         batch=p.batch, peak_rate=p.peak_rate, warmup=p.warmup, ema_decay=p.ema_decay, weighting=p.weighting, young=p.young, seed=seed,
+                                         evaluate=look, evaluate_at=p.looks)
     samples = {row["images"]: torch.tensor(row.pop("made"), dtype=torch.uint8) for row in history if "made" in row}
-    save_weights(run.folder / "weights" / "ddpm.safetensors", network, history, samples, diffusion, run)
+    save_weights(run.folder / "weights" / "ddpm.safetensors", network, history, samples, diffusion, run, young)
 # From here on everything is measured on the weights as they are on disk, rounded to float16.
 ddpm = load("ddpm", run)
 diffusion, history = ddpm.diffusion, ddpm.history
@@ -442,30 +442,111 @@ display(Markdown(
 # All samplers are one loop (`GaussianDiffusion.sample`): the network's answer gives $\hat x_0$, and with $x_t$ a noise $\hat\epsilon$; mix the two anew in the
 # proportions of a smaller $t$ (Eq. 8), perhaps with fresh noise for a part of $\hat\epsilon$. **Ancestral** sampling (DDPM) adds as much as the posterior of Eq. 11 has, **DDIM** adds none, **DPM-Solver++(2M)** adds none
 # and extrapolates $\hat x_0$ from the last two answers, linearly in $\tfrac12\log\mathrm{SNR}$. Each evaluation of the network costs the same, so the question is what quality so many evaluations buy.
+#
+# It also matters *where* the few evaluations lie. Evenly spread times are one choice. Another looks at the noise itself, $\sigma_t=\sqrt{(1-\bar\alpha_t)/\bar\alpha_t}$ (noise per unit of picture), and takes
+# $n$ times whose $\sigma$ are nearest to
+#
+# <!-- eq:03-times-by-noise -->
+# $$ \sigma_i = \Big(\sigma_{\max}^{1/\rho} + \tfrac{i}{n-1}\,\big(\sigma_{\min}^{1/\rho} - \sigma_{\max}^{1/\rho}\big)\Big)^{\rho}, \qquad i = 0,\dots,n-1 , $$
+#
+# with $\sigma_{\max}=50$, $\sigma_{\min}=0.05$ (Karras et al., 2022, Eq. 5, who take $\rho=7$ and other ends). The larger $\rho$, the more of the times lie where there is little noise; the smaller, the more at the start, where
+# the layout of a room is settled. Even times are sparse there: for the cosine schedule the first step of ten goes from pure noise straight to $\sigma\approx 6$.
 
 # %%
-SAMPLERS = {"ancestral (DDPM)": dict(eta=1.0), "DDIM": dict(eta=0.0), "DPM-Solver++(2M)": dict(eta=0.0, order=2)}
+rho = 3.0  # what DDPM.sample takes unless told otherwise
+sigma = ((1 - diffusion.abar) / diffusion.abar).sqrt()
+by_noise = diffusion.timesteps(10, rho)
+formula = (50 ** (1 / rho) + np.arange(10) / 9 * (0.05 ** (1 / rho) - 50 ** (1 / rho))) ** rho
+nearest_sigma = [sigma[1:][(sigma[1:] - s).abs().argmin()].item() for s in formula]
+check("eq:03-times-by-noise", sigma[by_noise[1:-1]].tolist(), nearest_sigma[1:], 1e-12, "noise at the chosen times: the nearest there is to the formula's")
+print("even:    ", diffusion.timesteps(10))
+print("by noise:", by_noise, "; the even first step ends at sigma =", f"{sigma[diffusion.timesteps(10)[1]]:.1f}")
+
+# %%
+SAMPLERS = {"ancestral (DDPM)": dict(eta=1.0), "DDIM": dict(eta=0.0), "DPM-Solver++(2M)": dict(eta=0.0, order=2),
+            "DPM-Solver++(2M), times by noise": dict(eta=0.0, order=2, rho=rho)}
 solver_rows = []
 for name, options in SAMPLERS.items():
     for steps in p.solver_steps:
         began = time.monotonic()
-        made = ddpm.sample(p.n_solver, seed=2, steps=steps, **options)
+        made = ddpm.sample(p.n_solver, seed=2, steps=steps, guidance=1, **options)
         took = time.monotonic() - began
         solver_rows.append({"sampler": name, "network evaluations": steps, "Fréchet distance": compare(made, test_images).distance,
                             "seconds per 1,000": took / p.n_solver * 1000})
 fig, ax = plt.subplots(figsize=(6, 3.2))
-for name, marker in zip(SAMPLERS, "os^", strict=True):
+for name, marker in zip(SAMPLERS, "os^D", strict=True):
     mine = [r for r in solver_rows if r["sampler"] == name]
     ax.plot([r["network evaluations"] for r in mine], [r["Fréchet distance"] for r in mine], marker + "-", label=name)
 ax.set(xlabel="network evaluations per picture", ylabel=f"Fréchet distance ({p.n_solver} samples)", xscale="log", ylim=(0, None))
 ax.set_xticks(p.solver_steps, [str(s) for s in p.solver_steps])
 ax.minorticks_off()
 ax.legend()
-save_figure(run, fig, "nb03_samplers", f"Quality against cost for three samplers, {p.n_solver} samples each from the same noise.", {"rows": solver_rows})
+save_figure(run, fig, "nb03_samplers", f"Quality against cost for three samplers, one of them with two ways to spread its times, {p.n_solver} samples each from the same noise.", {"rows": solver_rows})
 plt.show()
 cheap = min((r for r in solver_rows if r["network evaluations"] == p.solver_steps[0]), key=lambda r: r["Fréchet distance"])
 display(Markdown(f"With {p.solver_steps[0]} evaluations {cheap['sampler']} does best, at {cheap['Fréchet distance']:.0f}. "
                  f"(Each of these numbers is from {p.n_solver} samples alone. So few make it scatter and also raise it, as notebook 06 shows: compare the numbers of this figure with one another, not with those of sections 5 and 9.)"))
+
+# %% [markdown]
+# ### A younger self as a guide
+#
+# The network still errs when the training ends. In which direction? Beside the average that is sampled from, `train_ddpm` keeps another that stopped early (`young` in the profile, a share of all steps). It has seen the same pictures
+# and has the same architecture, so we may hope that it errs in the same direction, only farther. Then the truth lies beyond the grown network, seen from the young one (Karras et al., 2024, "autoguidance"):
+#
+# <!-- eq:03-guide -->
+# $$ \hat x_0^{\,w} = \hat x_0^{\text{young}} + w\,\big(\hat x_0 - \hat x_0^{\text{young}}\big), \qquad w=1:\ \text{the grown network alone}. $$
+#
+# The hope can be tested. Over pictures $x_0$ that neither network has seen, the mean squared error of $\hat x_0^{\,w}$ is a parabola in $w$; setting its derivative to zero gives its lowest point,
+#
+# <!-- eq:03-guide-w -->
+# $$ w^* = \frac{\mathbb E\,\big\langle x_0-\hat x_0^{\text{young}},\ \hat x_0-\hat x_0^{\text{young}}\big\rangle}{\mathbb E\,\big\|\hat x_0-\hat x_0^{\text{young}}\big\|^2} . $$
+#
+# The part of $x_0$ that $x_t$ does not tell is uncorrelated with both predictions, so it adds to the error at every $w$ alike and leaves $w^*$ where it is. If $w^*=1$, what the network learned since its youth ended just right; above 1, it
+# stopped short.
+
+# %%
+rooms = to_float(test_images[: p.n_guided]).to(device)
+draws = torch.Generator().manual_seed(seed)
+best_w = []
+with torch.no_grad():
+    for t in p.guided_times:
+        t_ = torch.full((len(rooms),), t, device=device)
+        xt = diffusion.q_sample(rooms, t_, torch.randn(rooms.shape, generator=draws).to(device))
+        grown, young = (diffusion.predict_xstart(network(xt, t_), xt, t_).double() for network in (ddpm.model, ddpm.guide))
+        above = ((rooms - young) * (grown - young)).flatten(1).sum(1)
+        below = (grown - young).square().flatten(1).sum(1)
+        w_star = (above.sum() / below.sum()).item()
+        error = (above - w_star * below).std().item() * len(rooms) ** 0.5 / below.sum().item()  # of a ratio of sums, to first order
+        best_w.append({"t": t, "w": w_star, "error": error})
+    beyond = diffusion.predict_xstart(guided(ddpm.model, ddpm.guide, GUIDANCE)(xt, t_), xt, t_).cpu()
+check("eq:03-guide", beyond, (young + GUIDANCE * (grown - young)).cpu(), 2e-3, f"x_0 of the guided output against the formula, t = {t}")
+nearby = [(rooms - young - w * (grown - young)).square().mean().item() for w in (w_star - 1, w_star, w_star + 1)]
+check("eq:03-guide-w", nearby[0], nearby[2], 1e-9, "the measured error is the same on both sides of w*")
+assert nearby[1] < nearby[0], "w* is no minimum"
+
+guide_rows, test_features = [], features(test_images)
+for w in p.guide_weights:
+    made = ddpm.sample(p.n_guide_samples, seed=4, steps=p.steps, guidance=w)
+    made_features = features(made)
+    pr = precision_recall(test_features[: p.n_guide_samples], made_features)
+    guide_rows.append({"w": w, "Fréchet distance": frechet_from_features(made_features, test_features), "precision": pr.precision, "recall": pr.recall})
+fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
+left.errorbar([r["t"] for r in best_w], [r["w"] for r in best_w], [2 * r["error"] for r in best_w], fmt="o-", capsize=2)
+left.axhline(1, color="k", lw=0.8, ls=":")
+left.set(xlabel="time t", ylabel="$w^*$ (± 2 standard errors)", title="Least error of denoising")
+right.plot([r["w"] for r in guide_rows], [r["Fréchet distance"] for r in guide_rows], "o-")
+right.axvline(GUIDANCE, color="k", lw=0.8, ls=":", label="used below")
+right.set(xlabel="weight w of the guidance", ylabel=f"Fréchet distance ({p.n_guide_samples} samples)", ylim=(0, None), title="Samples")
+right.legend()
+save_figure(run, fig, "nb03_guidance", f"Left: where the error of denoising {len(rooms)} test pictures is lowest on the line through the young and the grown network. Right: the distance of samples made with one weight w at all times.",
+            {"w_star": best_w, "samples": guide_rows, "young": p.young})
+plt.show()
+plain, used = (min(guide_rows, key=lambda r: abs(r["w"] - w)) for w in (1.0, GUIDANCE))
+display(Markdown(
+    f"$w^*$ runs from {min(r['w'] for r in best_w):.2f} to {max(r['w'] for r in best_w):.2f} and lies more than two standard errors above 1 at {sum(r['w'] - 2 * r['error'] > 1 for r in best_w)} of {len(best_w)} times; "
+    f"the largest is at t = {max(best_w, key=lambda r: r['w'])['t']}. With w = {used['w']:g} at all times the distance of {p.n_guide_samples} samples goes from {plain['Fréchet distance']:.0f} to {used['Fréchet distance']:.0f}, precision from "
+    f"{plain['precision']:.2f} to {used['precision']:.2f}, recall from {plain['recall']:.2f} to {used['recall']:.2f}. Where $w^*$ is below {used['w']:g}, so much guidance raises the squared error: the distance likes pictures "
+    "whose contrast and variety are right better than pictures that are right on average. The price is a second network to ask at every step, and a weight that was chosen by trial on these very test pictures."))
 
 # %% [markdown]
 # ## 9. How good are the pictures?
@@ -475,7 +556,7 @@ display(Markdown(f"With {p.solver_steps[0]} evaluations {cheap['sampler']} does 
 
 # %%
 began = time.monotonic()
-final = ddpm.sample(p.n_final, seed=3, steps=p.steps, eta=0, order=2)
+final = ddpm.sample(p.n_final, seed=3, steps=p.steps)
 sampling_seconds = time.monotonic() - began
 score = compare(final, test_images, split="test")
 order = torch.randperm(len(train_images), generator=torch.Generator().manual_seed(seed))[: p.n_final]
@@ -484,7 +565,7 @@ print(score)
 print("floor:", floor)
 fig, ax = plt.subplots(figsize=(8, 4.4))
 show_images(ax, final[:32], 8)
-save_figure(run, fig, "nb03_samples", f"32 samples, not selected; {p.steps} network evaluations each.",
+save_figure(run, fig, "nb03_samples", f"32 samples, not selected; {p.steps} steps each, guided.",
             {"distance": score.distance, "floor": floor.distance, "n": len(final), "steps": p.steps, "seconds_per_1000": 1000 * sampling_seconds / len(final),
              "parameters": parameters, "protocol": str(score.protocol)})
 plt.show()

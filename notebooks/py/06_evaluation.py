@@ -283,7 +283,7 @@ check("eq:06-roots", frechet_from_features(few_features, reference_features),
 # %%
 n = p.n
 fake_gan = gan.sample(p.n_long, seed=seed + 1)
-fake_ddpm = ddpm.sample(p.n_ddpm, seed=seed + 1, steps=p.steps, eta=0, order=2)
+fake_ddpm = ddpm.sample(p.n_ddpm, seed=seed + 1, steps=p.steps)
 f_test, f_train, f_gan, f_ddpm = (features(images) for images in (test_images, train_images, fake_gan, fake_ddpm))
 reference = moments(test_images, cache=True)
 check("eq:06-frechet", reference.covariance.diagonal(), f_test.double().var(0), 1e-6, "streamed variances against those of the features in hand")
