@@ -39,21 +39,31 @@ class DDPM:
 
     @torch.no_grad()
     def sample(
-        self, n: int, seed: int = 0, steps: int = 10, guidance: float = GUIDANCE, batch: int = 50, **options
+        self,
+        n: int,
+        seed: int = 0,
+        steps: int = 10,
+        guidance: float = GUIDANCE,
+        rho: float | None = 3.0,
+        eta: float = 0.0,
+        order: int = 2,
+        batch: int = 50,
+        **options,
     ) -> Tensor:
         """``n`` pictures, uint8 (n, 3, size, size), by ``GaussianDiffusion.sample`` with its further ``options``.
 
-        Without options: DPM-Solver++(2M) with times spread by noise. With a guide, each step asks both networks;
+        The defaults are DPM-Solver++(2M) with times spread by noise. With a guide, each step asks both networks;
         ``guidance=1`` leaves it out. The noise of picture i depends on the seed and n alone, not on the batch size.
         """
-        model = guided(self.model, self.guide, guidance) if self.guide and guidance != 1 else self.model
-        options = options or {"rho": 3.0, "eta": 0.0, "order": 2}
+        alone = self.guide is None or guidance == 1
+        model = self.model if alone else guided(self.model, self.guide, guidance)
+        options |= {"steps": steps, "rho": rho, "eta": eta, "order": order}
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(n, 3, self.size, self.size, generator=generator)
         device = next(self.model.parameters()).device
         parts = [
             to_uint8(
-                self.diffusion.sample(model, part.to(device), steps=steps, generator=generator, **options)
+                self.diffusion.sample(model, part.to(device), generator=generator, **options)
             ).cpu()
             for part in tqdm(noise.split(batch), desc="sampling", unit="batch", disable=n <= batch)
         ]
@@ -97,9 +107,10 @@ def save_weights(
     from.
     """
     meta = {"network": network.config, "history": history, "made_by": run.provenance() if run else {}}
-    tensors = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
+    tensors = network.state_dict()
     if guide is not None:
-        tensors |= {f"guide/{k}": v.half() for k, v in guide.state_dict().items()}
+        tensors |= {f"guide/{k}": v for k, v in guide.state_dict().items()}
+    tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
     tensors |= {f"samples/{k}": v for k, v in samples.items()}
     if diffusion is not None:
         meta["diffusion"] = {"prediction": diffusion.prediction, "variance": diffusion.variance}

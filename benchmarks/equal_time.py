@@ -227,7 +227,7 @@ def measure(name: str, minutes: float, seed: int) -> dict:
     (trained, diffusion, young), seconds = timed(steps)
     stem = REPO / "runs" / "equal_time" / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
     stem.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(trained.state_dict(), f"{stem}.pt")
+    torch.save({"network": trained.state_dict(), "guide": young and young.state_dict()}, f"{stem}.pt")
     began = time.monotonic()
     model = DDPM(trained.eval(), diffusion, 32, [], {}, "benchmark", young)
     samples = model.sample(SAMPLES, seed=1, steps=EVALUATIONS // 2 if young else EVALUATIONS)

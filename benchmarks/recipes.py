@@ -1,10 +1,11 @@
 """Which recipe teaches a denoiser most in equal minutes?
 
-Each recipe changes one thing of the recipe of profile ``cpu``, for the same wall-clock time: a short timed
-run gives its speed, the speed times the minutes gives the images it may see, so that the fall of the learning rate ends
-where the time does. Then the Fréchet distance of 500 samples to the test pictures (EfficientNet-Lite0 features), with
-the young guide and without, and the bound on 48 test pictures in bits/dim with its standard error (variance beta_t
-where none is learned; notebook 03, section 10, says how it is summed).
+Each recipe changes one thing, or the few that its name says, of the recipe of profile ``cpu``, for the same wall-clock
+time: a short timed run gives its speed, the speed times the minutes gives the images it may see, so that the fall of
+the learning rate ends where the time does. Then the Fréchet distance of 500 samples to the test pictures (EfficientNet-
+Lite0 features), with the young guide and without (its weight was chosen for profile cpu: compare recipes by the
+latter), and the bound on 48 test pictures in bits/dim with its standard error (variance beta_t where none is learned;
+notebook 03, section 10, says how it is summed).
 
     python benchmarks/recipes.py --minutes 5 --threads 1 --seeds 0 1 [--only "folded by 2" …]
 
@@ -37,9 +38,19 @@ RECIPES = {
     "rate doubled": {"peak_rate": 2e-3},
     "eps": {"prediction": "eps"},
     "linear schedule": {"schedule": linear_beta_schedule},
-    "learned variance, L_hybrid": {"variance": "learned"},
-    "linear schedule, learned variance, L_hybrid": {"schedule": linear_beta_schedule, "variance": "learned"},
-    "Ho et al.": {"prediction": "eps", "weighting": "simple", "schedule": linear_beta_schedule},
+    "linear schedule, loss unweighted": {"schedule": linear_beta_schedule, "weighting": "simple"},
+    # The hybrid term must meet all t often: by the weights of min-SNR hardly any picture has t <= 5.
+    "L_hybrid, loss unweighted": {"variance": "learned", "weighting": "simple"},
+    "linear schedule, L_hybrid, loss unweighted": {
+        "schedule": linear_beta_schedule,
+        "variance": "learned",
+        "weighting": "simple",
+    },
+    "eps, linear schedule, loss unweighted": {
+        "prediction": "eps",
+        "weighting": "simple",
+        "schedule": linear_beta_schedule,
+    },
     "x0": {"prediction": "x0"},
     "wider": {"widths": (64, 96, 160)},
     "narrower at full size": {"widths": (32, 64, 128)},

@@ -19,7 +19,7 @@
 # * train it from scratch on two CPU cores until it paints bedrooms, and read its curves;
 # * take up two questions about the report: how far a lack of training explains the failure of its diffusion model, and whether it is a fault that the noise it predicted
 #   "got darker";
-# * draw pictures with three samplers and say what each network evaluation buys.
+# * draw pictures with three samplers and say what each network evaluation buys, and what a guide adds.
 #
 # You need notebooks 01 and 02: $q(x_t \mid x_0)$ (Eq. 8), the posterior (Eq. 10), the parameterisations $\epsilon$, $x_0$ and $v$, and the
 # bound $L_{\text{vlb}}$ (Eq. 4). In profile `cpu` the notebook trains for about fourteen minutes on two cores that do nothing else and then measures
@@ -43,7 +43,7 @@ from IPython.display import Markdown, display
 from bedgen_utils.checks import check, check_mean
 from bedgen_utils.data import load_bedrooms
 from bedgen_utils.diffusion import GaussianDiffusion, cosine_beta_schedule, guided
-from bedgen_utils.metrics import SmallSampleWarning, compare, features, frechet_from_features, precision_recall
+from bedgen_utils.metrics import SmallSampleWarning, compare, features, frechet_bootstrap, precision_recall
 from bedgen_utils.released import DDPM, GUIDANCE, load, save_weights
 from bedgen_utils.run import save_figure, save_table, show_images, start, to_float, to_uint8
 from bedgen_utils.train import EMA, learning_rate, train_ddpm
@@ -278,7 +278,7 @@ display(Markdown(f"{100 * light.double().mean():.0f} % of all times weigh less t
 #
 # ## 5. Training
 #
-# Every so often the averaged network paints from the same starting noise (how is the matter of section 8) and we measure the Fréchet distance to the test pictures in EfficientNet-Lite0
+# Every so often the averaged network paints from the same starting noise (section 8 says how. A younger average guides it: up to a tenth of the training the two are one and nothing changes; later the guide falls farther behind, so the distances below hold that too) and we measure the Fréchet distance to the test pictures in EfficientNet-Lite0
 # features (notebook 06 explains it; smaller is better; it is *not* an FID). An interrupted run goes on from its last checkpoint.
 
 # %%
@@ -450,7 +450,8 @@ display(Markdown(
 # $$ \sigma_i = \Big(\sigma_{\max}^{1/\rho} + \tfrac{i}{n-1}\,\big(\sigma_{\min}^{1/\rho} - \sigma_{\max}^{1/\rho}\big)\Big)^{\rho}, \qquad i = 0,\dots,n-1 , $$
 #
 # with $\sigma_{\max}=50$, $\sigma_{\min}=0.05$ (Karras et al., 2022, Eq. 5, who take $\rho=7$ and other ends). The larger $\rho$, the more of the times lie where there is little noise; the smaller, the more at the start, where
-# the layout of a room is settled. Even times are sparse there: for the cosine schedule the first step of ten goes from pure noise straight to $\sigma\approx 6$.
+# the layout of a room is settled. Even times are sparse there: the cell prints where the first step of ten ends. The first time by noise is replaced by $t=T$, where sampling begins. ($\rho$ and both ends were chosen by trial,
+# with 250 samples each against the test pictures.)
 
 # %%
 rho = 3.0  # what DDPM.sample takes unless told otherwise
@@ -460,18 +461,18 @@ formula = (50 ** (1 / rho) + np.arange(10) / 9 * (0.05 ** (1 / rho) - 50 ** (1 /
 nearest_sigma = [sigma[1:][(sigma[1:] - s).abs().argmin()].item() for s in formula]
 check("eq:03-times-by-noise", sigma[by_noise[1:-1]].tolist(), nearest_sigma[1:], 1e-12, "noise at the chosen times: the nearest there is to the formula's")
 print("even:    ", diffusion.timesteps(10))
-print("by noise:", by_noise, "; the even first step ends at sigma =", f"{sigma[diffusion.timesteps(10)[1]]:.1f}")
+print("by noise:", by_noise, f"\nthe first even step ends at sigma = {sigma[diffusion.timesteps(10)[1]]:.1f}, the first by noise at {sigma[by_noise[1]]:.1f}")
 
 # %%
-SAMPLERS = {"ancestral (DDPM)": dict(eta=1.0), "DDIM": dict(eta=0.0), "DPM-Solver++(2M)": dict(eta=0.0, order=2),
-            "DPM-Solver++(2M), times by noise": dict(eta=0.0, order=2, rho=rho)}
+SAMPLERS = {"ancestral (DDPM)": dict(rho=None, eta=1.0, order=1), "DDIM": dict(rho=None, order=1), "DPM-Solver++(2M)": dict(rho=None),
+            "DPM-Solver++(2M), times by noise": dict(rho=rho)}
 solver_rows = []
 for name, options in SAMPLERS.items():
     for steps in p.solver_steps:
         began = time.monotonic()
         made = ddpm.sample(p.n_solver, seed=2, steps=steps, guidance=1, **options)
         took = time.monotonic() - began
-        solver_rows.append({"sampler": name, "network evaluations": steps, "Fréchet distance": compare(made, test_images).distance,
+        solver_rows.append({"sampler": name, "network evaluations": len(diffusion.timesteps(steps, options["rho"])) - 1, "Fréchet distance": compare(made, test_images).distance,
                             "seconds per 1,000": took / p.n_solver * 1000})
 fig, ax = plt.subplots(figsize=(6, 3.2))
 for name, marker in zip(SAMPLERS, "os^D", strict=True):
@@ -490,8 +491,8 @@ display(Markdown(f"With {p.solver_steps[0]} evaluations {cheap['sampler']} does 
 # %% [markdown]
 # ### A younger self as a guide
 #
-# The network still errs when the training ends. In which direction? Beside the average that is sampled from, `train_ddpm` keeps another that stopped early (`young` in the profile, a share of all steps). It has seen the same pictures
-# and has the same architecture, so we may hope that it errs in the same direction, only farther. Then the truth lies beyond the grown network, seen from the young one (Karras et al., 2024, "autoguidance"):
+# The network still errs when the training ends. In which direction? Beside the average that is sampled from, `train_ddpm` keeps another that stopped early (`young` in the profile, a share of all steps). It has the same
+# architecture and learned from the same source of pictures for a fraction of the time, so we may hope that it errs in the same direction, only farther. Then the truth lies beyond the grown network, seen from the young one (Karras et al., 2024, "autoguidance"):
 #
 # <!-- eq:03-guide -->
 # $$ \hat x_0^{\,w} = \hat x_0^{\text{young}} + w\,\big(\hat x_0 - \hat x_0^{\text{young}}\big), \qquad w=1:\ \text{the grown network alone}. $$
@@ -501,52 +502,69 @@ display(Markdown(f"With {p.solver_steps[0]} evaluations {cheap['sampler']} does 
 # <!-- eq:03-guide-w -->
 # $$ w^* = \frac{\mathbb E\,\big\langle x_0-\hat x_0^{\text{young}},\ \hat x_0-\hat x_0^{\text{young}}\big\rangle}{\mathbb E\,\big\|\hat x_0-\hat x_0^{\text{young}}\big\|^2} . $$
 #
-# The part of $x_0$ that $x_t$ does not tell is uncorrelated with both predictions, so it adds to the error at every $w$ alike and leaves $w^*$ where it is. If $w^*=1$, what the network learned since its youth ended just right; above 1, it
-# stopped short.
+# What does it tell? With $m=\mathbb E[x_0\mid x_t]$ the rest $x_0-m$ is uncorrelated with every function of $x_t$ (section 7), so it adds the same error at every $w$. Write $e=m-\hat x_0$ and $e_y=m-\hat x_0^{\text{young}}$ for the errors that could be
+# avoided. Then $\hat x_0-\hat x_0^{\text{young}}=e_y-e$, and
+#
+# <!-- eq:03-guide-errors -->
+# $$ w^*-1=\frac{\mathbb E\langle e,\,e_y-e\rangle}{\mathbb E\|e_y-e\|^2} . $$
+#
+# So $w^*>1$ says just what we hoped for, $\mathbb E\langle e,e_y\rangle>\mathbb E\|e\|^2$: along the error of the grown network the young one errs farther. $w^*=1$ would say that nothing is to be gained on this line, not that the network is free of error.
+# (All this without the clipping of $\hat x_0$ to $[-1,1]$ that the samplers do.)
 
 # %%
-rooms = to_float(test_images[: p.n_guided]).to(device)
+e, e_y = torch.randn(2, 4000, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))  # any errors, and any x_0 - m of its own
+x0_m = torch.randn(4000, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+e_y = 1.5 * e + 0.3 * e_y
+terms = ((x0_m + e_y) * (e_y - e)).sum(1) / (e_y - e).square().sum(1).mean() - 1
+check_mean("eq:03-guide-errors", terms, ((e * (e_y - e)).sum() / (e_y - e).square().sum()).item(), "w* - 1 from the pictures, against the same from the errors")
+
+test_rooms = to_float(test_images[: p.n_guided]).to(device)
 draws = torch.Generator().manual_seed(seed)
-best_w = []
+best_w, worst_miss = [], 0.0
 with torch.no_grad():
     for t in p.guided_times:
-        t_ = torch.full((len(rooms),), t, device=device)
-        xt = diffusion.q_sample(rooms, t_, torch.randn(rooms.shape, generator=draws).to(device))
-        grown, young = (diffusion.predict_xstart(network(xt, t_), xt, t_).double() for network in (ddpm.model, ddpm.guide))
-        above = ((rooms - young) * (grown - young)).flatten(1).sum(1)
-        below = (grown - young).square().flatten(1).sum(1)
+        t_ = torch.full((len(test_rooms),), t, device=device)
+        xt = diffusion.q_sample(test_rooms, t_, torch.randn(test_rooms.shape, generator=draws).to(device))
+        x0_grown, x0_young = (diffusion.predict_xstart(network(xt, t_), xt, t_).double() for network in (ddpm.model, ddpm.guide))
+        beyond = diffusion.predict_xstart(guided(ddpm.model, ddpm.guide, GUIDANCE)(xt, t_), xt, t_)
+        worst_miss = max(worst_miss, (beyond - x0_young - GUIDANCE * (x0_grown - x0_young)).abs().max().item())
+        above = ((test_rooms - x0_young) * (x0_grown - x0_young)).flatten(1).sum(1)
+        below = (x0_grown - x0_young).square().flatten(1).sum(1)
         w_star = (above.sum() / below.sum()).item()
-        error = (above - w_star * below).std().item() * len(rooms) ** 0.5 / below.sum().item()  # of a ratio of sums, to first order
-        best_w.append({"t": t, "w": w_star, "error": error})
-    beyond = diffusion.predict_xstart(guided(ddpm.model, ddpm.guide, GUIDANCE)(xt, t_), xt, t_).cpu()
-check("eq:03-guide", beyond, (young + GUIDANCE * (grown - young)).cpu(), 2e-3, f"x_0 of the guided output against the formula, t = {t}")
-nearby = [(rooms - young - w * (grown - young)).square().mean().item() for w in (w_star - 1, w_star, w_star + 1)]
-check("eq:03-guide-w", nearby[0], nearby[2], 1e-9, "the measured error is the same on both sides of w*")
-assert nearby[1] < nearby[0], "w* is no minimum"
+        error_at = [(test_rooms - x0_young - w * (x0_grown - x0_young)).square().mean().item() for w in (w_star - 1, w_star + 1, w_star, 1)]
+        check("eq:03-guide-w", error_at[0], error_at[1], 1e-9, f"t = {t}: the measured error is the same on both sides of w*")
+        best_w.append({"t": t, "w": w_star, "gain": 1 - error_at[2] / error_at[3],
+                       "error": (above - w_star * below).std().item() * len(test_rooms) ** 0.5 / below.sum().item()})  # of a ratio of sums, to first order
+check("eq:03-guide", worst_miss, 0, 1e-3, "x_0 from the guided output, minus the formula (float32: at t near T small errors of the output are large ones of x_0)")
 
-guide_rows, test_features = [], features(test_images)
-for w in p.guide_weights:
-    made = ddpm.sample(p.n_guide_samples, seed=4, steps=p.steps, guidance=w)
-    made_features = features(made)
-    pr = precision_recall(test_features[: p.n_guide_samples], made_features)
-    guide_rows.append({"w": w, "Fréchet distance": frechet_from_features(made_features, test_features), "precision": pr.precision, "recall": pr.recall})
+# The last pair spends on the network alone as many evaluations as guidance needs.
+test_features, guide_rows = features(test_images), []
+for w, steps in (*((w, p.steps) for w in p.guide_weights), (1.0, 2 * p.steps)):
+    made = features(ddpm.sample(p.n_guide_samples, seed=4, steps=steps, guidance=w))
+    spread = frechet_bootstrap(made, test_features, draws=20)
+    pr = precision_recall(test_features[: p.n_guide_samples], made)
+    guide_rows.append({"w": w, "steps": steps, "distance": spread.value, "error": spread.error, "precision": pr.precision, "recall": pr.recall})
+*by_weight, equal = guide_rows
 fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
 left.errorbar([r["t"] for r in best_w], [r["w"] for r in best_w], [2 * r["error"] for r in best_w], fmt="o-", capsize=2)
 left.axhline(1, color="k", lw=0.8, ls=":")
 left.set(xlabel="time t", ylabel="$w^*$ (± 2 standard errors)", title="Least error of denoising")
-right.plot([r["w"] for r in guide_rows], [r["Fréchet distance"] for r in guide_rows], "o-")
-right.axvline(GUIDANCE, color="k", lw=0.8, ls=":", label="used below")
-right.set(xlabel="weight w of the guidance", ylabel=f"Fréchet distance ({p.n_guide_samples} samples)", ylim=(0, None), title="Samples")
+right.errorbar([r["w"] for r in by_weight], [r["distance"] for r in by_weight], [2 * r["error"] for r in by_weight], fmt="o-", capsize=2, label=f"{p.steps} steps")
+right.errorbar([1], [equal["distance"]], [2 * equal["error"]], fmt="s", capsize=2, label=f"alone, {2 * p.steps} steps")
+right.set(xlabel="weight w of the guidance", ylabel=f"Fréchet distance ({p.n_guide_samples} samples)", ylim=(0, None), title="Samples (± 2 bootstrap errors)")
 right.legend()
-save_figure(run, fig, "nb03_guidance", f"Left: where the error of denoising {len(rooms)} test pictures is lowest on the line through the young and the grown network. Right: the distance of samples made with one weight w at all times.",
+save_figure(run, fig, "nb03_guidance", f"Left: where the error of denoising {len(test_rooms)} test pictures is lowest on the line through the young and the grown network. Right: the distance of samples made with one weight w at all times.",
             {"w_star": best_w, "samples": guide_rows, "young": p.young})
 plt.show()
-plain, used = (min(guide_rows, key=lambda r: abs(r["w"] - w)) for w in (1.0, GUIDANCE))
+plain, used = (min(by_weight, key=lambda r: abs(r["w"] - w)) for w in (1.0, GUIDANCE))
 display(Markdown(
-    f"$w^*$ runs from {min(r['w'] for r in best_w):.2f} to {max(r['w'] for r in best_w):.2f} and lies more than two standard errors above 1 at {sum(r['w'] - 2 * r['error'] > 1 for r in best_w)} of {len(best_w)} times; "
-    f"the largest is at t = {max(best_w, key=lambda r: r['w'])['t']}. With w = {used['w']:g} at all times the distance of {p.n_guide_samples} samples goes from {plain['Fréchet distance']:.0f} to {used['Fréchet distance']:.0f}, precision from "
-    f"{plain['precision']:.2f} to {used['precision']:.2f}, recall from {plain['recall']:.2f} to {used['recall']:.2f}. Where $w^*$ is below {used['w']:g}, so much guidance raises the squared error: the distance likes pictures "
-    "whose contrast and variety are right better than pictures that are right on average. The price is a second network to ask at every step, and a weight that was chosen by trial on these very test pictures."))
+    f"$w^*$ runs from {min(r['w'] for r in best_w):.2f} to {max(r['w'] for r in best_w):.2f} and lies more than two standard errors above 1 at {sum(r['w'] - 2 * r['error'] > 1 for r in best_w)} of {len(best_w)} times "
+    "(the same pictures serve every t, so these are not independent looks, and the errors do not hold what another training would change); "
+    f"the largest is at t = {max(best_w, key=lambda r: r['w'])['t']}. Moving to $w^*$ would save at most {100 * max(r['gain'] for r in best_w):.1f} % of the squared error. With w = {used['w']:g} at all times the distance of "
+    f"{p.n_guide_samples} samples goes from {plain['distance']:.0f} to {used['distance']:.0f} (the network alone with as many evaluations, {2 * p.steps} steps: {equal['distance']:.0f}), precision from "
+    f"{plain['precision']:.2f} to {used['precision']:.2f}, recall from {plain['recall']:.2f} to {used['recall']:.2f}. A parabola is symmetric about its lowest point: w = {used['w']:g} has a larger squared error than w = 1 wherever "
+    f"$w^*$ is below {(1 + used['w']) / 2:g}, here at {sum(r['w'] < (1 + used['w']) / 2 for r in best_w)} of the {len(best_w)} times. The pictures behind the left figure are real rooms with noise; a sampler comes to others of its own "
+    "making, so the left figure alone does not decide what the right one shows. The price is a second network to ask at every step, and a weight that was chosen by trial on these very test pictures."))
 
 # %% [markdown]
 # ## 9. How good are the pictures?
@@ -579,7 +597,8 @@ display(Markdown(f"Fréchet distance of {len(final):,} samples **{score.distance
 # a lossless code built on this model would need for each colour value; storing the bytes as they are takes 8.
 #
 # The bound needs the variance of $p_\theta$ too, which we did not train. Two fixed choices are usual (Ho et al., 2020, section 3.2): $\tilde\beta_t$ of Eq. 9, exact if the data
-# were a single picture, and $\beta_t$, exact if they were $\mathcal N(0, I)$. Same network, same noise, both choices:
+# were a single picture, and $\beta_t$, exact if they were $\mathcal N(0, I)$. The network without its guide (a guided, deterministic sampler is no draw from this
+# $p_\theta$), same noise, both choices:
 
 # %%
 LABELS = {"small": r"$\tilde\beta_t$", "large": r"$\beta_t$"}
@@ -663,7 +682,7 @@ display(Markdown(
 #   falling learning rate make of the minutes of this profile, section 9 shows and measures.
 # * A part of $v$ cannot be predicted, so the loss has a floor that we do not know; watch the pictures and their distance beside it.
 # * The best prediction of the noise is weaker than the noise, by as much as it is uncertain (Fig. 4).
-# * What a network evaluation buys in sampling depends on the solver; section 8 measures it.
+# * What a network evaluation buys in sampling depends on the solver, on where its times lie and on whether a guide is asked too; section 8 measures it.
 #
 # **To think about.** (1) What would Fig. 4 show for a network that has memorised its training pictures, on training and on test pictures? (2) Which of $\epsilon$, $x_0$ and $v$ has a
 # target of constant norm, and for which data? (3) Why does mirroring pictures never hurt here, and where would it? (4) The bound spends most of its bits where $t$ is small. What would a

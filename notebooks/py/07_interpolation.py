@@ -903,7 +903,9 @@ check("eq:7.14", up, x_T, 0.05, "and upwards")
 # Now real rooms, from the test set, which the model has not seen. Upwards each step needs $\hat\varepsilon$ at its
 # *far* end, which is not known yet; the encoder guesses it from the near end and may refine the guess. The error of
 # picture → noise → picture is given as root mean square in levels of 0 … 255 and as peak signal-to-noise ratio,
-# $\mathrm{PSNR} = 20 \log_{10}(255/\mathrm{rms})$ in decibels.
+# $\mathrm{PSNR} = 20 \log_{10}(255/\mathrm{rms})$ in decibels. The network is asked alone here, without the guide of notebook
+# 03, and at even times, so that both directions solve the same equation; its pictures are not those of notebooks 03, 06
+# and 08.
 
 # %%
 latent_shape = (3, size, size)

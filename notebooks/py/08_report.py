@@ -52,7 +52,7 @@ print(f"DDPM: {ddpm.source}\nGAN:  {gan.source}")
 # %% [markdown]
 # ## 1. The same ruler for both
 #
-# Both models paint the same number of pictures; both are held against the same test pictures, which neither has seen. Four numbers, each explained in notebook 06:
+# Both models paint the same number of pictures; both are held against the same test pictures, on which neither was trained (but the weight of the DDPM's guidance and the times of its sampler were chosen by trial on them, notebook 03: a small advantage). Four numbers, each explained in notebook 06:
 #
 # * the **Fréchet distance** between the clouds of EfficientNet-Lite0 features (lower is better; not an FID, whose network is another);
 # * the **kernel distance** in the same features, unbiased in the number of samples;
@@ -105,7 +105,7 @@ for name, r in results.items():
         "seconds per 1,000 samples": round(seconds, 1) if seconds is not None else "",
     })
 display(save_table(run, rows, "nb08_models", f"Both models at {p.size} x {p.size} pixels, {n:,} samples each against {len(test_images):,} test pictures; ± is two standard "
-                   "errors. The generator alone is counted for the GAN."))
+                   "errors. The generator alone is counted for the GAN, the network without its equally large guide for the DDPM."))
 
 # %%
 fig, axes = plt.subplots(1, 3, figsize=(11, 4.1))
@@ -118,7 +118,7 @@ plt.show()
 # ## 2. Against the clock
 #
 # The report gave its diffusion model three epochs of six to seven hours and its GAN about fourteen hours (270 training epochs of 2 minutes, 30 evaluations of 10). Here are both curves
-# against minutes of training on the machine that trained each (evaluation not counted). Each point says how many samples it rests on; compare points of the two curves only where those are equal.
+# against minutes of training on the machine that trained each (evaluation not counted). The DDPM's points are guided samples (notebook 03, section 8). Each point says how many samples it rests on; compare points of the two curves only where those are equal.
 
 # %%
 fig, ax = plt.subplots(figsize=(6.5, 3.4))
@@ -179,7 +179,7 @@ asked = [
     ("The GAN covers the variety of bedrooms.",
      verdict(a["recall"] > 0.8 * floor["recall"], f"Recall {a['recall']:.2f} for the GAN, {d['recall']:.2f} for the DDPM, {floor['recall']:.2f} for real rooms. (We let it hold from 80 % of the recall of real rooms.)")),
     ("Sampling is where the GAN wins.",
-     verdict(gan_seconds < ddpm_seconds, f"1,000 pictures take {gan_seconds:.1f} s with the GAN and {ddpm_seconds:.0f} s with the DDPM, {p.steps} steps each with two questions, to the network and to its guide.")),
+     verdict(gan_seconds < ddpm_seconds, f"1,000 pictures take {gan_seconds:.1f} s with the GAN and {ddpm_seconds:.0f} s with the DDPM, {p.steps} steps of two evaluations each, of the network and of its guide.")),
 ]
 def listed(claims, start=1):
     return "\n\n".join(f"{i}. *{claim}* {text}" for i, (claim, text) in enumerate(claims, start))
