@@ -57,13 +57,14 @@ class DDPM:
         """
         alone = self.guide is None or guidance == 1
         model = self.model if alone else guided(self.model, self.guide, guidance)
-        options |= {"steps": steps, "rho": rho, "eta": eta, "order": order}
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(n, 3, self.size, self.size, generator=generator)
         device = next(self.model.parameters()).device
         parts = [
             to_uint8(
-                self.diffusion.sample(model, part.to(device), generator=generator, **options)
+                self.diffusion.sample(
+                    model, part.to(device), steps, eta, order, rho=rho, generator=generator, **options
+                )
             ).cpu()
             for part in tqdm(noise.split(batch), desc="sampling", unit="batch", disable=n <= batch)
         ]

@@ -14,16 +14,16 @@ import studies
 
 from bedgen_utils.data import load_bedrooms
 from bedgen_utils.metrics import features, frechet_bootstrap
-from bedgen_utils.released import load
+from bedgen_utils.released import GUIDANCE, load
 from bedgen_utils.run import REPO
 
 SAMPLES = 500
-SAMPLERS = {  # options of DDPM.sample, evaluations a step, steps
-    "DPM-Solver++(2M), times by noise": ({"guidance": 1.0}, 1, [5, 8, 10, 15, 25, 50]),
-    "DPM-Solver++(2M), times by noise, guided": ({}, 2, [5, 7, 10, 15, 25]),
-    "DPM-Solver++(2M)": ({"rho": None, "guidance": 1.0}, 1, [5, 10, 15, 25, 50]),
-    "DDIM": ({"rho": None, "order": 1, "guidance": 1.0}, 1, [5, 10, 15, 25, 50, 100]),
-    "ancestral": ({"rho": None, "order": 1, "eta": 1.0, "guidance": 1.0}, 1, [10, 25, 50, 100, 250, 1000]),
+SAMPLERS = {  # options of DDPM.sample, steps
+    "DPM-Solver++(2M), times by noise": ({"rho": 3.0, "guidance": 1.0}, [5, 8, 10, 15, 25, 50]),
+    "DPM-Solver++(2M), times by noise, guided": ({"rho": 3.0, "guidance": GUIDANCE}, [5, 7, 10, 15, 25]),
+    "DPM-Solver++(2M)": ({"rho": None, "guidance": 1.0}, [5, 10, 15, 25, 50]),
+    "DDIM": ({"rho": None, "order": 1, "guidance": 1.0}, [5, 10, 15, 25, 50, 100]),
+    "ancestral": ({"rho": None, "order": 1, "eta": 1.0, "guidance": 1.0}, [10, 25, 50, 100, 250, 1000]),
 }
 
 
@@ -45,10 +45,11 @@ def main() -> None:
 
     for seed in chosen.seeds:
         for name in chosen.only:
-            options, evaluations, all_steps = SAMPLERS[name]
+            options, all_steps = SAMPLERS[name]
+            networks = 1 if options["guidance"] == 1 else 2
             for steps in all_steps:
-                calls = len(ddpm.diffusion.timesteps(steps, options.get("rho", 3.0))) - 1
-                key = {"sampler": name, "evaluations": evaluations * calls, "seed": seed}
+                evaluations = networks * (len(ddpm.diffusion.timesteps(steps, options["rho"])) - 1)
+                key = {"sampler": name, "evaluations": evaluations, "seed": seed}
                 key |= {"samples": SAMPLES, "weights": weights}
                 studies.run(chosen.out, key, lambda o=options, n=steps, s=seed: measure(o, n, s))
 

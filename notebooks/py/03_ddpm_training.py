@@ -278,8 +278,9 @@ display(Markdown(f"{100 * light.double().mean():.0f} % of all times weigh less t
 #
 # ## 5. Training
 #
-# Every so often the averaged network paints from the same starting noise (section 8 says how. A younger average guides it: up to a tenth of the training the two are one and nothing changes; later the guide falls farther behind, so the distances below hold that too) and we measure the Fréchet distance to the test pictures in EfficientNet-Lite0
-# features (notebook 06 explains it; smaller is better; it is *not* an FID). An interrupted run goes on from its last checkpoint.
+# Every so often the averaged network paints from the same starting noise and we measure the Fréchet distance to the test pictures in EfficientNet-Lite0
+# features (notebook 06 explains it; smaller is better; it is *not* an FID). How it paints is the matter of section 8: there a second average of the weights, kept from early in the training, serves as a *guide*.
+# Until that average is kept the two are one and the guide changes nothing; afterwards it falls ever farther behind, so the distances below hold its growing effect too. An interrupted run goes on from its last checkpoint.
 
 # %%
 work = run.folder / "03"
@@ -450,7 +451,7 @@ display(Markdown(
 # $$ \sigma_i = \Big(\sigma_{\max}^{1/\rho} + \tfrac{i}{n-1}\,\big(\sigma_{\min}^{1/\rho} - \sigma_{\max}^{1/\rho}\big)\Big)^{\rho}, \qquad i = 0,\dots,n-1 , $$
 #
 # with $\sigma_{\max}=50$, $\sigma_{\min}=0.05$ (Karras et al., 2022, Eq. 5, who take $\rho=7$ and other ends). The larger $\rho$, the more of the times lie where there is little noise; the smaller, the more at the start, where
-# the layout of a room is settled. Even times are sparse there: the cell prints where the first step of ten ends. The first time by noise is replaced by $t=T$, where sampling begins. ($\rho$ and both ends were chosen by trial,
+# most of the picture is still open. Even times are sparse there: the cell prints where the first step of ten ends. The first time by noise is replaced by $t=T$, where sampling begins. ($\rho$ and both ends were chosen by trial,
 # with 250 samples each against the test pictures.)
 
 # %%
@@ -512,9 +513,9 @@ display(Markdown(f"With {p.solver_steps[0]} evaluations {cheap['sampler']} does 
 # (All this without the clipping of $\hat x_0$ to $[-1,1]$ that the samplers do.)
 
 # %%
-e, e_y = torch.randn(2, 4000, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))  # any errors, and any x_0 - m of its own
-x0_m = torch.randn(4000, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-e_y = 1.5 * e + 0.3 * e_y
+# Invented errors: e_y partly along e. The rest x_0 - m is drawn apart from both.
+e, across, x0_m = torch.randn(3, 4000, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+e_y = 1.5 * e + 0.3 * across
 terms = ((x0_m + e_y) * (e_y - e)).sum(1) / (e_y - e).square().sum(1).mean() - 1
 check_mean("eq:03-guide-errors", terms, ((e * (e_y - e)).sum() / (e_y - e).square().sum()).item(), "w* - 1 from the pictures, against the same from the errors")
 
@@ -535,7 +536,7 @@ with torch.no_grad():
         check("eq:03-guide-w", error_at[0], error_at[1], 1e-9, f"t = {t}: the measured error is the same on both sides of w*")
         best_w.append({"t": t, "w": w_star, "gain": 1 - error_at[2] / error_at[3],
                        "error": (above - w_star * below).std().item() * len(test_rooms) ** 0.5 / below.sum().item()})  # of a ratio of sums, to first order
-check("eq:03-guide", worst_miss, 0, 1e-3, "x_0 from the guided output, minus the formula (float32: at t near T small errors of the output are large ones of x_0)")
+check("eq:03-guide", worst_miss, 0, 1e-5 if device.type == "cpu" else 2e-3, "x_0 from the guided output, minus the formula, at all times and places (a GPU may round its products to 11 bits)")
 
 # The last pair spends on the network alone as many evaluations as guidance needs.
 test_features, guide_rows = features(test_images), []
