@@ -73,7 +73,8 @@ def discretized_gaussian_nll(x0: Tensor, mean: Tensor, logvar: Tensor, bins: int
 def guided(model, guide, w: float):
     """guide + w (model − guide): away from a worse model that errs alike (Karras et al. 2024); w = 1 changes nothing.
 
-    All four outputs are affine in x̂_0 with the same factors at given x_t, so x̂_0 is moved likewise.
+    All four outputs are affine in x̂_0 with the same factors at given x_t, so x̂_0 is moved likewise (and so is a learned
+    variance).
     """
     return lambda x, t: torch.lerp(guide(x, t), model(x, t), w)
 
@@ -269,7 +270,7 @@ class GaussianDiffusion:
 
         rho=None spreads them evenly, τ of Song et al. (2021), section 4.2: ⌈T (steps − i)/steps⌉; steps=None: all T. A
         number spreads σ^(1/rho) evenly instead, σ² = (1 − ᾱ)/ᾱ from 50 to 0.05 (Karras et al. 2022, Eq. 5; they take
-        rho = 7 and other ends), rounded to times of the process: at most ``steps`` of them."""
+        rho = 7 and other ends), rounded to times of the process, the first to T; at most ``steps``, each once."""
         steps = self.T if steps is None else steps
         if not 1 <= steps <= self.T:
             raise ValueError(f"steps must lie in 1 … {self.T}, got {steps}")

@@ -14,6 +14,8 @@ whose decay d_k warms up: with a constant d the first weights would keep the sha
 keeps a second average that stops early, the network as it was when young: it can guide the grown one (Karras et al.
 2024; ``diffusion.guided``).
 
+The denoiser's filters are stepped by Muon (``muon``), everything else by Adam.
+
 Both loops run anywhere Accelerate does (CPU, CUDA, MPS, several processes). They write a checkpoint every minute and
 after each evaluation, and go on from it by themselves. Every step draws its randomness from (seed, step, process)
 alone, so that an interrupted run takes the same steps as one that was left in peace.
@@ -35,6 +37,7 @@ from .augment import AdaptiveP, AugmentPipe
 from .checkpoint import resume_training, save_training
 from .diffusion import GaussianDiffusion
 from .gan import LOSSES, gradient_penalty, r1_penalty
+from .muon import Muon, is_filters
 from .run import to_float
 
 CHECKPOINT_SECONDS = 60.0
@@ -96,7 +99,7 @@ class Loop:
         code = b"".join(
             p.read_bytes()
             for p in sorted(Path(__file__).parent.glob("*.py"))
-            if p.stem in ("train", "diffusion", "unet", "gan", "augment")
+            if p.stem in ("train", "diffusion", "unet", "muon", "gan", "augment")
         )
         content = hashlib.sha256(code + json.dumps(settings, sort_keys=True).encode())
         content.update(images[:: max(1, len(images) // 64)].numpy().tobytes() + str(tuple(images.shape)).encode())
@@ -179,6 +182,7 @@ def train_ddpm(
     warmup: int = 200,
     ema_decay: float = 0.999,
     weighting: str = "simple",
+    muon: bool = True,
     young: float = 0.1,
     seed: int = 0,
     evaluate: Callable[[nn.Module, nn.Module], dict] | None = None,
@@ -188,6 +192,7 @@ def train_ddpm(
     """Train ``model`` as the denoiser of ``diffusion`` on uint8 ``images`` (N, 3, S, S) until it has seen
     ``images_seen``.
 
+    peak_rate: of Muon for the filters and of AdamW for the rest; ``muon=False`` leaves all to AdamW.
     evaluate: called with the averaged model and the young one when the images seen pass each number of
     ``evaluate_at``; its dict joins the history. Returns the averaged model, the average as it was after the share
     ``young`` of all steps, and the history: rows with ``images``, ``loss``, ``seconds`` (training alone), and after an
@@ -202,6 +207,7 @@ def train_ddpm(
         "ema": ema_decay,
         "seed": seed,
         "weighting": weighting,
+        "muon": muon,
         "young": young,
         "model": repr(model),
         "prediction": diffusion.prediction,
@@ -211,9 +217,13 @@ def train_ddpm(
     loop = Loop(Path(folder), "ddpm", settings, images, steps, batch, seed)
     model = model.to(loop.device)
     ema, guide = EMA(model, ema_decay), EMA(model, ema_decay)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=peak_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    loop.resume({"model": model, "ema": ema.model, "guide": guide.model}, {"adam": optimizer}, {})
-    prepared, optimizer = loop.accelerator.prepare(model, optimizer)
+    filters = [q for q in model.parameters() if muon and is_filters(q)]
+    others = [q for q in model.parameters() if not (muon and is_filters(q))]
+    optimizers = {"adam": torch.optim.AdamW(others, betas=(0.9, 0.99), weight_decay=0.01, fused=True)}
+    if filters:
+        optimizers["muon"] = Muon(filters, weight_decay=0.01)
+    loop.resume({"model": model, "ema": ema.model, "guide": guide.model}, optimizers, {})
+    prepared, *steppers = loop.accelerator.prepare(model, *optimizers.values())
     # Times are drawn in proportion to their weight, and the loss is divided by T times that share: the expectation of
     # evenly drawn times, without spending pictures on times that hardly count.
     share = diffusion.loss_weights(weighting)[1:]
@@ -231,15 +241,16 @@ def train_ddpm(
             noise = torch.randn(x0.shape, generator=generator).to(loop.device)
             loss = diffusion.training_loss(prepared, x0, t, noise, weighting=weighting)
             loss = (loss / (diffusion.T * share[drawn]).to(loss)).mean()
-            for group in optimizer.param_groups:
+            for group in [g for stepper in steppers for g in stepper.param_groups]:
                 group["lr"] = learning_rate(loop.step + 1, steps, peak_rate, warmup)
-            optimizer.zero_grad()
+            prepared.zero_grad()
             loop.accelerator.backward(loss)
             loop.accelerator.clip_grad_norm_(prepared.parameters(), 1.0)
-            optimizer.step()
+            for stepper in steppers:
+                stepper.step()
             loop.step += 1
             ema.update(model, loop.step)
-            if loop.step <= young * steps:
+            if loop.step <= max(1, young * steps):
                 guide.update(model, loop.step)
             total, count = total + loss.detach(), count + 1
             loop.tick()

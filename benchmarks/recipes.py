@@ -31,6 +31,7 @@ from bedgen_utils.unet import UNet
 
 RECIPES = {
     "profile cpu": {},
+    "AdamW alone": {"muon": False},
     "loss unweighted": {"weighting": "simple"},
     "batch 16": {"batch": 16},
     "batch 32": {"batch": 32},
@@ -69,12 +70,13 @@ def measure(change: dict, minutes: float, seed: int) -> dict:
         "batch": p.batch,
         "peak_rate": p.peak_rate,
         "weighting": p.weighting,
+        "muon": True,
         "schedule": cosine_beta_schedule,
         "variance": "large",
     } | change
     images, test = load_bedrooms(p.source, "train", p.size), load_bedrooms(p.source, "test", p.size)
     diffusion = GaussianDiffusion(recipe["schedule"](p.T), recipe["prediction"], recipe["variance"])
-    settings = {key: recipe[key] for key in ("batch", "peak_rate", "weighting")}
+    settings = {key: recipe[key] for key in ("batch", "peak_rate", "weighting", "muon")}
     settings |= {"warmup": p.warmup, "ema_decay": p.ema_decay, "seed": seed}
 
     def trained(images_seen, **options):

@@ -44,6 +44,7 @@ from bedgen_utils.checks import check, check_mean
 from bedgen_utils.data import load_bedrooms
 from bedgen_utils.diffusion import GaussianDiffusion, cosine_beta_schedule, guided
 from bedgen_utils.metrics import SmallSampleWarning, compare, features, frechet_bootstrap, precision_recall
+from bedgen_utils.muon import orthogonalize
 from bedgen_utils.released import DDPM, GUIDANCE, load, save_weights
 from bedgen_utils.run import save_figure, save_table, show_images, start, to_float, to_uint8
 from bedgen_utils.train import EMA, learning_rate, train_ddpm
@@ -207,7 +208,67 @@ display(save_table(run, rows, "nb03_unet", f"The U-Net from pixels to velocity: 
 # %% [markdown]
 # ## 4. The recipe
 #
-# **Learning rate.** It rises over the first steps (AdamW's own averages are not to be trusted yet), stays high, and falls over the last 40 % of the run, so that
+# **Which way to step.** A convolution's filters are a matrix $W$: a row for each channel that comes out, a column for each number that a filter looks at. Let $M$ be the gradient of
+# the loss in $W$. The entries of a step $D$ say little about what it does; its *largest singular value* $\|D\|$ does: it is how far the layer's answer moves at most, for an input of length 1.
+# Of all steps with $\|D\| \le 1$, which one lowers the loss most, to first order? With the singular value decomposition $M = U S V^\top = \sum_i s_i\, u_i v_i^\top$,
+#
+# <!-- eq:03-steepest -->
+# $$ \langle M, D\rangle = \sum_i s_i\, u_i^\top D\, v_i \;\ge\; -\sum_i s_i , \qquad \text{with equality for } D = -U V^\top : $$
+#
+# $|u_i^\top D\, v_i| \le \|D\|$ for unit vectors, and $u_i^\top U V^\top v_i = 1$. So the steepest step is the gradient with all its singular values set to 1. Plain gradient descent keeps them as they are, and a few
+# large ones then use up the step. This is **Muon** (Jordan et al., 2024). It needs $U V^\top$ at every step, and a decomposition would cost more than the rest of the training. Instead, scale $M$ so that all $s_i \le 1$ and apply five times
+#
+# <!-- eq:03-newton-schulz -->
+# $$ f(X) = a X + b\,(X X^\top) X + c\,(X X^\top)^2 X = U f(S)\, V^\top , \qquad f(s) = a s + b s^3 + c s^5 , $$
+#
+# with $(a, b, c) = (3.4445, -4.7750, 2.0315)$, chosen so that small $s$ grow fast and all end near 1, not on it. Everything else (biases, normalisations, the time embedding, first and last layer) is stepped by AdamW.
+
+# %%
+dice = torch.Generator().manual_seed(seed)
+begun = copy.deepcopy(untrained)  # ten steps on few pictures: the last layer begins at zero, and until it has moved no gradient passes through it
+adam = torch.optim.AdamW(begun.parameters(), 1e-3)
+for i in range(11):
+    adam.zero_grad()
+    few = torch.randint(len(rooms), (16,), generator=dice)
+    diffusion.training_loss(begun, rooms[few], t[few], noise[few]).mean().backward()
+    if i < 10:
+        adam.step()
+M = begun.up[0][0].conv1.weight.grad.flatten(1)
+U, S, Vt = torch.linalg.svd(M.double(), full_matrices=False)
+check("eq:03-steepest", (M.double() * -(U @ Vt)).sum(), -S.sum(), 1e-12, "what a step along -U Vᵀ gains, to first order")
+tries = torch.randn(2000, *M.shape, generator=dice, dtype=torch.float64)
+tries = torch.cat([tries / torch.linalg.matrix_norm(tries, 2)[:, None, None], -M.double()[None] / S[0], -M.double().sign()[None] / torch.linalg.matrix_norm(M.double().sign(), 2)])
+gains = -(tries * M).sum((1, 2)) / S.sum()
+assert float(gains.max()) < 1
+display(Markdown(f"Of what $-UV^\\top$ gains at this layer, the gradient itself, shortened to $\\|D\\| = 1$, gains {100 * float(gains[-2]):.0f} %, its signs (the first step of Adam) "
+                 f"{100 * float(gains[-1]):.0f} %, and the best of {len(gains) - 2:,} random steps {100 * float(gains[:-2].max()):.1f} %."))
+
+def five_times(s):
+    for _ in range(5):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    return s
+
+scaled = S / M.double().norm()
+check("eq:03-newton-schulz", orthogonalize(M.double()), U @ five_times(scaled).diag() @ Vt, 1e-12, "five times f, as training does it, against the decomposition")
+s = torch.logspace(-4, 0, 2000, dtype=torch.float64)
+reached = five_times(s) > five_times(s)[s > 0.1].min()
+fig, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8))
+left.semilogx(s, five_times(s))
+left.axhline(1, color="0.6", lw=0.8)
+left.set(xlabel="singular value s before", ylabel="after five times f", ylim=(0, 1.3), title="What becomes of a singular value")
+right.semilogy(range(1, len(S) + 1), scaled, "o", ms=3, label="gradient, scaled")
+right.semilogy(range(1, len(S) + 1), torch.linalg.svdvals(orthogonalize(M.double())), "s", ms=3, label="after five times f")
+right.set(xlabel="number", ylabel="singular value", title="One layer after ten steps")
+right.legend()
+save_figure(run, fig, "nb03_muon", "Five times the polynomial f on one singular value (left) and on the gradient of one layer (right).",
+            {"smallest_s_that_reaches": s[reached].min().item(), "lowest": five_times(s)[s > 0.1].min().item(), "highest": five_times(s).max().item(),
+             "gain_of_gradient": gains[-2].item(), "gain_of_signs": gains[-1].item()})
+plt.show()
+display(Markdown(f"Every $s$ from {s[reached].min():.4f} on ends between {five_times(s)[s > 0.1].min():.2f} and {five_times(s).max():.2f}. Steps that gain most to first order need not be the ones that train best; "
+                 "whether they do, `benchmarks/recipes.py` measures (section 5)."))
+
+# %% [markdown]
+# **Learning rate.** It rises over the first steps (the averages of the gradient are not to be trusted yet), stays high, and falls over the last 40 % of the run, so that
 # the noise of the single steps dies down at the end.
 #
 # **Averaged weights.** We never sample from $\theta$ itself but from a moving average, $\theta^{\text{ema}}_k = d_k\, \theta^{\text{ema}}_{k-1} + (1-d_k)\, \theta_k$
@@ -274,7 +335,7 @@ display(Markdown(f"{100 * light.double().mean():.0f} % of all times weigh less t
                  f"drawn by weight they take {100 * light[drawn].double().mean():.0f} %."))
 
 # %% [markdown]
-# **The rest.** AdamW; gradients clipped at norm 1; each picture mirrored half of the time (a mirrored room is a room).
+# **The rest.** Gradients clipped at norm 1; each picture mirrored half of the time (a mirrored room is a room).
 #
 # ## 5. Training
 #
