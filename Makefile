@@ -38,6 +38,7 @@ studies: setup
 	@$(PY) benchmarks/samplers.py $(ARGS)
 	@$(PY) benchmarks/recipes.py $(ARGS)
 	@$(PY) benchmarks/gan_augmentation.py $(ARGS)
+	@$(PY) benchmarks/mode_collapse.py $(ARGS)
 
 # Bring notebooks/*.ipynb in line with their reviewed source notebooks/py/*.py, keeping outputs of unchanged cells.
 notebooks: setup

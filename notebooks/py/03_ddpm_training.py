@@ -258,7 +258,7 @@ left.axhline(1, color="0.6", lw=0.8)
 left.set(xlabel="singular value s before", ylabel="after five times f", ylim=(0, 1.3), title="What becomes of a singular value")
 right.semilogy(range(1, len(S) + 1), scaled, "o", ms=3, label="gradient, scaled")
 right.semilogy(range(1, len(S) + 1), torch.linalg.svdvals(orthogonalize(M.double())), "s", ms=3, label="after five times f")
-right.set(xlabel="number", ylabel="singular value", title="One layer after ten steps")
+right.set(xlabel="number of the singular value, by size", ylabel="singular value", title="One layer after ten steps")
 right.legend()
 save_figure(run, fig, "nb03_muon", "Five times the polynomial f on one singular value (left) and on the gradient of one layer (right).",
             {"smallest_s_that_reaches": s[reached].min().item(), "lowest": five_times(s)[s > 0.1].min().item(), "highest": five_times(s).max().item(),

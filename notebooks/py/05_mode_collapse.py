@@ -29,6 +29,7 @@ seed = 0
 out = None
 
 # %%
+import csv
 import time
 import warnings
 
@@ -44,7 +45,7 @@ from bedgen_utils.checks import check, check_fails, check_zero
 from bedgen_utils.data import load_bedrooms
 from bedgen_utils.metrics import SmallSampleWarning, features, precision_recall
 from bedgen_utils.released import load
-from bedgen_utils.run import COLOURS, save_figure, save_table, start
+from bedgen_utils.run import COLOURS, REPO, save_figure, save_table, start
 
 run = start("05", profile, seed, out)
 p = run.p
@@ -602,6 +603,65 @@ def text_of(row):
 
 
 display(Markdown("\n".join(f"* **{row['data']}**, {text_of(row)}" for row in rows)))
+
+# %% [markdown]
+# **And with time enough?** The games above are short, and a game that has not found a mode yet has not thereby lost it. So a *study*, a long computation that runs apart from the notebooks
+# (`make studies`), plays every game to its end: all for the same, larger number of steps, ten seeds on the ring, five on the grid, where networks and batches are twice as large. Here is what it left in its table.
+
+# %%
+study = REPO / "figures" / "studies" / "mode_collapse.csv"
+with study.open(newline="", encoding="utf-8") as file:
+    played = list(csv.DictReader(file))
+
+
+def numbers(text):
+    return [float(value) for value in text.split()]
+
+
+def long_row(row):
+    found, near, modes = numbers(row["found end"]), numbers(row["near end"]), int(row["modes"])
+    complete = sum(f == modes for f in found)
+    low, high = all_found(complete, len(found))
+    return {
+        "data": row["data"],
+        "game": row["game"],
+        "steps": int(row["steps"]),
+        "modes found": "{:.1f} ± {:.1f} of {}".format(*interval(found), modes),
+        "fewest": int(min(found)),
+        "all found": f"{complete}/{len(found)} [{low:.2f}, {high:.2f}]",
+        "share near a mode": "{:.2f} ± {:.2f}".format(*interval(near)),
+        "ms a step": float(row["ms a step"]),
+    }
+
+
+long_rows = [long_row(row) for row in played]
+display(
+    save_table(
+        run,
+        long_rows,
+        "nb05_games_long",
+        f"The study; intervals as above, over {' or '.join(sorted({r['games'] for r in played}))} seeds played at once. From commit {', '.join(sorted({r['commit'] for r in played}))}.",
+    )
+)
+fig, axes = plt.subplots(1, 2, figsize=(10, 3.2))
+for ax, (data, n_modes) in zip(axes, (("ring of 8", 8), ("grid of 25", 25)), strict=True):
+    for i, row in enumerate(r for r in played if r["data"] == data):
+        quarters = ("1/4", "1/2", "3/4", "end")
+        found = np.array([numbers(row[f"found {q}"]) for q in quarters])
+        at = np.array([0.25, 0.5, 0.75, 1.0]) * int(row["steps"])
+        ax.plot(at, found.mean(1), "os^Dvx"[i % 6] + "-", ms=4, label=row["game"])
+        ax.fill_between(at, found.min(1), found.max(1), color=ax.lines[-1].get_color(), alpha=0.1)
+    ax.set(xlabel="step of the generator", ylabel="modes found", ylim=(0, n_modes * 1.04), title=data.capitalize())
+axes[1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+save_figure(
+    run,
+    fig,
+    "nb05_modes_long",
+    "Modes found in the long games of the study: mean (line) and range over seeds (band).",
+    {"rows": long_rows},
+)
+plt.show()
+display(Markdown("\n".join(f"* **{row['data']}**, {text_of(row)}" for row in long_rows)))
 
 # %% [markdown]
 # ## 5. Diversity of pictures
