@@ -1,18 +1,19 @@
 """Muon: gradient steps for matrices (Jordan et al. 2024; Bernstein & Newhouse 2024).
 
-A layer multiplies its input by a matrix W. How far a change D of W can move the layer's output for an input of length 1
-is the largest singular value of D, ||D||. Of all changes with ||D|| <= 1 the one that lowers a loss with gradient
-M = U S V^T most, to first order, is
+A layer multiplies its input, or each patch of it, by a matrix W. How far a change D of W can move the answer for an
+input of length 1 is the largest singular value of D, ||D||. To first order D changes a loss with gradient
+M = U S V^T by <M, D> = sum_ij M_ij D_ij, and of all changes with ||D|| <= 1 one (the only one if M has full rank)
+lowers it most:
 
     argmin_D <M, D> = -U V^T:
 
-the gradient with all its singular values set to 1, so that its few large directions do not use up the step.
+minus the gradient with all its singular values set to 1, so that its few large directions do not use up the step.
 
 U V^T is found without the singular value decomposition. The odd polynomial
 
     f(s) = a s + b s^3 + c s^5,      (a, b, c) = (3.4445, -4.7750, 2.0315),
 
-applied five times takes each s from 0.0015 to 1 into [0.68, 1.21], and for X = M / ||M||_F = U S V^T
+applied five times takes each s from 0.0016 to 1 into [0.68, 1.21], and for X = M / ||M||_F = U S V^T
 
     f(X) = a X + b (X X^T) X + c (X X^T)^2 X = U f(S) V^T.
 
@@ -48,28 +49,32 @@ def orthogonalize(M: Tensor, times: int = 5) -> Tensor:
 def is_filters(p: Tensor) -> bool:
     """Are these a convolution's filters (out, in, h, w) between maps of 8 channels or more?
 
-    They hold nearly all that a denoiser learns. The rest (biases, norms, the time embedding, the layers from and to
-    pixels) is few numbers that cost as many products again, and is left to Adam.
+    Most of a denoiser's numbers are. The rest (biases, norms, the time embedding, the layers from and to three
+    channels) is left to Adam.
     """
     return p.ndim == 4 and min(p.shape[:2]) >= 8
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised: W <- (1 - lr decay) W - lr 0.2 sqrt(max(m, n)) U V^T.
+    """W <- (1 - lr decay) W - lr 0.2 sqrt(max(m, n)) U V^T, with U and V of 0.95 mean_k + 0.05 gradient_k, where
 
-    params: matrices (m, n) and filters (m, k, h, w), taken as matrices (m, h w k). With the factor 0.2 sqrt(max(m, n))
-    the entries of W move about as far as in a step of Adam at the same rate ``lr`` (Liu et al. 2025). The momentum is
-    mean_k = 0.95 mean_(k-1) + 0.05 gradient_k, looked at one step ahead (Nesterov).
+        mean_k = 0.95 mean_(k-1) + 0.05 gradient_k,   mean_0 = 0
+
+    (momentum, looked at one step ahead: Nesterov). params: matrices (m, n) and filters (m, k, h, w), taken as matrices
+    (m, h w k). The entries of U V^T have the root mean square 1/sqrt(max(m, n)); with the factor before it they move
+    about as far as in a step of Adam at the same rate ``lr`` (Liu et al. 2025).
     """
 
     def __init__(self, params, lr: float = 1e-3, weight_decay: float = 0.01, momentum: float = 0.95):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self) -> None:
         for group in self.param_groups:
             alike: dict[tuple, list] = {}  # matrices of one shape are orthogonalised in one batched product
             for p in group["params"]:
+                if p.grad is None:
+                    continue
                 state = self.state[p]
                 if not state:
                     state["momentum"] = torch.zeros_like(p)

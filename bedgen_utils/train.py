@@ -14,7 +14,7 @@ whose decay d_k warms up: with a constant d the first weights would keep the sha
 keeps a second average that stops early, the network as it was when young: it can guide the grown one (Karras et al.
 2024; ``diffusion.guided``).
 
-The denoiser's filters are stepped by Muon (``muon``), everything else by Adam.
+The denoiser's filters between maps are stepped by Muon (``muon``), everything else by AdamW, the GAN by Adam.
 
 Both loops run anywhere Accelerate does (CPU, CUDA, MPS, several processes). They write a checkpoint every minute and
 after each evaluation, and go on from it by themselves. Every step draws its randomness from (seed, step, process)

@@ -57,7 +57,8 @@ def run(path: Path, key: dict, function) -> None:
         return
     began = time.monotonic()
     row = key | function()
-    row |= {"commit": code_version(), "profile": "cpu", "data_sha256": dataset_sha256("rendered")}
+    # What the function says of itself comes before what is said of all.
+    row |= {"commit": code_version(), "profile": "cpu", "data_sha256": dataset_sha256("rendered")} | row
     row["run seconds"] = round(time.monotonic() - began)
     path.parent.mkdir(parents=True, exist_ok=True)
     before = rows(path)

@@ -605,13 +605,16 @@ def text_of(row):
 display(Markdown("\n".join(f"* **{row['data']}**, {text_of(row)}" for row in rows)))
 
 # %% [markdown]
-# **And with time enough?** The games above are short, and a game that has not found a mode yet has not thereby lost it. So a *study*, a long computation that runs apart from the notebooks
-# (`make studies`), plays every game to its end: all for the same, larger number of steps, ten seeds on the ring, five on the grid, where networks and batches are twice as large. Here is what it left in its table.
+# **And with more steps?** The games above are short, and a mode that has not been found yet has not thereby been lost. So a *study*, a long computation that runs apart from the notebooks
+# (`make studies`), plays every game for more steps: all games on the ring for the same number, and all on the grid (not in the same time: see *ms a step*, which is for all seeds of a game at once). The learning rates fall over the second half of each
+# game, so the first quarter of a long game is no short game. On the grid the networks and the batches are larger too, so that a better result there cannot be put down to the steps alone. Here is what the study left in its table.
 
 # %%
 study = REPO / "figures" / "studies" / "mode_collapse.csv"
+if not study.exists():
+    raise FileNotFoundError(f"{study} is missing; python benchmarks/mode_collapse.py makes it")
 with study.open(newline="", encoding="utf-8") as file:
-    played = list(csv.DictReader(file))
+    played = sorted((r for r in csv.DictReader(file) if r["seed"] == "0"), key=lambda r: r["data"] != "ring of 8")
 
 
 def numbers(text):
@@ -626,6 +629,8 @@ def long_row(row):
         "data": row["data"],
         "game": row["game"],
         "steps": int(row["steps"]),
+        "hidden units": int(row["hidden"]),
+        "batch": int(row["batch"]),
         "modes found": "{:.1f} ± {:.1f} of {}".format(*interval(found), modes),
         "fewest": int(min(found)),
         "all found": f"{complete}/{len(found)} [{low:.2f}, {high:.2f}]",
