@@ -69,7 +69,10 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self, closure=None) -> None:
+        """One step. ``closure`` is there because Accelerate passes one on; only None will do."""
+        if closure is not None:
+            raise ValueError("Muon evaluates no closure: call backward before step")
         for group in self.param_groups:
             alike: dict[tuple, list] = {}  # matrices of one shape are orthogonalised in one batched product
             for p in group["params"]:

@@ -47,7 +47,7 @@ from bedgen_utils.factors import FACTORS, SIZE, combined, labels, load_classifie
 from bedgen_utils.gan import Discriminator, Generator
 from bedgen_utils.metrics import SmallSampleWarning, features, precision_recall
 from bedgen_utils.released import GAN, load
-from bedgen_utils.run import COLOURS, REPO, save_figure, save_table, start
+from bedgen_utils.run import COLOURS, REPO, save_figure, save_table, show_images, start
 from bedgen_utils.train import train_gan
 
 run = start("05", profile, seed, out)
@@ -788,7 +788,7 @@ sets = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 1
 check("eq:05-tv", total_variation(answers[:half, k], truth[:half, k], 11), (sets @ (p_shares - q_shares)).max(), 1e-12, f"all {len(sets):,} sets of 11 floor colours tried")
 
 # %% [markdown]
-# Five factors together have 180 combinations (three views, window behind the bed or not, lamps on or off, a footboard or none, carpet, wood or tiles). How many of them does a generator paint, and how evenly? For the second we take $e^{H}$ with the entropy $H = -\sum_c q_c \log q_c$:
+# Five factors together have $3 \cdot 2 \cdot 2 \cdot 2 \cdot 3 = 72$ combinations (three views, window behind the bed or not, lamps on or off, a footboard or none, carpet, wood or tiles). How many of them does a generator paint, and how evenly? For the second we take $e^{H}$ with the entropy $H = -\sum_c q_c \log q_c$:
 # the number of equally frequent combinations with the same entropy.
 #
 # And a collapse that has not been made by hand: the same two networks on the same pictures, but without the $R_1$ penalty and with a momentum of 0.9, as Adam has it by default.
@@ -837,6 +837,11 @@ display(
 )
 
 # %%
+fig, axes = plt.subplots(len(sets_of_rooms), 1, figsize=(10, 1.7 * len(sets_of_rooms)), squeeze=False)
+for ax, (name, made) in zip(axes[:, 0], sets_of_rooms.items(), strict=True):
+    show_images(ax, made[:24], columns=12, title=f"{name[0].upper()}{name[1:]}")
+save_figure(run, fig, "nb05_two_runs", "The first 24 pictures of each of the two generators.", {})
+plt.show()
 fig, axes = plt.subplots(1, 2, figsize=(11, 3.2), width_ratios=[3, 15])
 for ax, name in zip(axes, ("view", "wall_colour"), strict=True):
     k, classes = list(FACTORS).index(name), FACTORS[name]
