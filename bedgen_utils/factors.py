@@ -1,15 +1,15 @@
 """Which rooms does a generator paint? A classifier of scene factors, and what its answers say about a set of pictures.
 
 A rendered room x was made from known factors y_1, …, y_K: what lies on the floor, how the wall is painted, from where
-one looks. A small network learns the probability h_k(y | x) of each class of each factor by lowering the sum of their
-cross-entropies,
+one looks. A small network with weights theta learns the probability h_k(y | x; theta) of each class of each factor by
+lowering the sum of their cross-entropies,
 
-    L(theta) = - sum_k E_(x, y) log h_k(y_k | x).
+    L(theta) = - sum_k E_(x, y) log h_k(y_k | x; theta).
 
-Asked about generated pictures it counts rooms. Its answers err: if the classes of a factor have shares pi and
-C[a, b] = P(answer b | class a), its answers have shares C^T pi. So answers are compared with answers, those on
-generated pictures with those on test pictures, never with the factors themselves. Two lists of answers are compared by
-the total variation distance of their shares p and q,
+Its answer is the likeliest class. Asked about generated pictures it counts rooms. Its answers err: if the classes of a
+factor have shares pi and C[a, b] = P(answer b | class a), its answers have shares C^T pi. So answers are compared with
+answers, those on generated pictures with those on test pictures, never with the factors themselves. Two lists of
+answers are compared by the total variation distance of their shares p and q,
 
     TV(p, q) = 1/2 sum_c |p_c - q_c|:    0 for equal shares, 1 if no class is in both.
 
@@ -138,8 +138,8 @@ def load_classifier(path: str | Path | None = None) -> FactorNet:
     Raises ValueError if the file is damaged or its factors are not ours.
     """
     tensors, meta = load_tensors(Path(path) if path else REPO / "data" / "weights" / "factors.safetensors")
-    if meta["factors"] != FACTORS:
-        raise ValueError(f"{path or 'the released classifier'} was trained for other factors; train it again")
+    if meta.get("factors") != FACTORS:
+        raise ValueError(f"{path or 'the released classifier'} was not trained for these factors; train it again")
     network = FactorNet(**meta["network"])
     network.load_state_dict(tensors)
     return network.eval().requires_grad_(False)

@@ -76,5 +76,6 @@ def test_a_damaged_or_foreign_classifier_is_refused(tmp_path):
         load_classifier(tmp_path / "cut")
     tensors, meta = load_tensors(path)
     save_tensors(tmp_path / "other", tensors, meta | {"factors": {"view": ["up", "down"]}})
-    with pytest.raises(ValueError, match="train it again"):
-        load_classifier(tmp_path / "other")
+    for foreign in (tmp_path / "other", path.with_name("gan.safetensors")):
+        with pytest.raises(ValueError, match="train it again"):
+            load_classifier(foreign)

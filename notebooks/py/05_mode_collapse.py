@@ -610,7 +610,7 @@ display(Markdown("\n".join(f"* **{row['data']}**, {text_of(row)}" for row in row
 # %% [markdown]
 # **And with more steps?** The games above are short, and a mode that has not been found yet has not thereby been lost. So a *study*, a long computation that runs apart from the notebooks
 # (`make studies`), plays every game for more steps: all games on the ring for the same number, and all on the grid (not in the same time: see *ms a step*, which is for all seeds of a game at once). The learning rates fall over the second half of each
-# game, so the first quarter of a long game is no short game. On the grid the networks and the batches are larger too, so that a better result there cannot be put down to the steps alone. Here is what the study left in its table.
+# game, so the first quarter of a long game is no short game. On the grid the networks and the batches are larger too, so a better result there need not come from the steps. Here is what the study has left in its table so far.
 
 # %%
 study = REPO / "figures" / "studies" / "mode_collapse.csv"
@@ -660,7 +660,7 @@ for ax, (data, n_modes) in zip(axes, (("ring of 8", 8), ("grid of 25", 25)), str
         ax.plot(at, found.mean(1), "os^Dvx"[i % 6] + "-", ms=4, label=row["game"])
         ax.fill_between(at, found.min(1), found.max(1), color=ax.lines[-1].get_color(), alpha=0.1)
     ax.set(xlabel="step of the generator", ylabel="modes found", ylim=(0, n_modes * 1.04), title=data.capitalize())
-axes[1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+axes[1].legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
 save_figure(
     run,
     fig,
@@ -742,8 +742,8 @@ display(
 # %% [markdown]
 # ## 6. What is in the rooms
 #
-# Features see with the eyes of a network trained on photographs of everything, and their distances have no names. Our rooms have: each was rendered from known *factors* (how the wall is painted, what lies on the floor, from where one looks, …).
-# A small network has learnt to read those of them that can be told at 32 pixels (`factors.py`). How well? On the test pictures, which it has not seen:
+# Features see with the eyes of a network trained on photographs of everything, and their distances have no names. What is in our rooms has names: each was rendered from known *factors* (how the wall is painted, what lies on the floor, from where one looks, …).
+# A small network has learnt to read those of them that can be told at 32 pixels (`factors.py`); its *answer* is the class it finds likeliest. How well does it read? On the test pictures, which it has not seen:
 
 # %%
 reader = load_classifier()
@@ -758,52 +758,86 @@ for k, (name, classes) in enumerate(FACTORS.items()):
 display(save_table(run, factor_rows, "nb05_reader", f"Share of {len(truth):,} test pictures whose factor the network reads rightly, with its 95 % interval, beside the share that one answer for all would get right."))
 
 # %% [markdown]
-# It errs, and on colours often: cream is called white. That need not hurt. Let a factor have the classes $a$ with shares $\pi_a$ in some set of pictures, and let $C_{ab} = P(\text{answer } b \mid \text{class } a)$. Then the answers have the shares
+# It errs, on colours often. That need not hurt. Let a factor have the classes $a$ with shares $\pi_a$ in some set of pictures, and let $C_{ab} = P(\text{answer } b \mid \text{class } a)$. Then the answers have the shares
 #
 # <!-- eq:05-answers -->
 # $$ q_b = \sum_a \pi_a\, C_{ab} . $$
 #
-# Two sets with the same shares of classes have the same shares of answers, so we compare answers with answers: those on generated pictures with those on test pictures. (This takes $C$ to be the same for both. On pictures that are no rooms at all the network must answer
-# too; that is why precision stands beside.) The difference of two lists of shares is measured by their **total variation distance**,
+# Two sets with the same shares of classes and the same $C$ have the same shares of answers, so we compare answers with answers: those on generated pictures with those on test pictures. The difference of two lists of shares is measured by their **total variation distance**,
 #
 # <!-- eq:05-tv -->
 # $$ \mathrm{TV}(p, q) = \tfrac12 \sum_c |p_c - q_c| = \max_A \big(p(A) - q(A)\big) , $$
 #
 # the largest difference of probability that any set $A$ of classes can show: take in exactly the classes with $p_c > q_c$; what $p$ has more there it has less elsewhere, so each side holds half of the sum.
+#
+# Three cautions. From $N$ pictures each, equal shares $q$ do not give 0 but about
+#
+# <!-- eq:05-tv-bias -->
+# $$ \mathbb E\,\mathrm{TV} \approx \sum_c \sqrt{\frac{q_c\,(1-q_c)}{\pi\, N}} \qquad (\pi = 3.14\dots) , $$
+#
+# because $p_c - q_c$ is then nearly normal with variance $2 q_c (1-q_c)/N$, and $\mathbb E|\xi| = \sigma\sqrt{2/\pi}$ for $\xi \sim \mathcal N(0, \sigma^2)$. So not 0 is the yardstick, but what two sets of real pictures give. Second, errors of reading only hide differences,
+# since $\tfrac12\sum_b |\sum_a (\pi_a - \pi'_a)\, C_{ab}| \le \tfrac12 \sum_a |\pi_a - \pi'_a|$ (the rows of $C$ sum to 1): what the answers show is there at least, and what they do not show may be. Third, all this takes $C$ to be the same, but it is an average over everything else in the rooms,
+# and on pictures that are no rooms the network must answer too; that is why precision stands beside.
 
 # %%
 half = len(truth) // 2
-k = list(FACTORS).index("floor")
-C = torch.zeros(3, 3, dtype=torch.float64)
+k, cream = list(FACTORS).index("wall_colour"), FACTORS["wall_colour"].index("cream")
+C = torch.zeros(15, 15, dtype=torch.float64)
 C.index_put_((truth[:half, k], answers[:half, k]), torch.ones(half, dtype=torch.float64), accumulate=True)
-C /= C.sum(1, keepdim=True)
+each = C.sum(1, keepdim=True)
+C /= each
 later = torch.arange(half, len(truth))
-few_carpets = later[(truth[later, k] != 0) | (later % 4 == 0)]  # three of four carpets left out: other shares, the same network
-pi = truth[few_carpets, k].bincount(minlength=3).double() / len(few_carpets)
-q = answers[few_carpets, k].bincount(minlength=3).double() / len(few_carpets)
-check("eq:05-answers", q, pi @ C, 5 * (0.25 / len(few_carpets) + 0.25 / half) ** 0.5, "shares of answers about the floor where three of four carpets are left out, C from other pictures")
-k = list(FACTORS).index("floor_colour")
-p_shares, q_shares = (part[:, k].bincount(minlength=11).double() / half for part in (answers[:half], truth[:half]))
-sets = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 11)
-check("eq:05-tv", total_variation(answers[:half, k], truth[:half, k], 11), (sets @ (p_shares - q_shares)).max(), 1e-12, f"all {len(sets):,} sets of 11 floor colours tried")
+few_creams = later[(truth[later, k] != cream) | (later % 4 == 0)]  # three of four cream walls left out: other shares, the same network
+pi = truth[few_creams, k].bincount(minlength=15).double() / len(few_creams)
+q = answers[few_creams, k].bincount(minlength=15).double() / len(few_creams)
+variance = C * (1 - C)
+error = (pi @ variance / len(few_creams) + (pi**2 / each[:, 0]) @ variance).sqrt()  # of q, and of C, which comes from other pictures
+check("eq:05-answers", (q - pi @ C) / error, torch.zeros(15, dtype=torch.float64), 5, "shares of answers about the wall less the formula, in standard errors")
+check_fails(
+    "eq:05-answers",
+    lambda: check("eq:05-answers", (q - pi) / error, torch.zeros(15, dtype=torch.float64), 5, "shares of answers less those of the walls"),
+    "answers taken for the factors",
+)
+p_shares, q_shares = (part[:, k].bincount(minlength=15).double() / half for part in (answers[:half], truth[:half]))
+sets = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 15)
+check("eq:05-tv", total_variation(answers[:half, k], truth[:half, k], 15), (sets @ (p_shares - q_shares)).max(), 1e-12, f"all {len(sets):,} sets of 15 wall colours tried")
+dice = torch.Generator().manual_seed(seed)
+pairs = [torch.multinomial(q_shares, 2000, replacement=True, generator=dice).split(1000) for _ in range(500)]
+tv = torch.tensor([total_variation(*pair, 15) for pair in pairs], dtype=torch.float64)
+by_formula = (q_shares * (1 - q_shares) / (np.pi * 1000)).sqrt().sum().item()
+check("eq:05-tv-bias", tv.mean(), by_formula, 0.02 * by_formula + 5 * tv.std().item() / 500**0.5, "mean over 500 pairs of draws of 1,000 from one list of shares (2 % for shares so small that they are not normal)")
+display(Markdown(f"Of the cream walls the network calls {100 * C[cream, cream]:.0f} % cream, {100 * C[cream, -1]:.0f} % white and {100 * C[cream, 0]:.0f} % beige."))
 
 # %% [markdown]
-# Five factors together have $3 \cdot 2 \cdot 2 \cdot 2 \cdot 3 = 72$ combinations (three views, window behind the bed or not, lamps on or off, a footboard or none, carpet, wood or tiles). How many of them does a generator paint, and how evenly? For the second we take $e^{H}$ with the entropy $H = -\sum_c q_c \log q_c$:
-# the number of equally frequent combinations with the same entropy.
+# Five factors together have $3 \cdot 2 \cdot 2 \cdot 2 \cdot 3 = 72$ combinations (three views, window behind the bed or not, lamps on or off, a footboard or none, carpet, wood or tiles). How many of them does a generator paint, and how evenly? For the second we take
 #
-# And a collapse that has not been made by hand: the same two networks on the same pictures, but without the $R_1$ penalty and with a momentum of 0.9, as Adam has it by default.
+# <!-- eq:05-evenly -->
+# $$ e^{H} , \qquad H = -\sum_c q_c \log q_c , $$
+#
+# the number of equally frequent combinations that have the same entropy $H$: $m$ classes of share $1/m$ have $H = \log m$.
+#
+# We read the pictures of the GAN of notebook 04, and of a run that was set up to go wrong: the same two networks and pictures, but no $R_1$ penalty, a momentum of 0.9 (Adam's default), no augmentation, and few epochs. Which of these does the harm, one run cannot say. (Profile `released`, which trains nothing, leaves it out.)
 
 # %%
+def evenly(q):
+    return torch.special.entr(q).sum().exp().item()
+
+
+check("eq:05-evenly", evenly(torch.full((7,), 1 / 7, dtype=torch.float64)), 7, 1e-12, "seven equal shares")
+check("eq:05-evenly", evenly(torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)), 2**1.5, 1e-12, "shares 1/2, 1/4, 1/4")
+
 TOGETHER = ["view", "window_behind_bed", "lamps_on", "footboard", "floor"]
-n_read = min(p.n_read, len(rooms) // 2)
-sets_of_rooms = {"healthy run": gan.sample(n_read, seed=6)}
+# photographs would be read by a reader of renderings: alike on both sides, if less often rightly
+compared = answers if p.source == "rendered" else reader.read(load_bedrooms(p.source, "test", p.size))
+n_read = min(p.n_read, len(compared) // 2)
+sets_of_rooms = {"GAN of notebook 04": gan.sample(n_read, seed=6)}
 if p.collapse_epochs:
     torch.manual_seed(seed)
-    collapsed, _ = train_gan(
+    spoilt, _ = train_gan(
         Generator(p.size), Discriminator(p.size), load_bedrooms(p.source, "train", p.size, limit=1000), run.folder / "05",
         epochs=p.collapse_epochs, rate=3e-3, betas=(0.9, 0.99), r1=0.0, augment="none", seed=seed,
     )
-    sets_of_rooms["collapsed run"] = GAN(collapsed, p.size, [], {}, "").sample(n_read, seed=6)
+    sets_of_rooms["run set up to fail"] = GAN(spoilt, p.size, [], {}, "").sample(n_read, seed=6)
 
 
 def spread(a, reference):
@@ -811,58 +845,65 @@ def spread(a, reference):
     row = {name: total_variation(a[:, k], reference[:, k], len(classes)) for k, (name, classes) in enumerate(FACTORS.items())}
     (mine, count), (theirs, _) = combined(a, TOGETHER), combined(reference, TOGETHER)
     q = mine.bincount(minlength=count).double() / len(mine)
-    return row | {"combinations": total_variation(mine, theirs, count), "found": int((q > 0).sum()), "evenly": torch.special.entr(q).sum().exp().item()}
+    return row | {"combinations": total_variation(mine, theirs, count), "found": int((q > 0).sum()), "evenly": evenly(q)}
 
 
-dice = torch.Generator().manual_seed(seed)
-splits = [torch.randperm(len(answers), generator=dice)[: 2 * n_read].split(n_read) for _ in range(50)]
-between_real = [spread(answers[i], answers[j]) for i, j in splits]
-reference = answers[splits[0][0]]
+splits = [torch.randperm(len(compared), generator=dice)[: 2 * n_read].split(n_read) for _ in range(50)]
+between_real = [spread(compared[i], compared[j]) for i, j in splits]
+typical = {key: np.mean([r[key] for r in between_real]) for key in between_real[0]}
+# what collapse makes large must be compared with large values among real pictures, what it makes small with small ones
+unusual = {key: np.quantile([r[key] for r in between_real], 0.05 if key in ("found", "evenly") else 0.95) for key in typical}
+reference = compared[splits[0][0]]
+
+
+def quality(f):
+    m = min(len(f), len(real_features))
+    return {"precision": f"{precision_recall(real_features[:m], f[:m])[0]:.2f}", "coverage": f"{coverage(real_features[:m], f[:m]):.2f}"}
+
+
+spread_rows = [{"pictures": "other test pictures", **{key: f"{typical[key]:.2f} ({unusual[key]:.2f})" for key in typical}, **quality(other_real)}]
 readings = {name: reader.read(made) for name, made in sets_of_rooms.items()}
-spread_rows = [{"pictures": "other test pictures", **{key: f"{np.mean([r[key] for r in between_real]):.2f} ({np.quantile([r[key] for r in between_real], 0.95):.2f})" for key in between_real[0]}}]
-real_for_recall = features(rooms[:n])
-spread_rows[0] |= dict(zip(("precision", "recall"), (f"{v:.2f}" for v in precision_recall(real_for_recall, features(rooms[n : 2 * n]))), strict=True))
 for name, made in sets_of_rooms.items():
     got = spread(readings[name], reference)
-    row = {"pictures": name, **{key: str(value) if key == "found" else f"{value:.2f}" for key, value in got.items()}}
-    spread_rows.append(row | dict(zip(("precision", "recall"), (f"{v:.2f}" for v in precision_recall(real_for_recall, features(made[:n]))), strict=True)))
+    spread_rows.append({"pictures": name, **{key: str(value) if key == "found" else f"{value:.2f}" for key, value in got.items()}, **quality(features(made[:n]))})
 display(
     save_table(
         run,
         spread_rows,
         "nb05_spread",
         f"What {n_read:,} pictures show, read by the network: total variation distance to {n_read:,} test pictures for each factor and for the combinations of five; combinations found; as how many "
-        f"equally frequent ones they spread. First row: mean over 50 random splits of the test pictures (in brackets: 95 % of them lie below). Precision and recall of {n} pictures in the features of section 5.",
+        f"equally frequent ones they spread. First row: mean over 50 random splits of the test pictures, in brackets the value that 95 % of the splits stay below (*found* and *evenly*: above). Precision and coverage of "
+        f"{min(n, n_read)} pictures as in section 5.",
     )
 )
 
 # %%
-fig, axes = plt.subplots(len(sets_of_rooms), 1, figsize=(10, 1.7 * len(sets_of_rooms)), squeeze=False)
+fig, axes = plt.subplots(len(sets_of_rooms), 1, figsize=(10, 1.9 * len(sets_of_rooms)), squeeze=False)
 for ax, (name, made) in zip(axes[:, 0], sets_of_rooms.items(), strict=True):
     show_images(ax, made[:24], columns=12, title=f"{name[0].upper()}{name[1:]}")
-save_figure(run, fig, "nb05_two_runs", "The first 24 pictures of each of the two generators.", {})
+save_figure(run, fig, "nb05_two_runs", f"The first 24 pictures of {' and of the '.join(sets_of_rooms)}.", {})
 plt.show()
 fig, axes = plt.subplots(1, 2, figsize=(11, 3.2), width_ratios=[3, 15])
 for ax, name in zip(axes, ("view", "wall_colour"), strict=True):
     k, classes = list(FACTORS).index(name), FACTORS[name]
-    shown = {"test pictures": answers, **readings}
+    shown = {"test pictures": compared, **readings}
     for i, (label, a) in enumerate(shown.items()):
         share = a[:, k].bincount(minlength=len(classes)) / len(a)
         ax.bar(np.arange(len(classes)) + 0.27 * (i - (len(shown) - 1) / 2), share, 0.27, label=label, color=COLOURS[i])
     ax.set_xticks(range(len(classes)), classes, rotation=45, ha="right", fontsize=8)
     ax.set(ylabel="share of answers", title={"view": "Camera angle / °", "wall_colour": "Wall"}[name])
 axes[1].legend(fontsize=8)
-save_figure(run, fig, "nb05_factors", f"What the network reads in {len(answers):,} test pictures and in {n_read:,} pictures of each generator: the view and the colour of the wall.", {"rows": spread_rows})
+save_figure(run, fig, "nb05_factors", f"What the network reads in {len(compared):,} test pictures and in {n_read:,} pictures of each generator: the view and the colour of the wall.", {"rows": spread_rows})
 plt.show()
-real_found = np.mean([r["found"] for r in between_real])
 display(
     Markdown(
         "\n".join(
-            f"* **{row['pictures']}**: {row['found']} combinations ({real_found:.0f} in as many test pictures), spread like {row['evenly']} equally frequent ones "
-            f"({np.mean([r['evenly'] for r in between_real]):.0f}); total variation {row['combinations']} ({np.mean([r['combinations'] for r in between_real]):.2f} between test pictures); "
-            f"precision {row['precision']}, recall {row['recall']}."
+            f"* **{row['pictures']}**: {row['found']} combinations (as many test pictures: {typical['found']:.0f}, rarely below {unusual['found']:.0f}), spread like {row['evenly']} equally frequent ones "
+            f"({typical['evenly']:.1f}, rarely below {unusual['evenly']:.1f}); total variation {row['combinations']} ({typical['combinations']:.2f}, rarely above {unusual['combinations']:.2f}); "
+            f"precision {row['precision']}, coverage {row['coverage']} (real pictures: {spread_rows[0]['precision']}, {spread_rows[0]['coverage']})."
             for row in spread_rows[1:]
         )
+        + "\n\nWhere precision is far below that of real pictures, the readings are answers about no rooms, and only their sameness means anything."
     )
 )
 
