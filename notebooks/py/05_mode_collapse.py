@@ -21,7 +21,7 @@
 # * compare four games over several seeds, and read a table that says how sure it is;
 # * measure diversity on pictures.
 #
-# You need Eq. 13 to 15 from notebook 04. In profile `cpu` it takes about two minutes on two cores.
+# You need Eq. 13 to 15 from notebook 04. In profile `cpu` it takes about three minutes on two cores.
 
 # %% tags=["parameters"]
 profile = "cpu"
@@ -488,6 +488,18 @@ def all_found(successes, n):
     return low, high
 
 
+def outcome(found, near, modes):
+    """The columns of a game's row, from the modes found and the share of points near one, seed by seed."""
+    complete = sum(int(f) == modes for f in found)
+    low, high = all_found(complete, len(found))
+    return {
+        "modes found": "{:.1f} ± {:.1f} of {}".format(*interval(found), modes),
+        "fewest": int(min(found)),
+        "all found": f"{complete}/{len(found)} [{low:.2f}, {high:.2f}]",
+        "share near a mode": "{:.2f} ± {:.2f}".format(*interval(near)),
+    }
+
+
 films, rows = {}, []
 for data, centres in (("ring of 8", ring), ("grid of 25", grid)):
     for name, settings in GAMES.items():
@@ -514,18 +526,12 @@ for data, centres in (("ring of 8", ring), ("grid of 25", grid)):
         )
         films[data, name] = film
         found, near = toys.mode_statistics(film[steps], centres, p.std)
-        complete = int((found == len(centres)).sum())
-        low, high = all_found(complete, p.seeds)
-        (modes, modes_ci), (share, share_ci) = interval(found), interval(near)
         rows.append(
             {
                 "data": data,
                 "game": name,
                 "steps": steps,
-                "modes found": f"{modes:.1f} ± {modes_ci:.1f} of {len(centres)}",
-                "fewest": int(found.min()),
-                "all found": f"{complete}/{p.seeds} [{low:.2f}, {high:.2f}]",
-                "share near a mode": f"{share:.2f} ± {share_ci:.2f}",
+                **outcome(found, near, len(centres)),
                 "seconds": round(time.monotonic() - began, 1),
             }
         )
@@ -624,25 +630,18 @@ def numbers(text):
     return [float(value) for value in text.split()]
 
 
-def long_row(row):
-    found, near, modes = numbers(row["found end"]), numbers(row["near end"]), int(row["modes"])
-    complete = sum(f == modes for f in found)
-    low, high = all_found(complete, len(found))
-    return {
+long_rows = [
+    {
         "data": row["data"],
         "game": row["game"],
         "steps": int(row["steps"]),
         "hidden units": int(row["hidden"]),
         "batch": int(row["batch"]),
-        "modes found": "{:.1f} ± {:.1f} of {}".format(*interval(found), modes),
-        "fewest": int(min(found)),
-        "all found": f"{complete}/{len(found)} [{low:.2f}, {high:.2f}]",
-        "share near a mode": "{:.2f} ± {:.2f}".format(*interval(near)),
+        **outcome(numbers(row["found end"]), numbers(row["near end"]), int(row["modes"])),
         "ms a step": float(row["ms a step"]),
     }
-
-
-long_rows = [long_row(row) for row in played]
+    for row in played
+]
 display(
     save_table(
         run,
@@ -651,8 +650,9 @@ display(
         f"The study; intervals as above, over {' or '.join(sorted({r['games'] for r in played}))} seeds played at once. From commit {', '.join(sorted({r['commit'] for r in played}))}.",
     )
 )
-fig, axes = plt.subplots(1, 2, figsize=(10, 3.2))
-for ax, (data, n_modes) in zip(axes, (("ring of 8", 8), ("grid of 25", 25)), strict=True):
+games_on = {row["data"]: int(row["modes"]) for row in played}
+fig, axes = plt.subplots(1, len(games_on), figsize=(1.5 + 4.2 * len(games_on), 3.2), squeeze=False)
+for ax, (data, n_modes) in zip(axes[0], games_on.items(), strict=True):
     for i, row in enumerate(r for r in played if r["data"] == data):
         quarters = ("1/4", "1/2", "3/4", "end")
         found = np.array([numbers(row[f"found {q}"]) for q in quarters])
@@ -660,7 +660,7 @@ for ax, (data, n_modes) in zip(axes, (("ring of 8", 8), ("grid of 25", 25)), str
         ax.plot(at, found.mean(1), "os^Dvx"[i % 6] + "-", ms=4, label=row["game"])
         ax.fill_between(at, found.min(1), found.max(1), color=ax.lines[-1].get_color(), alpha=0.1)
     ax.set(xlabel="step of the generator", ylabel="modes found", ylim=(0, n_modes * 1.04), title=data.capitalize())
-axes[1].legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+axes[0, -1].legend(*axes[0, 0].get_legend_handles_labels(), fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
 save_figure(
     run,
     fig,
