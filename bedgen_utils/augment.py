@@ -146,19 +146,19 @@ class AdaptiveP:
 
     def update(self, real_logits, n_images):
         """Take in the logits (N,) of one batch of augmented real images, which stands for n_images; returns p."""
-        self._sum += real_logits.detach().sign().sum().item()
+        self._sum = self._sum + real_logits.detach().sign().sum()  # a number on the device until it is asked for
         self._count += real_logits.numel()
         self._images += n_images
         self._batches += 1
         if self._batches == self.every:
-            self.r = self._sum / self._count
+            self.r = float(self._sum) / self._count
             step = math.copysign(self._images / self.rise, self.r - self.target)
             self.p = min(max(self.p + step, 0.0), self.bound)
             self._sum, self._count, self._images, self._batches = 0.0, 0, 0, 0
         return self.p
 
     def state_dict(self):
-        return dict(vars(self))
+        return vars(self) | {"_sum": float(self._sum)}
 
     def load_state_dict(self, state):
         vars(self).update(state)

@@ -144,10 +144,19 @@ class Loop:
             order = torch.randperm(n, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
             here = index // n == epoch
             chosen[here] = order[index[here] % n]
-        x = to_float(self.images[chosen])
         flip = torch.rand(self.batch, generator=generator) < 0.5
-        x[flip] = x[flip].flip(-1)
-        return x.to(self.device), generator
+        # As bytes, from memory that the GPU can fetch by itself while it computes.
+        x, flip = (q.pin_memory() if self.device.type == "cuda" else q for q in (self.images[chosen], flip))
+        x = to_float(x.to(self.device, non_blocking=True))
+        flip = flip.to(self.device, non_blocking=True)[:, None, None, None]
+        return torch.where(flip, x.flip(-1), x), generator
+
+    def noise(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """N(0, I) of the shape of ``x``, drawn where ``x`` lies, on a CPU from ``generator``, elsewhere from one with
+        its seed."""
+        if x.device.type != "cpu":
+            generator = torch.Generator(x.device).manual_seed(generator.initial_seed())
+        return torch.randn(x.shape, generator=generator, device=x.device)
 
     def tick(self) -> None:
         """Count the time since the last tick as training time."""
@@ -224,6 +233,8 @@ def train_ddpm(
         optimizers["muon"] = Muon(filters, weight_decay=0.01)
     loop.resume({"model": model, "ema": ema.model, "guide": guide.model}, optimizers, {})
     prepared, *steppers = loop.accelerator.prepare(model, *optimizers.values())
+    if loop.device.type == "cuda":  # a step is a few hundred small kernels: fused, there are fewer to start
+        prepared = torch.compile(prepared)
     # Times are drawn in proportion to their weight, and the loss is divided by T times that share: the expectation of
     # evenly drawn times, without spending pictures on times that hardly count.
     share = diffusion.loss_weights(weighting)[1:]
@@ -238,7 +249,7 @@ def train_ddpm(
             u = (torch.rand(1, generator=generator) + torch.arange(batch) / batch) % 1
             drawn = torch.searchsorted(up_to, u.double()).clamp(max=diffusion.T - 1)
             t = (1 + drawn).to(loop.device)
-            noise = torch.randn(x0.shape, generator=generator).to(loop.device)
+            noise = loop.noise(x0, generator)
             loss = diffusion.training_loss(prepared, x0, t, noise, weighting=weighting)
             loss = (loss / (diffusion.T * share[drawn]).to(loss)).mean()
             for group in [g for stepper in steppers for g in stepper.param_groups]:
@@ -298,7 +309,7 @@ def train_gan(
 
     rate: of Adam for both networks, with the fall of ``learning_rate`` in the last 40 % of the steps.
     loss: a name in ``gan.LOSSES``. r1: weight gamma of the R1 penalty gamma/2 |grad D(x)|^2, taken every ``r1_every``
-    steps and multiplied by that (lazy regularisation); 0 switches it off.
+    steps and multiplied by that (lazy regularisation); 0 switches it off. The relativistic game takes R2 with it.
     augment: "adaptive" (p starts at ``p`` and follows r_t), "fixed" (p stays) or "none".
     evaluate: called with the averaged generator after each ``evaluate_every``-th epoch; its dict joins the row of that
     epoch. Returns the averaged generator and the history, one row an epoch: ``epoch``, ``images``, ``seconds``
@@ -350,13 +361,15 @@ def train_gan(
             fake = G(z)
             real_seen = seen_by_d(real)
             fake_seen = seen_by_d(fake.detach())
-            real_logits, fake_logits = D(real_seen), D(fake_seen)
-            d_loss = d_loss_fn(real_logits, fake_logits)
+            real_logits, fake_logits_for_d = D(real_seen), D(fake_seen)
+            d_loss = d_loss_fn(real_logits, fake_logits_for_d)
             penalty = 0.0
             if loss == "wgan_gp":
                 penalty = 10 * gradient_penalty(D, real_seen, fake_seen, draws)
             elif r1 and loop.step % r1_every == 0:
                 penalty = r1 / 2 * r1_every * r1_penalty(D, real_seen)
+                if loss == "relativistic":  # R2, the same at the generated ones (R3GAN, Huang et al. 2024)
+                    penalty = penalty + r1 / 2 * r1_every * r1_penalty(D, fake_seen)
             d_opt.zero_grad()
             loop.accelerator.backward(d_loss + penalty)
             d_opt.step()
@@ -372,9 +385,12 @@ def train_gan(
             discriminator.requires_grad_(True)
             loop.step += 1
             ema.update(generator, loop.step)
+            verdicts = real_logits.detach()
+            if loss == "relativistic":  # logits mean something only beside those of generated pictures
+                verdicts = verdicts - fake_logits_for_d.detach().mean()
             if augment == "adaptive":
-                controller.update(real_logits.detach(), loop.images_a_step)
-            sums += torch.stack([d_loss.detach(), g_loss.detach(), real_logits.detach().sign().mean()])
+                controller.update(verdicts, loop.images_a_step)
+            sums += torch.stack([d_loss.detach(), g_loss.detach(), verdicts.sign().mean()])
             loop.tick()
             bar.update(loop.images_a_step)
             if loop.step % steps_an_epoch == 0:

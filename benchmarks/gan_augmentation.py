@@ -38,7 +38,7 @@ def measure(augment: str, epochs: int, seed: int) -> dict:
 
     @torch.no_grad()
     def verdict(pictures):
-        return D(to_float(pictures[: P.n_verdict])).mean().item()
+        return D(to_float(pictures[: P.n_verdict]).to(next(D.parameters()).device)).mean().item()
 
     def look(generator):
         made = samples(generator, P.n_look, 1)

@@ -2,11 +2,11 @@
 
     python benchmarks/mode_collapse.py --threads 1 [--only "ring of 8: unrolled, k = 5" …]
 
-Notebook 05 plays the short version and says what the games are. Here all have the same number of steps: 4,000 on the
+Notebook 05 plays the short version and says what the games are. Here all have the same number of steps: 8,000 on the
 ring, ten seeds a game; 6,000 on the grid, five seeds, networks twice as wide and batches twice as large. A row a game
 goes to figures/studies/mode_collapse.csv (``studies.py``): the modes found and the share of points near a mode for each
 of its seeds, at a quarter, half, three quarters and the end, and the milliseconds a step. On one core the ring takes
-half an hour, the grid more.
+an hour, the grid more.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from bedgen_utils.run import profile_numbers
 
 P = argparse.Namespace(**profile_numbers("cpu", "05"))
 DATA = {
-    "ring of 8": (toys.ring(8, P.radius), {"seeds": 10, "steps": 4000, "hidden": P.hidden, "batch": 128}),
+    "ring of 8": (toys.ring(8, P.radius), {"seeds": 10, "steps": 8000, "hidden": P.hidden, "batch": 128}),
     "grid of 25": (toys.grid(5, 1.0), {"seeds": 5, "steps": 6000, "hidden": 2 * P.hidden, "batch": 256}),
 }
 GAMES = {
