@@ -33,17 +33,16 @@ class Generator(nn.Module):
     """G: latents (N, latent) ~ N(0, I) -> images (N, 3, size, size) in [-1, 1].
 
     A linear layer paints a 4x4 map, each `Up` doubles its side, and the last convolution writes 2x2 pixels per place.
-    depth: residual blocks behind each `Up`; a long training can use them.
     """
 
-    def __init__(self, size=32, latent=64, width=32, depth=0):
+    def __init__(self, size=32, latent=64, width=32):
         super().__init__()
         channels = _stages(size, width)
-        self.config = {"size": size, "latent": latent, "width": width, "depth": depth}
+        self.config = {"size": size, "latent": latent, "width": width}
         self.size, self.latent = size, latent
         self.first = nn.Linear(latent, channels[0] * 16)
         self.norm = nn.BatchNorm2d(channels[0])
-        self.blocks = nn.Sequential(*(Up(a, b, depth) for a, b in zip(channels[:-1], channels[1:], strict=True)))
+        self.blocks = nn.Sequential(*(Up(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True)))
         self.to_pixels = nn.Conv2d(channels[-1], 12, 3, padding=1)
         self.fold = nn.PixelShuffle(2)
 
@@ -56,47 +55,31 @@ class Generator(nn.Module):
 
 
 class Up(nn.Module):
-    """Twice the side: transposed convolution (4x4, stride 2), batch normalisation, ReLU; `depth` residual blocks."""
+    """Twice the side: transposed convolution (4x4, stride 2), batch normalisation, ReLU."""
 
-    def __init__(self, c_in, c_out, depth=0):
+    def __init__(self, c_in, c_out):
         super().__init__()
         self.conv = nn.ConvTranspose2d(c_in, c_out, 4, stride=2, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(c_out)
-        self.blocks = nn.Sequential(*(Residual(c_out, nn.BatchNorm2d, F.relu) for _ in range(depth)))
 
     def forward(self, x):
-        return self.blocks(F.relu(self.norm(self.conv(x))))
-
-
-class Residual(nn.Module):
-    """x + conv(act(norm(conv(act(norm(x)))))), whose second convolution starts at zero: first the block does nothing."""
-
-    def __init__(self, channels, norm, act):
-        super().__init__()
-        self.norm1, self.norm2, self.act = norm(channels), norm(channels), act
-        self.conv1, self.conv2 = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
-        nn.init.zeros_(self.conv2.weight)
-
-    def forward(self, x):
-        h = self.conv1(self.act(self.norm1(x)))
-        return x + self.conv2(self.act(self.norm2(h)))
+        return F.relu(self.norm(self.conv(x)))
 
 
 class Discriminator(nn.Module):
     """D before its sigmoid: images (N, 3, size, size) in [-1, 1] -> logits (N,).
 
     No layer mixes the samples of a batch, so the gradient of a logit with respect to its own image, which the penalties
-    below need, is well defined; that is also why there is no batch normalisation here. depth: residual blocks behind
-    each `Down`.
+    below need, is well defined; that is also why there is no batch normalisation here.
     """
 
-    def __init__(self, size=32, width=32, depth=0):
+    def __init__(self, size=32, width=32):
         super().__init__()
         channels = _stages(size, width)[::-1]
-        self.config = {"size": size, "width": width, "depth": depth}
+        self.config = {"size": size, "width": width}
         self.size = size
         self.from_pixels = nn.Conv2d(3, channels[0], 4, stride=2, padding=1)
-        self.blocks = nn.Sequential(*(Down(a, b, depth) for a, b in zip(channels[:-1], channels[1:], strict=True)))
+        self.blocks = nn.Sequential(*(Down(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True)))
         self.last = nn.Linear(channels[-1] * 16, 1)
 
     def forward(self, x):
@@ -108,19 +91,14 @@ class Discriminator(nn.Module):
 
 
 class Down(nn.Module):
-    """Half the side: convolution (4x4, stride 2), leaky ReLU; `depth` residual blocks without normalisation."""
+    """Half the side: convolution (4x4, stride 2), leaky ReLU."""
 
-    def __init__(self, c_in, c_out, depth=0):
+    def __init__(self, c_in, c_out):
         super().__init__()
         self.conv = nn.Conv2d(c_in, c_out, 4, stride=2, padding=1)
-        self.blocks = nn.Sequential(*(Residual(c_out, nn.Identity, _leaky_relu) for _ in range(depth)))
 
     def forward(self, x):
-        return self.blocks(_leaky_relu(self.conv(x)))
-
-
-def _leaky_relu(x):
-    return F.leaky_relu(x, 0.2)
+        return F.leaky_relu(self.conv(x), 0.2)
 
 
 # --- the games: logits of real and of generated images (N,) -> scalar losses, both to be minimised ----------------

@@ -1,11 +1,11 @@
 """Train the released denoiser: 64 x 64 pixels, all 12,000 rendered training pictures.
 
-    python data/weights/train_ddpm.py [--images 4000000] [--folder runs/released]
+    python data/weights/train_ddpm.py [--images 1400000] [--folder runs/released]
 
-Minutes on a recent GPU, days on a CPU (there, ask for fewer pictures). Folded: the first layer turns 2 x 2 pixels into
-channels, so that each convolution has many channels on few places, which both kinds of machine like; what a cheaper step
-fails to teach, more steps do. It writes a checkpoint every minute and, started again, goes on from it. At the end it
-leaves ``ddpm.safetensors`` in the folder; the file in ``data/weights`` says in its header which commit and seed made it.
+Minutes on a recent GPU, a day of a CPU. Folded: the first layer turns 2 x 2 pixels into channels, so that there are many
+channels in few places, which both kinds of machine like; what a cheaper step fails to teach, more steps do. It writes a
+checkpoint every minute and, started again, goes on from it. At the end it leaves ``ddpm.safetensors`` in the folder; the
+file in ``data/weights`` says in its header which commit and seed made it.
 """
 
 import argparse
@@ -28,7 +28,7 @@ LOOKS = [12_000, 36_000, 100_000, 300_000, 1_000_000]  # the first two are the r
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=4_000_000, help="pictures seen")
+    parser.add_argument("--images", type=int, default=1_400_000, help="pictures seen")
     parser.add_argument("--folder", type=Path, default=REPO / "runs" / "released")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,6 @@ def main() -> None:
     samples = {row["images"]: torch.tensor(row.pop("made"), dtype=torch.uint8) for row in history if "made" in row}
     run = Run("data/weights/train_ddpm.py", "released", SEED, options.folder, SimpleNamespace(source="rendered"))
     save_weights(options.folder / "ddpm.safetensors", network, history, samples, diffusion, run, young)
-    print(f"{(options.folder / 'ddpm.safetensors').stat().st_size / 1e6:.1f} MB", [r for r in history if "distance" in r])
 
 
 if __name__ == "__main__":
