@@ -122,13 +122,15 @@ def save_weights(
 def load(name: str, run: Run | None = None, path: str | Path | None = None) -> DDPM | GAN:
     """Load the network called ``name``: "ddpm" or "gan".
 
-    With ``run``, the weights that an earlier notebook of this profile made are taken if they are there; else, and
-    without ``run``, the released ones in ``data/weights``. ``path`` names a file outright. No network is needed.
+    With ``run``, the weights that an earlier notebook of this profile made are taken if they are there. Else it is the
+    released ones in ``data/weights``: for 64 px or, for a run at 32 px, those that profile ``cpu`` made. ``path`` names
+    another file. Nothing is downloaded.
     Raises FileNotFoundError if no weights are found, ValueError if the file is damaged or of another kind.
     """
     if name not in ("ddpm", "gan"):
         raise ValueError(f"no network is called {name!r}; there are 'ddpm' and 'gan'")
-    shipped = REPO / "data" / "weights" / f"{name}.safetensors"
+    size = "32" if run and run.p.size == 32 else ""
+    shipped = REPO / "data" / "weights" / f"{name}{size}.safetensors"
     made = run.folder / "weights" / f"{name}.safetensors" if run else None
     if path:
         path, source = Path(path), str(path)

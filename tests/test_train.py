@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -365,6 +366,13 @@ def test_failed_write_leaves_the_old_file(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         replace_atomically(path, write)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_the_shipped_weights_fit_the_run(tmp_path):
+    for name in ("ddpm", "gan"):
+        assert load(name).size == 64
+        for size in (32, 64):
+            assert load(name, SimpleNamespace(folder=tmp_path, p=SimpleNamespace(size=size))).size == size
 
 
 def test_released_weights_come_back(tmp_path):

@@ -2,10 +2,10 @@
 
     python data/weights/train_ddpm.py [--images 1400000] [--folder runs/released]
 
-Minutes on a recent GPU, a day of a CPU. Folded: the first layer turns 2 x 2 pixels into channels, so that there are many
+Minutes on a recent GPU, a day of a CPU. Folded: the first layer turns 2 x 2 pixels into channels, so there are many
 channels in few places, which both kinds of machine like; what a cheaper step fails to teach, more steps do. It writes a
-checkpoint every minute and, started again, goes on from it. At the end it leaves ``ddpm.safetensors`` in the folder; the
-file in ``data/weights`` says in its header which commit and seed made it.
+checkpoint every minute and, started again, goes on from it. At the end it leaves ``ddpm.safetensors`` in the folder;
+the file in ``data/weights`` says in its header which commit and seed made it.
 """
 
 import argparse

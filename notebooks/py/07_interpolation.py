@@ -45,8 +45,9 @@ import torch
 from IPython.display import Markdown, display
 
 from bedgen_utils.checks import check, check_fails, check_mean, check_zero
-from bedgen_utils.data import load_bedrooms, load_factors
+from bedgen_utils.data import load_bedrooms
 from bedgen_utils.diffusion import GaussianDiffusion
+from bedgen_utils.factors import FACTORS, load_classifier
 from bedgen_utils.interpolate import angle, ddim_encode, lerp, path, slerp, smoothness
 from bedgen_utils.metrics import (
     EfficientNetLite0,
@@ -1133,100 +1134,76 @@ display(
 # %% [markdown]
 # ## 8 · What changes on the way?
 #
-# The rendered rooms come with their scene: how bright the wall is, whether it is night, where the camera looks. A
-# linear reading of features (ridge regression: least squares with a penalty $\lambda|w|^2$ on the weights $w$,
-# $\lambda$ chosen by leave-one-out error on the training rooms) can be trained to tell these factors, and then asked
-# about pictures that no scene made. For a factor $g$ along a walk, $|g_K - g_0| / \sum_k |g_k - g_{k-1}|$ is 1 if the
-# reading moves in one direction only, and small if it wanders or if both ends read alike. The cross-fade is the control:
-# what it lacks to 1 is the reading's own unsteadiness, so compare a walk only with the cross-fade of the same ends, and
-# not the GAN with the DDPM. Factors that the reading cannot tell on unseen test rooms
-# (coefficient of determination $R^2$ below 0.2) are left out.
+# The rendered rooms come with their scene: from where one looks, what lies on the floor, how the wall is painted. Notebook 05 has a network that reads such factors from a picture, and says how often it is right. Here it reads every picture of a walk. Take one
+# factor, and a walk whose two ends read differently. If the answer changes once on the way, from the one class to the other, the walk is *direct* in this factor; more changes mean that it wavers or passes through a third class. (The three views lie in a row, so
+# a turn through the middle one counts as one change.) The cross-fade of the same ends is the control: its pictures are double exposures, which are no rooms, and it shows how often the reading changes by itself.
 
 
 # %%
-def scene_numbers(rows):
-    """Columns of numbers from scene factors: names, float64 (N, factors)."""
-
-    def rgb(text):
-        return [int(text[i : i + 2], 16) for i in (1, 3, 5)]
-
-    columns = {
-        "wall brightness / levels": [sum(rgb(r["wall_rgb"])) / 3 for r in rows],
-        "wall warmth, R − B / levels": [rgb(r["wall_rgb"])[0] - rgb(r["wall_rgb"])[2] for r in rows],
-        "camera angle / degrees": [r["camera_angle"] for r in rows],
-        "night (0 or 1)": [r["light"] == "night" for r in rows],
-        "carpet (0 or 1)": [r["floor"] == "carpet" for r in rows],
-        "bed in frame (share)": [r["bed_in_frame"] for r in rows],
-    }
-    return list(columns), torch.tensor(list(columns.values()), dtype=torch.float64).T
+def changes(readings):
+    """Of walks (N, K + 1, factors): how often each factor's answer changes, and whether it differs at the ends: (N, factors) each."""
+    steps = readings[:, 1:] - readings[:, :-1]
+    across = readings[:, -1] - readings[:, 0]
+    count = (steps != 0).sum(1)
+    view = list(FACTORS).index("view")
+    count[:, view] = 1 + steps[..., view].abs().sum(1) - across[:, view].abs()
+    return count.double(), across != 0
 
 
-def ridge(x, y):
-    """A function from features (…, D) to predictions (…, factors); dual form, leave-one-out errors in closed form."""
-    shift, scale, offset = x.mean(0), x.std(0) + 1e-6, y.mean(0)
-    x = (x - shift) / scale
-    eigen, v = torch.linalg.eigh(x @ x.T)
-    best = None
-    for penalty in 10.0 ** torch.arange(1, 7):
-        inverse = v @ torch.diag(1 / (eigen.clamp(min=0) + penalty)) @ v.T
-        error = (((inverse @ (y - offset)) / inverse.diagonal()[:, None]) ** 2).mean(0) / y.var(0)
-        if best is None or error.mean() < best[0]:
-            best = error.mean(), x.T @ inverse @ (y - offset)
-    return lambda f: (f.double() - shift) / scale @ best[1] + offset
+def ratio(total, number):
+    """sum total / sum number over walks (N,), and its standard error: the walks are independent, the factors of one are not."""
+    r = total.sum() / number.sum()
+    m = len(total)
+    return r.item(), ((total - r * number).square().sum() * m / (m - 1)).sqrt().item() / number.sum().item()
 
 
 if p.source == "rendered":
-    factors, wanted = scene_numbers(load_factors("train")[: p.probe])
-    read = ridge(features_of(load_bedrooms(p.source, "train", size, limit=p.probe)).double(), wanted)
-    _, truth = scene_numbers(load_factors("test")[: p.n_distance])
-    R2 = 1 - ((read(target) - truth) ** 2).mean(0) / truth.var(0, correction=0)
-    told = [i for i, r in enumerate(R2) if r > 0.2]
-    rows = []
-    for i in told:
-        row = {"factor": factors[i], "R² on test rooms": float(R2[i])}
-        for name, f in (("GAN", walk_features), ("DDPM", developed_features)):
-            for how in ("great circle", "cross-fade"):
-                g = read(f[how])[..., i]
-                straight = (g[:, -1] - g[:, 0]).abs() / (g[:, 1:] - g[:, :-1]).abs().sum(1)
-                row |= {
-                    f"{name}, {how}": float(straight.mean()),
-                    f"± {name}, {how}": float(straight.std() / len(straight) ** 0.5),
-                }
-        rows.append(row)
-    print("R² on test rooms: " + ", ".join(f"{n} {r:.2f}" for n, r in zip(factors, R2, strict=True)))
-    if rows:
-        display(
-            save_table(
-                run,
-                rows,
-                "nb07_factors",
-                "How directly scene factors, as read from features, move along the walks: 1 is one direction only (± "
-                "one standard error over pairs).",
-            )
+    reader = load_classifier()
+
+    def read(pictures):
+        return reader.read(pictures.reshape(-1, 3, size, size)).reshape(*pictures.shape[:2], -1)
+
+    readings = {
+        f"{model}, {name}": read(of[name]) for model, of in (("GAN", walks), ("DDPM", developed)) for name in ("great circle", "cross-fade")
+    }
+    counted = {name: changes(a) for name, a in readings.items()}
+
+    def cell(name, which):
+        count, differ = counted[name]
+        return "{:.2f} ± {:.2f}".format(*ratio((count * differ)[:, which].sum(1), differ[:, which].sum(1).double())) if differ[:, which].any() else ""
+
+    rows = [
+        {"factor": factor, "GAN's walks whose ends differ": int(counted["GAN, great circle"][1][:, k].sum()), **{name: cell(name, [k]) for name in counted}}
+        for k, factor in enumerate(FACTORS)
+    ]
+    everything = list(range(len(FACTORS)))
+    rows.append({"factor": "all", "GAN's walks whose ends differ": int(counted["GAN, great circle"][1].sum()), **{name: cell(name, everything) for name in counted}})
+    display(
+        save_table(
+            run, rows, "nb07_factor_changes",
+            f"How often what the network reads changes in {K} steps, where the ends read differently; 1 is direct. ± one standard error over {len(walks['great circle'])} walks of the GAN and {p.ddpm_pairs} of the DDPM; in the last row every factor that differs counts.",
         )
-        fig, axes = plt.subplots(1, len(told), figsize=(3.2 * len(told), 2.8), squeeze=False)
-        for ax, i in zip(axes.flat, told, strict=True):
-            for pair in range(2):
-                for name, style in (("great circle", "-"), ("cross-fade", ":")):
-                    ax.plot(
-                        np.linspace(0, 1, K + 1),
-                        read(walk_features[name][pair])[:, i],
-                        style,
-                        color=f"C{pair}",
-                        label=f"pair {pair + 1}, {name}",
-                    )
-            ax.set(xlabel="fraction s of the way", ylabel=factors[i])
-        axes[0, 0].legend(fontsize=7)
-        save_figure(
-            run,
-            fig,
-            "nb07_factors",
-            "Scene factors read from the GAN's pictures along the two film strips of section 3.",
-            {"R2": dict(zip(factors, R2.tolist(), strict=True))},
-        )
-        plt.show()
-    else:
-        print("none of these factors can be told from the features of unseen rooms, so there is nothing to follow along the walks")
+    )
+    fig, axes = plt.subplots(1, 2, figsize=(10, 3), sharey=True)
+    for ax, name in zip(axes, ("great circle", "cross-fade"), strict=True):
+        a = readings[f"GAN, {name}"]
+        for i, factor in enumerate(("view", "lamps_on", "floor", "wall_colour")):
+            k = list(FACTORS).index(factor)
+            differ = a[a[:, 0, k] != a[:, -1, k]][..., k]
+            if len(differ):
+                ax.plot(np.linspace(0, 1, K + 1), (differ == differ[:, -1:]).double().mean(0), "os^D"[i] + "-", ms=4, label=f"{factor} ({len(differ)} walks)")
+        ax.set(xlabel="fraction s of the way", title=f"GAN, {name}", ylim=(-0.03, 1.03))
+    axes[0].set_ylabel("share that reads as the end does")
+    axes[1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    save_figure(run, fig, "nb07_factors", "Share of the GAN's walks whose picture reads, in one factor, as the picture at the end, along the way.", {"rows": rows})
+    plt.show()
+    said = []
+    for model in ("GAN", "DDPM"):
+        (on_circle, differ), (on_fade, _) = counted[f"{model}, great circle"], counted[f"{model}, cross-fade"]
+        if differ.any():
+            more, error = ratio(((on_circle - on_fade) * differ).sum(1), differ.sum(1).double())
+            said.append(f"{model}: {100 * (on_circle[differ] == 1).double().mean():.0f} % of the {int(differ.sum())} differences are crossed directly on the great circle, {100 * (on_fade[differ] == 1).double().mean():.0f} % on the cross-fade; changes more on the circle: {more:+.2f} ± {error:.2f}")
+    display(Markdown(". ".join(said) + "."))
 else:
     print("these pictures come without scene factors")
 
