@@ -3,7 +3,7 @@
     python benchmarks/released.py --threads 1 [--only GAN "training pictures"]
 
 Notebooks take fewer samples, to be read in minutes. A row a set goes to figures/studies/released.csv (``studies.py``):
-the Fréchet and the kernel distance in EfficientNet-Lite0 features, precision, recall, and the seconds for 1,000 samples.
+the Fréchet and the kernel distance in EfficientNet-Lite0 features, precision, recall, and seconds for 1,000 samples.
 "training pictures" is the floor: 3,000 real ones, no model at all. The denoiser takes some 25 minutes of one core.
 """
 
