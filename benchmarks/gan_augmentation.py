@@ -7,6 +7,10 @@ Everything but the augmentation is the recipe of profile ``cpu``: "none" (mirror
 goes to figures/studies/gan_augmentation.csv (``studies.py``): the Fréchet distance (EfficientNet-Lite0) of 2,000
 samples to the test pictures at the end, its curve from 250 samples every ten epochs, p, r_t, and the share of D's
 verdict gap between training and generated pictures that test pictures lose at the end (what D knows by heart).
+
+With ``--folder PATH`` the pictures are your own: three quarters to learn from, a quarter as reference. So small a
+reference raises Fréchet distances, so these rows, in figures/studies/gan_photographs.csv, hold the kernel distance too,
+and "real" is what the training pictures themselves score.
 """
 
 import argparse
@@ -16,9 +20,9 @@ from pathlib import Path
 import studies
 import torch
 
-from bedgen_utils.data import load_bedrooms
+from bedgen_utils.data import dataset_sha256, load_bedrooms
 from bedgen_utils.gan import Discriminator, Generator
-from bedgen_utils.metrics import compare, moments
+from bedgen_utils.metrics import compare, features, kernel_distance, moments
 from bedgen_utils.released import GAN
 from bedgen_utils.run import profile_numbers, to_float
 from bedgen_utils.train import train_gan
@@ -26,9 +30,18 @@ from bedgen_utils.train import train_gan
 P = argparse.Namespace(**profile_numbers("cpu", "04"))
 
 
-def measure(augment: str, epochs: int, seed: int) -> dict:
-    images = load_bedrooms(P.source, "train", P.size, limit=P.train_images)
-    test = load_bedrooms(P.source, "test", P.size)
+def pictures(folder: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """What to learn from, and the reference."""
+    if not folder:
+        train = load_bedrooms(P.source, "train", P.size, limit=P.train_images)
+        return train, load_bedrooms(P.source, "test", P.size)
+    everything = load_bedrooms("folder", "all", P.size, path=folder)  # in shuffled order
+    n = len(everything) * 3 // 4
+    return everything[:n], everything[n:]
+
+
+def measure(augment: str, epochs: int, seed: int, folder: str) -> dict:
+    images, test = pictures(folder)
     reference = moments(test, cache=True)
     torch.manual_seed(seed)
     G, D = Generator(P.size, P.latent, P.width), Discriminator(P.size, P.d_width)
@@ -45,15 +58,27 @@ def measure(augment: str, epochs: int, seed: int) -> dict:
         known, fake = verdict(images), verdict(made)
         return {"distance": compare(made, reference).distance, "gap": (known - verdict(test)) / (known - fake)}
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as scratch:
         generator, history = train_gan(
-            G, D, images, Path(folder), epochs=epochs, batch=P.batch, rate=P.rate, betas=tuple(P.betas), r1=P.r1,
+            G, D, images, Path(scratch), epochs=epochs, batch=P.batch, rate=P.rate, betas=tuple(P.betas), r1=P.r1,
             r1_every=P.r1_every, augment=augment, p=0.3 if augment == "fixed" else 0.0, ema_decay=P.ema_decay,
             seed=seed, evaluate=look, evaluate_every=P.evaluate_every,
         )  # fmt: skip
     looks = [row for row in history if "distance" in row]
-    return {
-        "distance": round(compare(samples(generator, P.n_final, 3), reference).distance),
+    final = samples(generator, P.n_final, 3)
+    extra = {}
+    if folder:
+        of_test, of_train = features(test), features(images)
+        extra = {
+            "pictures": f"{len(images)} photographs",
+            "reference": len(test),
+            "kernel": round(kernel_distance(features(final), of_test).value, 4),
+            "real kernel": round(kernel_distance(of_train, of_test).value, 4),
+            "real distance": round(compare(images, reference).distance),
+            "data_sha256": dataset_sha256("folder", folder),
+        }
+    return extra | {
+        "distance": round(compare(final, reference).distance),
         "curve": " ".join(f"{row['distance']:.0f}" for row in looks),
         "p": round(history[-1]["p"], 3),
         "r_t": round(history[-1]["r_t"], 3),
@@ -64,11 +89,12 @@ def measure(augment: str, epochs: int, seed: int) -> dict:
 
 def main() -> None:
     kinds = ["none", "adaptive", "fixed"]
-    options = studies.options(__doc__, "gan_augmentation.csv", kinds, [0, 1, 2], epochs=P.epochs)
+    options = studies.options(__doc__, "gan_augmentation.csv", kinds, [0, 1, 2], epochs=P.epochs, folder="")
+    out = options.out.with_name("gan_photographs.csv") if options.folder else options.out
     for seed in options.seeds:
         for augment in options.only:
             key = {"augment": augment, "seed": seed, "epochs": options.epochs}
-            studies.run(options.out, key, lambda a=augment, s=seed: measure(a, options.epochs, s))
+            studies.run(out, key, lambda a=augment, s=seed: measure(a, options.epochs, s, options.folder))
 
 
 if __name__ == "__main__":
