@@ -46,6 +46,7 @@ FACTORS = {
         "purple", "red", "teal", "white",
     ],
 }  # fmt: skip
+KIND = ("view", "window_behind_bed", "lamps_on", "footboard", "floor")  # whose combination we call a kind of room
 SIZE = 32  # pixels a side that the network sees
 
 

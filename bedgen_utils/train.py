@@ -23,6 +23,7 @@ alone, so that an interrupted run takes the same steps as one that was left in p
 
 import copy
 import hashlib
+import importlib.util
 import json
 import time
 from collections.abc import Callable, Iterable
@@ -233,7 +234,8 @@ def train_ddpm(
         optimizers["muon"] = Muon(filters, weight_decay=0.01)
     loop.resume({"model": model, "ema": ema.model, "guide": guide.model}, optimizers, {})
     prepared, *steppers = loop.accelerator.prepare(model, *optimizers.values())
-    if loop.device.type == "cuda":  # a step is a few hundred small kernels: fused, there are fewer to start
+    # A step is a few hundred small kernels: fused, there are fewer to start. Fusing takes a minute.
+    if loop.device.type == "cuda" and steps > 5_000 and importlib.util.find_spec("triton"):
         prepared = torch.compile(prepared)
     # Times are drawn in proportion to their weight, and the loss is divided by T times that share: the expectation of
     # evenly drawn times, without spending pictures on times that hardly count.
@@ -313,8 +315,8 @@ def train_gan(
     augment: "adaptive" (p starts at ``p`` and follows r_t), "fixed" (p stays) or "none".
     evaluate: called with the averaged generator after each ``evaluate_every``-th epoch; its dict joins the row of that
     epoch. Returns the averaged generator and the history, one row an epoch: ``epoch``, ``images``, ``seconds``
-    (training alone, so far), ``d_loss``, ``g_loss``, ``r_t`` (mean sign of D on augmented reals), ``p``, and what
-    ``evaluate`` returned.
+    (training alone, so far), ``d_loss``, ``g_loss``, ``r_t`` (mean sign of D on augmented reals, in the relativistic
+    game after taking off its mean on generated ones), ``p``, and what ``evaluate`` returned.
     """
     if augment not in ("adaptive", "fixed", "none"):
         raise ValueError(f"augment={augment!r}; choose adaptive, fixed or none")

@@ -9,8 +9,8 @@ samples to the test pictures at the end, its curve from 250 samples every ten ep
 verdict gap between training and generated pictures that test pictures lose at the end (what D knows by heart).
 
 With ``--folder PATH`` the pictures are your own: three quarters to learn from, a quarter as reference. So small a
-reference raises Fréchet distances, so these rows, in figures/studies/gan_photographs.csv, hold the kernel distance too,
-and "real" is what the training pictures themselves score.
+reference raises Fréchet distances, so these rows, in gan_photographs.csv beside the other table, hold the kernel
+distance too, and "real kernel" is what the training pictures themselves score.
 """
 
 import argparse
@@ -70,11 +70,10 @@ def measure(augment: str, epochs: int, seed: int, folder: str) -> dict:
     if folder:
         of_test, of_train = features(test), features(images)
         extra = {
-            "pictures": f"{len(images)} photographs",
+            "train pictures": len(images),
             "reference": len(test),
             "kernel": round(kernel_distance(features(final), of_test).value, 4),
             "real kernel": round(kernel_distance(of_train, of_test).value, 4),
-            "real distance": round(compare(images, reference).distance),
             "data_sha256": dataset_sha256("folder", folder),
         }
     return extra | {
@@ -94,6 +93,7 @@ def main() -> None:
     for seed in options.seeds:
         for augment in options.only:
             key = {"augment": augment, "seed": seed, "epochs": options.epochs}
+            key |= {"folder": Path(options.folder).name} if options.folder else {}
             studies.run(out, key, lambda a=augment, s=seed: measure(a, options.epochs, s, options.folder))
 
 

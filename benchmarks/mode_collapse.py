@@ -6,7 +6,7 @@ Notebook 05 plays the short version and says what the games are. Here all have t
 ring, ten seeds a game; 6,000 on the grid, five seeds, networks twice as wide and batches twice as large. A row a game
 goes to figures/studies/mode_collapse.csv (``studies.py``): the modes found and the share of points near a mode for each
 of its seeds, at a quarter, half, three quarters and the end, and the milliseconds a step. On one core the ring takes
-an hour, the grid more.
+half an hour, the grid more.
 """
 
 import argparse

@@ -18,6 +18,7 @@ from bedgen_utils.released import GUIDANCE, load
 from bedgen_utils.run import REPO
 
 SAMPLES = 500
+WEIGHTS = REPO / "data" / "weights" / "ddpm32.safetensors"  # of profile cpu
 SAMPLERS = {  # options of DDPM.sample, steps
     "DPM-Solver++(2M), times by noise": ({"rho": 3.0, "guidance": 1.0}, [5, 8, 10, 15, 25, 50]),
     "DPM-Solver++(2M), times by noise, guided": ({"rho": 3.0, "guidance": GUIDANCE}, [5, 7, 10, 15, 25]),
@@ -29,10 +30,10 @@ SAMPLERS = {  # options of DDPM.sample, steps
 
 def main() -> None:
     chosen = studies.options(__doc__, "samplers.csv", list(SAMPLERS), [1])
-    ddpm = load("ddpm")
+    ddpm = load("ddpm", path=WEIGHTS)
     if ddpm.guide is None:
         raise SystemExit("the released weights hold no guide; make them anew with notebook 03")
-    weights = hashlib.sha256((REPO / "data" / "weights" / "ddpm.safetensors").read_bytes()).hexdigest()[:12]
+    weights = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:12]
     reference = features(load_bedrooms("rendered", "test", ddpm.size))
 
     def measure(options, steps, seed):

@@ -5,7 +5,8 @@
 Minutes on a recent GPU, a day of a CPU. Folded: the first layer turns 2 x 2 pixels into channels, so there are many
 channels in few places, which both kinds of machine like; what a cheaper step fails to teach, more steps do. It writes a
 checkpoint every minute and, started again, goes on from it. At the end it leaves ``ddpm.safetensors`` in the folder;
-the file in ``data/weights`` says in its header which commit and seed made it.
+the file in ``data/weights`` says in its header which commit and seed made it (with that commit's option ``--images
+1400000``, the default here).
 """
 
 import argparse

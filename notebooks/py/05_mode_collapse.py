@@ -43,7 +43,7 @@ from scipy import stats
 from bedgen_utils import toys
 from bedgen_utils.checks import check, check_fails, check_zero
 from bedgen_utils.data import load_bedrooms
-from bedgen_utils.factors import FACTORS, SIZE, combined, labels, load_classifier, total_variation
+from bedgen_utils.factors import FACTORS, KIND, SIZE, combined, labels, load_classifier, total_variation
 from bedgen_utils.gan import Discriminator, Generator
 from bedgen_utils.metrics import SmallSampleWarning, features, precision_recall
 from bedgen_utils.released import GAN, load
@@ -826,9 +826,8 @@ def evenly(q):
 check("eq:05-evenly", evenly(torch.full((7,), 1 / 7, dtype=torch.float64)), 7, 1e-12, "seven equal shares")
 check("eq:05-evenly", evenly(torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)), 2**1.5, 1e-12, "shares 1/2, 1/4, 1/4")
 
-TOGETHER = ["view", "window_behind_bed", "lamps_on", "footboard", "floor"]
-# photographs would be read by a reader of renderings: alike on both sides, if less often rightly
-compared = answers if p.source == "rendered" else reader.read(load_bedrooms(p.source, "test", p.size))
+# Photographs would be read by a reader of renderings, and other sizes are halved first: alike on both sides, if less often rightly.
+compared = answers if p.source == "rendered" and p.size == SIZE else reader.read(load_bedrooms(p.source, "test", p.size))
 n_read = min(p.n_read, len(compared) // 2)
 sets_of_rooms = {"GAN of notebook 04": gan.sample(n_read, seed=6)}
 if p.collapse_epochs:
@@ -843,7 +842,7 @@ if p.collapse_epochs:
 def spread(a, reference):
     """TV to the reference, factor by factor and for the combinations; how many combinations, how evenly."""
     row = {name: total_variation(a[:, k], reference[:, k], len(classes)) for k, (name, classes) in enumerate(FACTORS.items())}
-    (mine, count), (theirs, _) = combined(a, TOGETHER), combined(reference, TOGETHER)
+    (mine, count), (theirs, _) = combined(a, KIND), combined(reference, KIND)
     q = mine.bincount(minlength=count).double() / len(mine)
     return row | {"combinations": total_variation(mine, theirs, count), "found": int((q > 0).sum()), "evenly": evenly(q)}
 

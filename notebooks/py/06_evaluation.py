@@ -526,16 +526,17 @@ boot_ddpm = frechet_bootstrap(f_ddpm, reference, p.draws, seed)
 # %% [markdown]
 # ## 6. Confounders: resize and JPEG
 #
-# The same test rooms, at twice our size, are brought to it in several ways, or stored as JPEG before that. Nothing is
+# The same test rooms, at twice the size, are brought to it in several ways, or stored as JPEG before that (rendered rooms are kept at 64 px, so there the size is never above 32). Nothing is
 # generated here; every *difference from the first row* comes from handling files. The reference is made as
 # `load_bedrooms` makes it (bicubic with antialiasing). LSUN's photographs are JPEG files of quality 75, compressed before
 # anybody shrinks them: who compares PNG samples with them measures the JPEG too.
 
 # %%
-large = load_bedrooms(p.source, "test", 2 * p.size, limit=p.n_confound)
+side = min(p.size, 32) if p.source == "rendered" else p.size
+large = load_bedrooms(p.source, "test", 2 * side, limit=p.n_confound)
 def shrink(images, method, **options):
     pictures = [Image.fromarray(i.permute(1, 2, 0).numpy()) for i in images]
-    return torch.stack([torch.from_numpy(np.array(i.resize((p.size, p.size), method, **options))).permute(2, 0, 1) for i in pictures])
+    return torch.stack([torch.from_numpy(np.array(i.resize((side, side), method, **options))).permute(2, 0, 1) for i in pictures])
 
 def jpeg(images, quality):
     stored = []
@@ -549,17 +550,19 @@ same = shrink(large, Image.BICUBIC)
 variants = {"bicubic (as the reference)": same, "Lanczos": shrink(large, Image.LANCZOS), "box (mean of 2 x 2)": shrink(large, Image.BOX), "bilinear, antialiased": shrink(large, Image.BILINEAR),
             "nearest pixel": shrink(large, Image.NEAREST)} | {f"JPEG, quality {q}": shrink(jpeg(large, q), Image.BICUBIC) for q in p.jpeg}
 # Against the other test pictures, so that no picture meets itself.
-others = Moments(f_test.shape[1]).update(f_test[p.n_confound :])
+f_plain, f_made = (f_test, f_gan[: p.n_confound]) if side == p.size else (
+    features(load_bedrooms(p.source, "test", side, limit=len(f_test))), features(shrink(fake_gan[: p.n_confound], Image.BICUBIC)))
+others = Moments(f_plain.shape[1]).update(f_plain[p.n_confound :])
 rows = []
 for name, images in variants.items():
     feats = features(images)
-    rows.append({"handling": name, "FD-EffNet": frechet_from_features(feats, others), "kernel distance": kernel_distance(f_test[p.n_confound :][:n], feats).value,
+    rows.append({"handling": name, "FD-EffNet": frechet_from_features(feats, others), "kernel distance": kernel_distance(f_plain[p.n_confound :][:n], feats).value,
                  "mean change / levels": (images.float() - same.float()).abs().mean().item()})
 for row in rows:
     row["against plain"] = row["FD-EffNet"] - rows[0]["FD-EffNet"]
-display(save_table(run, rows, "nb06_confounders", f"{p.n_confound} test rooms handled differently, against the {len(f_test) - p.n_confound:,} others handled plainly; the first row is the floor."))
+display(save_table(run, rows, "nb06_confounders", f"{p.n_confound} test rooms handled differently, at {side} px, against the {len(f_plain) - p.n_confound:,} others handled plainly; the first row is the floor."))
 worst = max(rows, key=lambda r: r["FD-EffNet"])
-excess = frechet_from_features(f_gan[: p.n_confound], others) - rows[0]["FD-EffNet"]
+excess = frechet_from_features(f_made, others) - rows[0]["FD-EffNet"]
 display(Markdown(f"The worst of these, {worst['handling']}, adds {worst['against plain']:.0f}. For scale: as many samples of the GAN stand {excess:.0f} above the same floor. "
                  "A comparison of two models needs the same handling of files on all sides before it needs anything else."))
 

@@ -1136,7 +1136,7 @@ display(
 #
 # The rendered rooms come with their scene: from where one looks, what lies on the floor, how the wall is painted. Notebook 05 has a network that reads such factors from a picture, and says how often it is right. Here it reads every picture of a walk. Take one
 # factor, and a walk whose two ends read differently. If the answer changes once on the way, from the one class to the other, the walk is *direct* in this factor; more changes mean that it wavers or passes through a third class. (The three views lie in a row, so
-# a turn through the middle one counts as one change.) The cross-fade of the same ends is the control: its pictures are double exposures, which are no rooms, and it shows how often the reading changes by itself.
+# a turn through the middle one counts as one change.) The cross-fade of the same ends is the control: its pictures are double exposures, so it shows what a walk without rooms in between would give.
 
 
 # %%
@@ -1151,7 +1151,8 @@ def changes(readings):
 
 
 def ratio(total, number):
-    """sum total / sum number over walks (N,), and its standard error: the walks are independent, the factors of one are not."""
+    """sum total / sum number over walks (N,), and its standard error for independent walks: the factors of one are not.
+    (Neighbouring walks of the DDPM share a room, so theirs is somewhat too small.)"""
     r = total.sum() / number.sum()
     m = len(total)
     return r.item(), ((total - r * number).square().sum() * m / (m - 1)).sqrt().item() / number.sum().item()
@@ -1170,18 +1171,18 @@ if p.source == "rendered":
 
     def cell(name, which):
         count, differ = counted[name]
-        return "{:.2f} ± {:.2f}".format(*ratio((count * differ)[:, which].sum(1), differ[:, which].sum(1).double())) if differ[:, which].any() else ""
+        return "{:.2f} ± {:.2f}".format(*ratio((count * differ)[:, which].sum(1), differ[:, which].sum(1).double())) if differ[:, which].any(1).sum() >= 5 else ""
 
     rows = [
-        {"factor": factor, "GAN's walks whose ends differ": int(counted["GAN, great circle"][1][:, k].sum()), **{name: cell(name, [k]) for name in counted}}
+        {"factor": factor, "differing ends (GAN)": int(counted["GAN, great circle"][1][:, k].sum()), **{name: cell(name, [k]) for name in counted}}
         for k, factor in enumerate(FACTORS)
     ]
     everything = list(range(len(FACTORS)))
-    rows.append({"factor": "all", "GAN's walks whose ends differ": int(counted["GAN, great circle"][1].sum()), **{name: cell(name, everything) for name in counted}})
+    rows.append({"factor": "all", "differing ends (GAN)": int(counted["GAN, great circle"][1].sum()), **{name: cell(name, everything) for name in counted}})
     display(
         save_table(
             run, rows, "nb07_factor_changes",
-            f"How often what the network reads changes in {K} steps, where the ends read differently; 1 is direct. ± one standard error over {len(walks['great circle'])} walks of the GAN and {p.ddpm_pairs} of the DDPM; in the last row every factor that differs counts.",
+            f"How often what the network reads changes in {K} steps, where the ends read differently; 1 is direct. ± one standard error over {len(walks['great circle'])} walks of the GAN and {p.ddpm_pairs} of the DDPM; in the last row every factor that differs counts. Empty where fewer than five walks differ.",
         )
     )
     fig, axes = plt.subplots(1, 2, figsize=(10, 3), sharey=True)
@@ -1202,7 +1203,7 @@ if p.source == "rendered":
         (on_circle, differ), (on_fade, _) = counted[f"{model}, great circle"], counted[f"{model}, cross-fade"]
         if differ.any():
             more, error = ratio(((on_circle - on_fade) * differ).sum(1), differ.sum(1).double())
-            said.append(f"{model}: {100 * (on_circle[differ] == 1).double().mean():.0f} % of the {int(differ.sum())} differences are crossed directly on the great circle, {100 * (on_fade[differ] == 1).double().mean():.0f} % on the cross-fade; changes more on the circle: {more:+.2f} ± {error:.2f}")
+            said.append(f"{model}: {100 * (on_circle[differ] == 1).double().mean():.0f} % of the {int(differ.sum())} differences are crossed directly on the great circle, {100 * (on_fade[differ] == 1).double().mean():.0f} % on the cross-fade; changes on the circle less those on the cross-fade, for each difference: {more:+.2f} ± {error:.2f} (one standard error), so " + ("the great circle is the more direct" if more < -2 * error else "the cross-fade is the more direct" if more > 2 * error else "neither is clearly the more direct"))
     display(Markdown(". ".join(said) + "."))
 else:
     print("these pictures come without scene factors")

@@ -14,9 +14,9 @@
 # # 08 · The report, with its conclusions drawn from numbers
 #
 # Seven notebooks have explained and trained two generative models of bedrooms. This one puts them side by side under one protocol and asks, sentence by sentence, which
-# conclusions of the original report hold. Every number below is measured when the notebook runs or read from the training history that travels
-# with the weights. In
-# profile `cpu` it takes about a minute and a half on two cores.
+# conclusions of the original report hold. Every number below is measured when the notebook runs, or read from the training history that travels
+# with the weights or from a study's table. In
+# profile `cpu` it takes about two minutes on two cores.
 #
 # After reading you can say what each model costs, what it gives, and what such a comparison does *not* show.
 
@@ -37,7 +37,7 @@ import torch
 from IPython.display import Markdown, display
 
 from bedgen_utils.data import load_bedrooms
-from bedgen_utils.factors import FACTORS, combined, load_classifier, total_variation
+from bedgen_utils.factors import FACTORS, KIND, combined, load_classifier, total_variation
 from bedgen_utils.metrics import SmallSampleWarning, compare, features, kernel_distance, precision_recall
 from bedgen_utils.released import load
 from bedgen_utils.run import REPO, save_figure, save_table, show_images, start
@@ -54,7 +54,7 @@ print(f"DDPM: {ddpm.source}\nGAN:  {gan.source}")
 # %% [markdown]
 # ## 1. The same ruler for both
 #
-# Both models paint the same number of pictures; both are held against the same test pictures, on which neither was trained (but the weight of the DDPM's guidance and the times of its sampler were chosen by trial on them, notebook 03: a small advantage). Four numbers, each explained in notebook 06:
+# Both models paint the same number of pictures; both are held against the same test pictures, on which neither was trained (but the weight of the DDPM's guidance and the times of its sampler were chosen by trial on them at 32 px, notebook 03: a small advantage). Four numbers, each explained in notebook 06:
 #
 # * the **Fréchet distance** between the clouds of EfficientNet-Lite0 features (lower is better; not an FID, whose network is another);
 # * the **kernel distance** in the same features, unbiased in the number of samples;
@@ -117,22 +117,22 @@ save_figure(run, fig, "nb08_side_by_side", "The first 36 pictures of each set, n
 plt.show()
 
 # %% [markdown]
-# What kinds of rooms are there? A network reads scene factors from the pictures (notebook 05, section 6, says how well, and why answers are compared with answers). We count the combinations of five factors that each set shows; say how evenly, by $e^H$, the number of equally frequent combinations with the same entropy; and measure
+# What kinds of rooms are there? A network reads scene factors from the pictures (notebook 05, section 6, says how well, and why answers are compared with answers). We count the combinations of five factors that each set shows; say how evenly, by $e^H$ with the entropy $H = -\sum_c q_c \log q_c$ of their shares $q_c$, the number of equally frequent combinations with the same entropy (notebook 05); and measure
 # the total variation distance of the shares to those of test pictures, for the combinations and for the colour of the wall. Real pictures are not at 0 either, so the last row is the yardstick. The network has learnt from the training pictures; that row is therefore of other *test* pictures.
 
 # %%
-reader, together, k_wall = load_classifier(), ["view", "window_behind_bed", "lamps_on", "footboard", "floor"], list(FACTORS).index("wall_colour")
+reader, k_wall = load_classifier(), list(FACTORS).index("wall_colour")
 m = min(n, len(test_images) // 3)
 mixed = torch.randperm(len(test_images), generator=torch.Generator().manual_seed(seed))
 others, of_reference = reader.read(test_images[mixed[:m]]), reader.read(test_images[mixed[m:]])
-in_reference, count = combined(of_reference, together)
+in_reference, count = combined(of_reference, KIND)
 kinds, kind_rows = {}, []
 for name, answers in {"DDPM": reader.read(ddpm_images[:m]), "GAN": reader.read(gan_images[:m]), "other test pictures": others}.items():
-    mine, _ = combined(answers, together)
+    mine, _ = combined(answers, KIND)
     q = mine.bincount(minlength=count).double() / m
     kinds[name] = {"found": int((q > 0).sum()), "variation": total_variation(mine, in_reference, count)}
     wall = total_variation(answers[:, k_wall], of_reference[:, k_wall], len(FACTORS["wall_colour"]))
-    kind_rows.append({"": name, f"combinations found, of {count}": kinds[name]["found"], "evenly": round(torch.special.entr(q).sum().exp().item(), 1), "total variation, combinations": round(kinds[name]["variation"], 2), "total variation, wall": round(wall, 2)})
+    kind_rows.append({"": name, f"combinations found, of {count}": kinds[name]["found"], "effective number $e^H$": round(torch.special.entr(q).sum().exp().item(), 1), "total variation, combinations": round(kinds[name]["variation"], 2), "total variation, wall": round(wall, 2)})
 display(save_table(run, kind_rows, "nb08_kinds", f"What {m:,} pictures of each set show, as a network reads it, against {len(of_reference):,} test pictures."))
 
 # %% [markdown]
@@ -153,12 +153,16 @@ ax.set(xlabel="minutes of training", ylabel="Fréchet distance to the test pictu
 ax.legend()
 save_figure(run, fig, "nb08_equal_time", "Distance to the test pictures against minutes of training, both models.", {"minutes_distance_n": curves})
 plt.show()
+def than(samples):
+    """A distance from fewer samples is larger (notebook 06)."""
+    return "as" if samples == n else "hence larger than" if samples < n else "hence smaller than"
+
 end = min(curves["DDPM"][-1][0], curves["GAN"][-1][0])
 at = {name: np.interp(end, [c[0] for c in curve], [c[1] for c in curve]) for name, curve in curves.items()}
 better = min(at, key=at.get)
 longer = max(curves, key=lambda name: curves[name][-1][0])
 same_n = curves["DDPM"][-1][2] == curves["GAN"][-1][2]
-display(Markdown(f"At {end:.1f} minutes, the longest time both were given, the {better} is ahead: DDPM {at['DDPM']:.0f}, GAN {at['GAN']:.0f} (at {curves['GAN'][-1][2]} samples a point, hence larger than in the table)"
+display(Markdown(f"At {end:.1f} minutes, the longest time both were given, the {better} is ahead: DDPM {at['DDPM']:.0f}, GAN {at['GAN']:.0f} (at {curves['GAN'][-1][2]} samples a point, {than(curves['GAN'][-1][2])} in the table)"
                  + (". " if same_n else " (from unequal numbers of samples, which shifts the distance: not to be compared closely). ")
                  + f"The {longer} had not finished then: its learning rate had not come to the end of its fall. "
                  + (f"The GAN learnt from {p.gan_images:,} pictures, as the report's did, the DDPM from {len(train_images):,}; so this" if p.gan_images else f"Both learnt from the same {len(train_images):,} pictures, but with networks and rates of their own; this")
@@ -187,13 +191,13 @@ def standing(r):
 
 conclusions = [
     ("A DDPM is too expensive to train to a satisfactory result.",
-     verdict(not good_enough(d), f"After {minutes['DDPM']:.1f} minutes: distance {standing(d)} (real rooms: {floor['precision']:.2f}; satisfactory is half of that; a small network on small rendered rooms: this speaks of the method, not of the report's network, photographs and hours).")),
+     verdict(not good_enough(d), f"After {minutes['DDPM']:.1f} minutes (on the machine that made the weights): distance {standing(d)} (real rooms: {floor['precision']:.2f}; satisfactory is half of that; a small network on small rendered rooms: this speaks of the method, not of the report's network, photographs and hours).")),
     ("The GAN learnt to generate images resembling bedrooms.",
      verdict(good_enough(a), f"Precision {a['precision']:.2f} against {floor['precision']:.2f} for real rooms, by the same rule. Recall {a['recall']:.2f} against {floor['recall']:.2f}: variety is another matter.")),
     ("Only the GAN meets the requirements.",
      verdict(good_enough(a) and not good_enough(d), f"By the same rule. GAN: distance {standing(a)}. DDPM: {standing(d)}.")),
     ("The falling FID curve shows that the GAN has, more or less, converged.",
-     f"**Cannot be decided from the curve.** Its distance, at {g[-1].get('n', '?')} samples an evaluation (so larger than the {a['distance']:.0f} at {n:,} samples above), falls from {first:.0f} to {final:.0f}, "
+     f"**Cannot be decided from the curve.** Its distance, at {g[-1].get('n', '?')} samples an evaluation ({than(g[-1].get('n', n))} the {a['distance']:.0f} at {n:,} samples above), falls from {first:.0f} to {final:.0f}, "
      f"and by {100 * (tail[0] - tail[-1]) / tail[0]:.0f} % over the last five evaluations. But our learning rate falls over the last 40 % of the run, which flattens any curve; and a game can circle for ever at a "
      "small distance (notebook 05). A flat curve is what convergence would give, and what a falling rate gives without it."),
 ]
@@ -227,8 +231,8 @@ print(f"{sum(i in manifest for i in report_ids)} of {len(report_ids)} are in thi
 # %% [markdown]
 # ## 5. The released networks
 #
-# What does more computing buy? The networks that come with the repository learnt from all 12,000 training pictures at 64 x 64 pixels, for a few minutes of one data-centre GPU each (`data/weights/train_ddpm.py`, `train_gan.py`). A study (`benchmarks/released.py`) has
-# measured 3,000 samples of each against the 3,000 test pictures; *times the floor* compares with 3,000 training pictures, which no model has touched. This is another size of pictures and of sample than in section 1, so no number here may be set beside one there.
+# What do larger networks, trained on a GPU, reach? Those that come with the repository learnt from all 12,000 training pictures at 64 x 64 pixels, for a few minutes of one data-centre GPU each (`data/weights/train_ddpm.py`, `train_gan.py`). A study (`benchmarks/released.py`) has
+# measured 3,000 samples of each against the 3,000 test pictures; *times the floor* compares with 3,000 of the training pictures, real rooms. The number of samples is another than in section 1, and in most profiles the size of the pictures too, so no number here may be set beside one there.
 
 # %%
 study = REPO / "figures" / "studies" / "released.csv"
@@ -236,6 +240,8 @@ if not study.exists():
     raise FileNotFoundError(f"{study} is missing; python benchmarks/released.py makes it")
 with study.open(newline="", encoding="utf-8") as file:
     measured = {row["set"]: row for row in csv.DictReader(file)}
+if missing := {"DDPM", "GAN", "training pictures"} - measured.keys():
+    raise ValueError(f"{study} has no row for {', '.join(sorted(missing))}; python benchmarks/released.py adds it")
 released = {"DDPM": load("ddpm"), "GAN": load("gan")}
 of_floor = float(measured["training pictures"]["distance"])
 released_rows = [
@@ -248,19 +254,18 @@ released_rows = [
         "recall": float(row["recall"]),
         "pictures seen": f"{last(released[name].history, 'images'):,}" if name in released else "",
         "training / minutes": round(last(released[name].history, "seconds") / 60, 1) if name in released else "",
-        "seconds per 1,000 samples": float(row["seconds per 1,000"]) if name in released else "",
     }
     for name, row in measured.items()
 ]
 display(
     save_table(
         run, released_rows, "nb08_released_measured",
-        f"The released networks, 64 x 64 pixels, {int(measured['GAN']['n']):,} pictures of each set against 3,000 test pictures; ± is two standard errors. Training on a GPU that both and other runs shared, sampling on one CPU core. From commit {', '.join(sorted({r['commit'] for r in measured.values()}))}.",
+        f"The released networks, 64 x 64 pixels, {int(measured['GAN']['n']):,} pictures of each set against 3,000 test pictures; the DDPM in 20 steps; ± is two standard errors. Training on a GPU that both and other runs shared. From commit {', '.join(sorted({r['commit'] for r in measured.values()}))}.",
     )
 )
 fig, axes = plt.subplots(1, 2, figsize=(10, 4))
 for ax, (name, model) in zip(axes, released.items(), strict=True):
-    show_images(ax, model.sample(24, seed=0), 6, f"{name}, 64 px")
+    show_images(ax, model.sample(24, seed=0, **({"steps": 20} if name == "DDPM" else {})), 6, f"{name}, 64 px")
 save_figure(run, fig, "nb08_released", "The first 24 samples of each released network (seed 0, not selected).", {"rows": released_rows})
 plt.show()
 near = {name: float(measured[name]["distance"]) for name in released}
@@ -288,5 +293,5 @@ display(Markdown(
     "Which of the two is *better* depends on what you count, so count before you conclude."))
 
 # %% [markdown]
-# **To think about.** (1) Which of the table's columns would you show to someone who has to choose, and which would mislead them? (2) The GAN saw fewer different pictures: how would
+# **To think about.** (1) Which of the table's columns would you show to someone who has to choose, and which would mislead them? (2) In profile `cpu` the GAN saw fewer different pictures: how would
 # you test whether that, and not the game, limits its recall? (3) What would have to be equal for "diffusion against GAN" to be a fair question?
