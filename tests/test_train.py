@@ -17,7 +17,7 @@ from torch import nn
 
 from bedgen_utils.checkpoint import load_tensors, resume_training, save_tensors, save_training
 from bedgen_utils.diffusion import GaussianDiffusion, cosine_beta_schedule
-from bedgen_utils.gan import Discriminator, Generator
+from bedgen_utils.gan import Discriminator, Generator, r1_penalty
 from bedgen_utils.muon import Muon, is_filters, orthogonalize
 from bedgen_utils.released import load, save_weights
 from bedgen_utils.run import replace_atomically, to_float, to_uint8
@@ -267,6 +267,26 @@ def test_gan_runs_every_loss_and_resumes(tmp_path, loss):
     assert same(whole, resumed)
     timeless = [[{k: v for k, v in r.items() if "seconds" not in k} for r in h] for h in (history, history_b)]
     assert timeless[0] == timeless[1]
+
+
+def test_the_relativistic_game_takes_r2_beside_r1(tmp_path, monkeypatch):
+    seen = []
+
+    def counted(d, x):
+        seen.append(x.detach().clone())
+        return r1_penalty(d, x)
+
+    monkeypatch.setattr("bedgen_utils.train.r1_penalty", counted)
+    for loss, times in (("non_saturating", 1), ("relativistic", 2)):
+        seen.clear()
+        images = pictures(8)
+        train_gan(
+            Generator(16, 8, 8), Discriminator(16, 8), images, tmp_path / loss,
+            epochs=1, batch=8, loss=loss, r1_every=1, augment="none",
+        )  # fmt: skip
+        assert len(seen) == times
+        assert set(to_float(images).unique().tolist()) == set(seen[0].unique().tolist())  # two levels: the real ones
+        assert all(len(x.unique()) > 2 for x in seen[1:])
 
 
 def test_gan_learns_the_two_colours(tmp_path):

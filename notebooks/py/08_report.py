@@ -232,16 +232,20 @@ print(f"{sum(i in manifest for i in report_ids)} of {len(report_ids)} are in thi
 # ## 5. The released networks
 #
 # What do larger networks, trained on a GPU, reach? Those that come with the repository learnt from all 12,000 training pictures at 64 x 64 pixels, for a few minutes of one data-centre GPU each (`data/weights/train_ddpm.py`, `train_gan.py`). A study (`benchmarks/released.py`) has
-# measured 3,000 samples of each against the 3,000 test pictures; *times the floor* compares with 3,000 of the training pictures, real rooms. The number of samples is another than in section 1, and in most profiles the size of the pictures too, so no number here may be set beside one there.
+# measured samples of each against the 3,000 test pictures; *times the floor* compares with as many of the training pictures, real rooms. The number of samples is another than in section 1, and in most profiles the size of the pictures too, so no number here may be set beside one there.
 
 # %%
 study = REPO / "figures" / "studies" / "released.csv"
 if not study.exists():
     raise FileNotFoundError(f"{study} is missing; python benchmarks/released.py makes it")
 with study.open(newline="", encoding="utf-8") as file:
-    measured = {row["set"]: row for row in csv.DictReader(file)}
-if missing := {"DDPM", "GAN", "training pictures"} - measured.keys():
-    raise ValueError(f"{study} has no row for {', '.join(sorted(missing))}; python benchmarks/released.py adds it")
+    studied = list(csv.DictReader(file))
+wanted = ["DDPM", "GAN", "training pictures"]
+# As many samples as have been measured of all three.
+measured = [{row["set"]: row for row in studied if row["n"] == n_} for n_ in sorted({row["n"] for row in studied}, key=int)]
+measured = next((rows for rows in reversed(measured) if rows.keys() == set(wanted)), None)
+if measured is None:
+    raise ValueError(f"{study} lacks rows for {', '.join(wanted)} with one n; python benchmarks/released.py adds them")
 released = {"DDPM": load("ddpm"), "GAN": load("gan")}
 of_floor = float(measured["training pictures"]["distance"])
 released_rows = [
@@ -255,7 +259,7 @@ released_rows = [
         "pictures seen": f"{last(released[name].history, 'images'):,}" if name in released else "",
         "training / minutes": round(last(released[name].history, "seconds") / 60, 1) if name in released else "",
     }
-    for name, row in measured.items()
+    for name, row in ((name, measured[name]) for name in wanted)
 ]
 display(
     save_table(
