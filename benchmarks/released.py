@@ -4,7 +4,8 @@
 
 Notebooks take fewer samples, to be read in minutes. A row a set goes to figures/studies/released.csv (``studies.py``):
 the Fréchet and the kernel distance in EfficientNet-Lite0 features, precision, recall, and seconds for 1,000 samples.
-"training pictures" is the floor: 3,000 real ones, no model at all. The denoiser takes 40 minutes of a core (``--n 1000``: 14).
+"training pictures" is the floor: 3,000 real ones, no model at all. The denoiser takes 40 minutes of a core
+(``--n 1000``: 14).
 """
 
 import time
