@@ -969,7 +969,7 @@ save_figure(
 plt.show()
 
 # %% [markdown]
-# Has it memorised? For each of eight samples, the nearest training picture (smallest Euclidean distance of the
+# Has it memorised? For each of eight samples, the nearest of the first 4,000 training pictures (smallest Euclidean distance of the
 # pixels, mirror images allowed):
 
 

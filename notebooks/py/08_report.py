@@ -232,7 +232,7 @@ print(f"{sum(i in manifest for i in report_ids)} of {len(report_ids)} are in thi
 # ## 5. The released networks
 #
 # What do larger networks, trained on a GPU, reach? Those that come with the repository learnt from all 12,000 training pictures at 64 x 64 pixels, for a few minutes of one data-centre GPU each (`data/weights/train_ddpm.py`, `train_gan.py`). A study (`benchmarks/released.py`) has
-# measured samples of each against the 3,000 test pictures; *times the floor* compares with as many of the training pictures, real rooms. The number of samples is another than in section 1, and in most profiles the size of the pictures too, so no number here may be set beside one there.
+# measured samples of each against the 3,000 test pictures; *times the floor* compares with as many of the training pictures, real rooms. Where the size of the pictures or the number of samples is another than in section 1 (profile `cpu`: 32 pixels there), no number here may be set beside one there.
 
 # %%
 study = REPO / "figures" / "studies" / "released.csv"
