@@ -222,8 +222,8 @@ def measure(name: str, minutes: float, seed: int) -> dict:
         trained = loop(network, images, steps, seed)
         return trained, time.monotonic() - began
 
-    short, long = (timed(n)[1] for n in (20, 20 + 800 // batch))
-    steps = round(20 + (60 * minutes * share - short) * (800 // batch) / (long - short))
+    short, long = (timed(n)[1] for n in (5, 5 + 400 // batch))
+    steps = round(5 + (60 * minutes * share - short) * (400 // batch) / (long - short))
     (trained, diffusion, young), seconds = timed(steps)
     stem = REPO / "runs" / "equal_time" / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
     stem.parent.mkdir(parents=True, exist_ok=True)
