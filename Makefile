@@ -39,6 +39,7 @@ studies: setup
 	@$(PY) benchmarks/recipes.py $(ARGS)
 	@$(PY) benchmarks/gan_augmentation.py $(ARGS)
 	@$(PY) benchmarks/mode_collapse.py $(ARGS)
+	@$(PY) benchmarks/both_models.py $(ARGS)
 	@$(PY) benchmarks/released.py $(ARGS)
 
 # Bring notebooks/*.ipynb in line with their reviewed source notebooks/py/*.py, keeping outputs of unchanged cells.
