@@ -54,6 +54,11 @@ NAMES = {
     "efficientnet-lite0": "Fréchet distance in EfficientNet-Lite0 features (FD-EffNet)",
     "inception-2015": "Fréchet Inception Distance (FID)",
 }
+KERNEL_NAMES = {
+    "efficientnet-lite0": "kernel distance in EfficientNet-Lite0 features",
+    "inception-2015": "Kernel Inception Distance (KID)",
+}
+PREPARED = "centre square, bicubic with antialiasing"  # what `load_bedrooms` makes of a file
 
 
 class SmallSampleWarning(UserWarning):
@@ -202,6 +207,10 @@ class Moments:
         _check_count(self.n, len(self.mean))
         return self.scatter / (self.n - 1)
 
+    def protocol(self, n_generated: int, split: str = "test", crop: str = PREPARED) -> Protocol:
+        """Of a distance of ``n_generated`` pictures from these."""
+        return Protocol(n_generated, self.n, split, crop, *self.space)
+
 
 def _finite(feats: Tensor | np.ndarray) -> Tensor:
     x = torch.as_tensor(feats, dtype=torch.float64)
@@ -251,16 +260,27 @@ def frechet_from_features(x: Tensor | np.ndarray, y: Tensor | np.ndarray | Momen
     """Fréchet distance of features x (N, D) from features (M, D) or from their `Moments`; several times faster than
     `frechet_distance` while N < D. Warns of N <= D and of a set whose features are all equal."""
     x = _finite(x)
-    _check_count(len(x), x.shape[1])
     y = y if isinstance(y, Moments) else Moments(x.shape[1]).update(y)
-    sigma = y.covariance
-    if not ((x != x[0]).any() and sigma.any()):
-        warnings.warn("all features of a set are equal (constant or identical pictures?): its covariance is zero",
-                      UserWarning, stacklevel=2)
     if len(x) > x.shape[1]:
-        m = Moments(x.shape[1]).update(x)
-        return frechet_distance(m.mean, m.covariance, y.mean, sigma)
-    return _frechet(x.mean(0) - y.mean, (x - x.mean(0)).T / (len(x) - 1) ** 0.5, sigma)
+        return _frechet_of_moments(Moments(x.shape[1]).update(x), y)
+    _check_count(len(x), x.shape[1])
+    sigma = y.covariance
+    centred = x - x.mean(0)
+    _check_spread((x.mean(0), (centred**2).sum() / (len(x) - 1)), (y.mean, sigma.trace()))
+    return _frechet(x.mean(0) - y.mean, centred.T / (len(x) - 1) ** 0.5, sigma)
+
+
+def _frechet_of_moments(x: Moments, y: Moments) -> float:
+    of_x, of_y = x.covariance, y.covariance
+    _check_spread((x.mean, of_x.trace()), (y.mean, of_y.trace()))
+    return frechet_distance(x.mean, of_x, y.mean, of_y)
+
+
+def _check_spread(*sets: tuple[Tensor, Tensor]) -> None:
+    # Equal pictures in different batches differ by rounding; real sets spread as far as their mean is long.
+    if any(variance <= 1e-9 * (mean**2).sum() for mean, variance in sets):
+        warnings.warn("all features of a set are equal (constant or identical pictures?): its covariance is zero",
+                      UserWarning, stacklevel=4)
 
 
 class Estimate(NamedTuple):
@@ -382,8 +402,8 @@ class Protocol:
     n_generated: int
     n_reference: int
     split: str
-    crop: str
-    resize: str
+    crop: str  # how files became pictures
+    resize: str  # how pictures become the network's input
     extractor: str
     weights_sha256: str
 
@@ -425,6 +445,18 @@ class Score:
         return {"metric": self.name, "distance": self.distance} | asdict(self.protocol)
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """Four numbers of one set of pictures, with their protocol: kernel distance with its standard error."""
+
+    distance: float
+    kernel: float
+    kernel_error: float
+    precision: float
+    recall: float
+    protocol: Protocol
+
+
 def moments(images: Tensor | np.ndarray, extractor: str = "efficientnet-lite0", batch: int = 32,
             weights: str | Path | None = None, cache: bool = False) -> Moments:
     """`Moments` of the features of uint8 pictures (N, 3, H, W), streamed.
@@ -458,7 +490,7 @@ def moments(images: Tensor | np.ndarray, extractor: str = "efficientnet-lite0", 
 
 
 def compare(fake: Tensor | np.ndarray, real: Tensor | np.ndarray | Moments, *, split: str = "test",
-            crop: str = "centre square", extractor: str = "efficientnet-lite0", batch: int = 32,
+            crop: str = PREPARED, extractor: str = "efficientnet-lite0", batch: int = 32,
             weights: str | Path | None = None) -> Score:
     """Fréchet distance of generated pictures `fake` from reference pictures `real`, uint8 (N, 3, H, W), or from their
     `moments`. `split` and `crop` say which reference pictures these are. The reference's moments are cached.
@@ -469,8 +501,25 @@ def compare(fake: Tensor | np.ndarray, real: Tensor | np.ndarray | Moments, *, s
     space = (f"pictures {fake.shape[2]}x{fake.shape[3]} px, {net.resize}", extractor, net.sha256)
     if space != reference.space:
         raise ProtocolError(f"the reference was measured as {reference.space}, the generated pictures as {space}")
-    protocol = Protocol(len(fake), reference.n, split, crop, *space)
+    protocol = reference.protocol(len(fake), split, crop)
     if len(fake) <= net.dim:
         return Score(frechet_from_features(features(fake, extractor, batch, weights), reference), protocol)
-    m = moments(fake, extractor, batch, weights)
-    return Score(frechet_distance(m.mean, m.covariance, reference.mean, reference.covariance), protocol)
+    return Score(_frechet_of_moments(moments(fake, extractor, batch, weights), reference), protocol)
+
+
+def evaluate(fake: Tensor | np.ndarray, real: Tensor | np.ndarray, *, split: str = "test", crop: str = PREPARED,
+             extractor: str = "efficientnet-lite0", batch: int = 32, weights: str | Path | None = None) -> Evaluation:
+    """Fréchet and kernel distance, precision and recall of generated pictures `fake` (N, 3, H, W) against reference
+    pictures `real` (M, 3, H, W), both uint8 and of one size, else ProtocolError.
+
+    The distances take all pictures; precision and recall (k = 3) take the first min(N, M) of both, since balls around
+    fewer points are larger."""
+    fake, real, net = _check_images(fake), _check_images(real), _network(extractor, weights)
+    if fake.shape[1:] != real.shape[1:]:
+        raise ProtocolError(f"reference pictures of {tuple(real.shape[2:])}, generated of {tuple(fake.shape[2:])}")
+    f, r = (features(images, extractor, batch, weights) for images in (fake, real))
+    space = f"pictures {fake.shape[2]}x{fake.shape[3]} px, {net.resize}"
+    kernel, n = kernel_distance(f, r), min(len(f), len(r))
+    near = precision_recall(r[:n], f[:n])
+    protocol = Protocol(len(f), len(r), split, crop, space, extractor, net.sha256)
+    return Evaluation(frechet_from_features(f, r), *kernel, *near, protocol)

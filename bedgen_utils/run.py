@@ -12,7 +12,7 @@ import os
 import subprocess
 import time
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -125,7 +125,7 @@ def code_version() -> str:
         return "unknown"
 
 
-def _add_to_manifest(run: Run, figure_id: str, files: list[Path], caption: str, numbers: dict) -> None:
+def _add_to_manifest(run: Run, figure_id: str, files: list[Path], caption: str, numbers: dict, protocol) -> None:
     manifest = run.folder / "figures" / "manifest.json"
     rows = json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else {}
     rows[figure_id] = {
@@ -134,17 +134,23 @@ def _add_to_manifest(run: Run, figure_id: str, files: list[Path], caption: str, 
         "caption": caption,
         **run.provenance(),
         "seconds": round(time.monotonic() - run.began, 1),
+        **({"protocol": protocol} if protocol else {}),
         "numbers": numbers,
     }
-    text = json.dumps(dict(sorted(rows.items())), indent=1, ensure_ascii=False, default=float) + "\n"
+
+    def plain(value):
+        return asdict(value) if is_dataclass(value) else float(value)
+
+    text = json.dumps(dict(sorted(rows.items())), indent=1, ensure_ascii=False, default=plain) + "\n"
     replace_atomically(manifest, lambda t: t.write_text(text, encoding="utf-8"))
 
 
-def save_figure(run: Run, fig, figure_id: str, caption: str, numbers: dict | None = None) -> None:
+def save_figure(run: Run, fig, figure_id: str, caption: str, numbers: dict | None = None, protocol=None) -> None:
     """Write ``fig`` as PNG and SVG under ``figure_id`` and add its row to the manifest.
 
-    ``numbers`` are the values the figure shows or the text quotes (anything JSON holds; arrays as lists).
-    ``seconds`` in the row counts from the notebook's start.
+    ``numbers`` are the values the figure shows or the text quotes (anything JSON holds; arrays as lists), ``protocol``
+    the `metrics.Protocol` of the distances among them, or several in a dict. ``seconds`` in the row counts from the
+    notebook's start.
     """
     folder = run.folder / "figures"
     files = [folder / f"{figure_id}.{ending}" for ending in ("png", "svg")]
@@ -152,11 +158,14 @@ def save_figure(run: Run, fig, figure_id: str, caption: str, numbers: dict | Non
         # No date in the file: the same run gives the same bytes.
         meta = {"Date": None} if path.suffix == ".svg" else {"Software": None}
         replace_atomically(path, lambda t, p=path, m=meta: fig.savefig(t, format=p.suffix[1:], metadata=m))
-    _add_to_manifest(run, figure_id, files, caption, numbers or {})
+    _add_to_manifest(run, figure_id, files, caption, numbers or {}, protocol)
 
 
-def save_table(run: Run, rows: list[dict], table_id: str, caption: str):
-    """Write ``rows`` (dicts with the same keys) as CSV, add the manifest row, and return the table for display."""
+def save_table(run: Run, rows: list[dict], table_id: str, caption: str, protocol=None):
+    """Write ``rows`` (dicts with the same keys) as CSV, add the manifest row, and return the table for display.
+
+    ``protocol`` as in ``save_figure``.
+    """
     from IPython.display import Markdown
 
     path = run.folder / "figures" / f"{table_id}.csv"
@@ -168,13 +177,23 @@ def save_table(run: Run, rows: list[dict], table_id: str, caption: str):
             writer.writerows(rows)
 
     replace_atomically(path, write)
-    _add_to_manifest(run, table_id, [path], caption, {"rows": rows})
+    _add_to_manifest(run, table_id, [path], caption, {"rows": rows}, protocol)
     head = list(rows[0])
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     lines += [
         "| " + " | ".join(f"{r[k]:.4g}" if isinstance(r[k], float) else str(r[k]) for k in head) + " |" for r in rows
     ]
     return Markdown("\n".join(lines) + f"\n\n*{caption}*")
+
+
+def read_study(name: str) -> list[dict]:
+    """The rows, all values strings, of figures/studies/NAME.csv: what took hours and was measured once, by
+    benchmarks/NAME.py. FileNotFoundError if it is not there."""
+    path = REPO / "figures" / "studies" / f"{name}.csv"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing; python benchmarks/{name}.py makes it")
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def show_images(ax, images: torch.Tensor, columns: int = 8, title: str | None = None) -> None:

@@ -313,10 +313,10 @@ def train_gan(
     loss: a name in ``gan.LOSSES``. r1: weight gamma of the R1 penalty gamma/2 |grad D(x)|^2, taken every ``r1_every``
     steps and multiplied by that (lazy regularisation); 0 switches it off. The relativistic game takes R2 with it.
     augment: "adaptive" (p starts at ``p`` and follows r_t), "fixed" (p stays) or "none".
-    evaluate: called with the averaged generator after each ``evaluate_every``-th epoch; its dict joins the row of that
-    epoch. Returns the averaged generator and the history, one row an epoch: ``epoch``, ``images``, ``seconds``
-    (training alone, so far), ``d_loss``, ``g_loss``, ``r_t`` (mean sign of D on augmented reals, in the relativistic
-    game after taking off its mean on generated ones), ``p``, and what ``evaluate`` returned.
+    evaluate: called with the averaged generator after the first and each ``evaluate_every``-th epoch; its dict joins
+    the row of that epoch. Returns the averaged generator and the history, one row an epoch: ``epoch``, ``images``,
+    ``seconds`` (training alone, so far), ``d_loss``, ``g_loss``, ``r_t`` (mean sign of D on augmented reals, in the
+    relativistic game after taking off its mean on generated ones), ``p``, and what ``evaluate`` returned.
     """
     if augment not in ("adaptive", "fixed", "none"):
         raise ValueError(f"augment={augment!r}; choose adaptive, fixed or none")
@@ -412,7 +412,7 @@ def train_gan(
                     raise FloatingPointError(
                         f"a loss is not finite in epoch {epoch}: {d_mean=}, {g_mean=}; lower the rate ({rate})"
                     )
-                if evaluate and epoch % evaluate_every == 0:
+                if evaluate and (epoch == 1 or epoch % evaluate_every == 0):
                     row = loop.evaluate(evaluate, row, ema.model)
                 loop.history.append(row)
                 bar.set_postfix(epoch=epoch, D=f"{d_mean:.2f}", G=f"{g_mean:.2f}", p=f"{row['p']:.2f}")

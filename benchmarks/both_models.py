@@ -25,7 +25,7 @@ from bedgen_utils.data import load_bedrooms
 from bedgen_utils.diffusion import GaussianDiffusion, cosine_beta_schedule
 from bedgen_utils.factors import KIND, combined, load_classifier, total_variation
 from bedgen_utils.gan import Discriminator, Generator
-from bedgen_utils.metrics import features, frechet_from_features, kernel_distance, precision_recall
+from bedgen_utils.metrics import evaluate
 from bedgen_utils.released import DDPM, GAN
 from bedgen_utils.run import profile_numbers, to_float
 from bedgen_utils.train import train_ddpm, train_gan
@@ -67,7 +67,8 @@ def bound(ddpm, images, seed):
     return {"bits/dim": round(bits.mean().item(), 3), "bits/dim error": round(bits.std().item() / len(bits) ** 0.5, 3)}
 
 
-def measure(name: str, epochs: int, seed: int, n: int, table: Path) -> dict:
+def measure(name: str, seed: int, epochs: int, n: int, before: list[dict]) -> dict:
+    """One row; ``before``: those of the same seed that are there already."""
     images, test = load_bedrooms("rendered", "train", 32), load_bedrooms("rendered", "test", 32)
     test = test[torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))]
     cost = {"images": 0, "training seconds": 0, "parameters": 0, "seconds per 1,000": "", "bits/dim": ""}
@@ -81,9 +82,9 @@ def measure(name: str, epochs: int, seed: int, n: int, table: Path) -> dict:
             cost |= bound(model, test[: P3.n_bound], seed)
         else:
             if name == "GAN, as many seconds":
-                mine = {"seed": str(seed), "epochs": str(epochs)}
-                rows = {r["set"]: r for r in studies.rows(table) if r.items() >= mine.items()}
-                seconds = {k: float(rows[k]["training seconds"]) for k in SETS[1:3]}
+                seconds = {row["set"]: float(row["training seconds"]) for row in before}
+                if not seconds.keys() >= set(SETS[1:3]):
+                    raise SystemExit(f"{name!r} needs the rows of {SETS[1]!r} and {SETS[2]!r} first")
                 epochs = max(1, round(epochs * seconds["DDPM"] / seconds["GAN, as many pictures"]))
             model = train_generator(images, epochs, seed)
             network, how = model.generator, {}
@@ -95,16 +96,16 @@ def measure(name: str, epochs: int, seed: int, n: int, table: Path) -> dict:
             "parameters": sum(q.numel() for q in network.parameters()),
             "seconds per 1,000": round(1000 * (time.monotonic() - began) / n, 1),
         }
-    f, reference = features(made), features(test[n:])
-    kernel, pr = kernel_distance(f, reference), precision_recall(reference[:n], f)
+    e = evaluate(made, test[n:])
     reader = load_classifier()
     (mine, count), (theirs, _) = (combined(reader.read(x), KIND) for x in (made, test[n:]))
     return cost | {
-        "distance": round(frechet_from_features(f, reference), 1),
-        "kernel": round(kernel.value, 4),
-        "kernel error": round(kernel.error, 4),
-        "precision": round(pr.precision, 3),
-        "recall": round(pr.recall, 3),
+        "reference": e.protocol.n_reference,
+        "distance": round(e.distance, 1),
+        "kernel": round(e.kernel, 4),
+        "kernel error": round(e.kernel_error, 4),
+        "precision": round(e.precision, 3),
+        "recall": round(e.recall, 3),
         "kinds": len(mine.unique()),
         "total variation": round(total_variation(mine, theirs, count), 3),
     }
@@ -113,9 +114,14 @@ def measure(name: str, epochs: int, seed: int, n: int, table: Path) -> dict:
 def main() -> None:
     options = studies.options(__doc__, "both_models.csv", SETS, [0, 1, 2], epochs=1, n=1_000)
     for seed in options.seeds:
+        same = {"seed": seed, "epochs": options.epochs, "n": options.n, "threads": options.threads}
         for name in options.only:
-            key = {"set": name, "seed": seed, "epochs": options.epochs, "n": options.n, "threads": options.threads}
-            studies.run(options.out, key, lambda k=name, s=seed: measure(k, options.epochs, s, options.n, options.out))
+
+            def row(name=name, same=same):
+                before = [r for r in studies.rows(options.out) if all(r[k] == str(v) for k, v in same.items())]
+                return measure(name, same["seed"], options.epochs, options.n, before)
+
+            studies.run(options.out, {"set": name} | same, row)
 
 
 if __name__ == "__main__":

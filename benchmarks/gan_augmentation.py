@@ -64,7 +64,7 @@ def measure(augment: str, epochs: int, seed: int, folder: str) -> dict:
             r1_every=P.r1_every, augment=augment, p=0.3 if augment == "fixed" else 0.0, ema_decay=P.ema_decay,
             seed=seed, evaluate=look, evaluate_every=P.evaluate_every,
         )  # fmt: skip
-    looks = [row for row in history if "distance" in row]
+    looks = [row for row in history if row["epoch"] % P.evaluate_every == 0]
     final = samples(generator, P.n_final, 3)
     extra = {}
     if folder:

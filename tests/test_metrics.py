@@ -16,6 +16,7 @@ from bedgen_utils.metrics import (
     ProtocolError,
     SmallSampleWarning,
     compare,
+    evaluate,
     features,
     frechet_bootstrap,
     frechet_distance,
@@ -282,6 +283,29 @@ def test_inception_features_equal_those_of_torch_fidelity(inception_file, monkey
     assert a == pytest.approx(b, rel=1e-3)
 
 
+def test_fid_and_kid_of_pictures_equal_those_of_torchmetrics(inception_file, monkeypatch):
+    from torchmetrics.image.fid import FrechetInceptionDistance
+    from torchmetrics.image.kid import poly_mmd
+
+    monkeypatch.setattr(metrics, "INCEPTION_BYTES", inception_file.stat().st_size)
+    monkeypatch.setattr(metrics, "INCEPTION_SHA256", hashlib.sha256(inception_file.read_bytes()).hexdigest())
+    fake, real = pictures(6, 0), pictures(5, 1) // 2
+    ours = evaluate(fake, real, extractor="inception-2015", weights=inception_file)
+    theirs = FrechetInceptionDistance(2048, antialias=False, feature_extractor_weights_path=str(inception_file))
+    theirs.update(real, real=True)
+    theirs.update(fake, real=False)
+    assert ours.distance == pytest.approx(float(theirs.compute()), rel=1e-3)
+    score = compare(fake, real, extractor="inception-2015", weights=inception_file)
+    assert score.name.endswith("(FID)") and score.distance == pytest.approx(ours.distance, rel=1e-5)
+    f, r = (features(x, "inception-2015", weights=inception_file).double() for x in (fake, real))
+    k = [(a @ b.T / 2048 + 1) ** 3 for a, b in ((f, f), (r, r), (f, r))]
+    off = [(m.sum() - m.trace()) / (len(m) * (len(m) - 1)) for m in k[:2]]
+    assert ours.kernel == pytest.approx(float(sum(off) - 2 * k[2].mean()), rel=1e-6)
+    equal = evaluate(fake[:5], real, extractor="inception-2015", weights=inception_file)
+    assert equal.kernel == pytest.approx(float(poly_mmd(f[:5], r)), rel=1e-6)
+    assert metrics.KERNEL_NAMES[equal.protocol.extractor].endswith("(KID)")
+
+
 def test_absent_inception_weights_say_what_to_download_and_where(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(FileNotFoundError) as error:
@@ -367,6 +391,13 @@ def test_constant_pictures_are_warned_about(tmp_path, monkeypatch):
     assert math.isfinite(score.distance) and score.distance > 0
     with pytest.warns(UserWarning, match="all features of a set are equal"):
         compare(pictures(6, 0), black)
+    many = black[:1].expand(1_300, -1, -1, -1)  # more than features: the other way of computing, in several batches
+    with pytest.warns(UserWarning, match="all features of a set are equal"):
+        compare(many, pictures(6, 0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", SmallSampleWarning)
+        compare(pictures(6, 0), pictures(6, 1))
 
 
 def test_impossible_covariances_are_refused():
@@ -407,9 +438,25 @@ def test_mixed_protocols_are_an_error(tmp_path, monkeypatch):
         a - compare(fake, real, split="train")
     with pytest.raises(ProtocolError, match="16x16"):
         compare(pictures(10, 0, size=16), real)
+    with pytest.raises(ProtocolError, match=r"\(32, 32\), generated of \(16, 16\)"):
+        evaluate(pictures(10, 0, size=16), real)
+    of_ten, of_eight = evaluate(fake, real), evaluate(fake[:8], real)
+    with pytest.raises(ProtocolError, match="n_generated"):
+        of_ten.protocol.require(of_eight.protocol)
     elsewhere = Moments(1280, ("another resize", "efficientnet-lite0", metrics.EFFICIENTNET_SHA256))
     with pytest.raises(ProtocolError, match="another resize"):
         compare(fake, elsewhere.update(gaussian(9, 1280, 0)))
+
+
+def test_an_evaluation_holds_the_numbers_of_its_parts():
+    fake, real = pictures(10, 0), pictures(12, 1)
+    e, f, r = evaluate(fake, real), features(fake), features(real)
+    near = precision_recall(r[:10], f)
+    assert e.distance == pytest.approx(frechet_from_features(f, r), rel=1e-6)
+    assert (e.kernel, e.kernel_error) == pytest.approx(kernel_distance(f, r), rel=1e-6)
+    assert (e.precision, e.recall) == near
+    assert (e.protocol.n_generated, e.protocol.n_reference, e.protocol.split) == (10, 12, "test")
+    assert e.protocol == compare(fake, real).protocol
 
 
 def test_reference_moments_are_cached_by_content_and_a_damaged_entry_is_remade(tmp_path, monkeypatch):
