@@ -123,6 +123,34 @@ def test_line_makes_every_figure(line):
                 assert len(rows) >= 2 and all(len(r) == len(rows[0]) for r in rows)
 
 
+def keys(value):
+    """All keys of nested dicts and lists."""
+    if isinstance(value, dict):
+        yield from value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from keys(part)
+
+
+def protocols(value):
+    return [value] if "extractor" in value else [p for part in value.values() for p in protocols(part)]
+
+
+@pytest.mark.xdist_group("line")
+def test_every_distance_in_the_manifest_has_its_protocol(line):
+    _, manifest, _ = line
+    measured = {"distance", "distances", "minutes_distance_n", "kernel", "kernel distance", "FD-EffNet", "recall"}
+    with_distance = [
+        row for row in manifest.values()
+        if any(k in measured or k.startswith("Fréchet distance") for k in keys(row["numbers"]))
+    ]  # fmt: skip
+    assert len(with_distance) > 20
+    for row in with_distance:
+        assert row.get("protocol"), row["id"]
+        for protocol in protocols(row["protocol"]):
+            assert all(protocol.values()), (row["id"], protocol)
+            assert protocol["n_generated"] > 1 and protocol["n_reference"] > 1
+
+
 @pytest.mark.xdist_group("line")
 def test_line_manifest_says_what_made_each(line):
     _, manifest, _ = line

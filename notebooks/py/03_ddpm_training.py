@@ -43,7 +43,7 @@ from IPython.display import Markdown, display
 from bedgen_utils.checks import check, check_mean
 from bedgen_utils.data import load_bedrooms
 from bedgen_utils.diffusion import GaussianDiffusion, cosine_beta_schedule, guided
-from bedgen_utils.metrics import SmallSampleWarning, compare, features, frechet_bootstrap, precision_recall
+from bedgen_utils.metrics import SmallSampleWarning, compare, features, frechet_bootstrap, moments, precision_recall
 from bedgen_utils.muon import orthogonalize
 from bedgen_utils.released import DDPM, GUIDANCE, load, save_weights
 from bedgen_utils.run import save_figure, save_table, show_images, start, to_float, to_uint8
@@ -356,13 +356,14 @@ display(Markdown(f"{100 * light.double().mean():.0f} % of all times weigh less t
 # Until that average is kept the two are one and the guide changes nothing; afterwards it falls ever farther behind, so the distances below hold its growing effect too. An interrupted run goes on from its last checkpoint.
 
 # %%
+reference = moments(test_images, cache=True)
 work = run.folder / "03"
 work.mkdir(exist_ok=True)
 
 def look(model, young):
     """Sixteen pictures from fixed noise, kept on disk, and the distance of the first n_look pictures to the test set."""
     made = DDPM(model, diffusion, p.size, [], {}, "training", young).sample(p.n_look, seed=1, steps=p.steps)
-    score = compare(made, test_images, split="test")
+    score = compare(made, reference)
     return {"distance": score.distance, "n": p.n_look, "made": made[:16].tolist()}
 
 if p.train:
@@ -387,7 +388,7 @@ left.set(xlabel="pictures seen", ylabel="weighted loss (mean of the last steps)"
 right.plot([r["images"] for r in looks], [r["distance"] for r in looks], "o-")
 right.set(xlabel="pictures seen", ylabel=f"Fréchet distance ({looks[-1]['n']} samples)", ylim=(0, None), title="Distance to the test pictures")
 save_figure(run, fig, "nb03_training", "The weighted loss (left) and the Fréchet distance of samples (right) over the pictures seen.",
-            {"loss": [[r["images"], r["loss"]] for r in losses], "distance": [[r["images"], r["distance"]] for r in looks], "seconds": seconds})
+            {"loss": [[r["images"], r["loss"]] for r in losses], "distance": [[r["images"], r["distance"]] for r in looks], "seconds": seconds}, reference.protocol(looks[0]["n"]))
 plt.show()
 early = looks[-2]
 then = min(losses, key=lambda r: abs(r["images"] - early["images"]))
@@ -415,7 +416,7 @@ for epochs, figure_id in ((1, "fig02_ddpm_epoch_1"), (3, "fig03_ddpm_epoch_3")):
     distance = next(r["distance"] for r in looks if r["images"] == n)
     show_images(ax, ddpm.samples[n], 4, f"epoch {n / epoch:.3g} ({n:,} pictures seen)")
     save_figure(run, fig, figure_id, f"Sixteen samples of the DDPM after {n:,} pictures seen, epoch {n / epoch:.3g}.",
-                {"images_seen": n, "epochs": n / epoch, "distance": distance, "n": looks[0]["n"]})
+                {"images_seen": n, "epochs": n / epoch, "distance": distance, "n": looks[0]["n"]}, reference.protocol(looks[0]["n"]))
     plt.show()
 
 # %%
@@ -546,7 +547,7 @@ for name, options in SAMPLERS.items():
         began = time.monotonic()
         made = ddpm.sample(p.n_solver, seed=2, steps=steps, guidance=1, **options)
         took = time.monotonic() - began
-        solver_rows.append({"sampler": name, "network evaluations": len(diffusion.timesteps(steps, options["rho"])) - 1, "Fréchet distance": compare(made, test_images).distance,
+        solver_rows.append({"sampler": name, "network evaluations": len(diffusion.timesteps(steps, options["rho"])) - 1, "Fréchet distance": compare(made, reference).distance,
                             "seconds per 1,000": took / p.n_solver * 1000})
 fig, ax = plt.subplots(figsize=(6, 3.2))
 for name, marker in zip(SAMPLERS, "os^D", strict=True):
@@ -556,7 +557,7 @@ ax.set(xlabel="network evaluations per picture", ylabel=f"Fréchet distance ({p.
 ax.set_xticks(p.solver_steps, [str(s) for s in p.solver_steps])
 ax.minorticks_off()
 ax.legend()
-save_figure(run, fig, "nb03_samplers", f"Quality against cost for three samplers, one of them with two ways to spread its times, {p.n_solver} samples each from the same noise.", {"rows": solver_rows})
+save_figure(run, fig, "nb03_samplers", f"Quality against cost for three samplers, one of them with two ways to spread its times, {p.n_solver} samples each from the same noise.", {"rows": solver_rows}, reference.protocol(p.n_solver))
 plt.show()
 cheap = min((r for r in solver_rows if r["network evaluations"] == p.solver_steps[0]), key=lambda r: r["Fréchet distance"])
 display(Markdown(f"With {p.solver_steps[0]} evaluations {cheap['sampler']} does best, at {cheap['Fréchet distance']:.0f}. "
@@ -628,7 +629,7 @@ right.errorbar([1], [equal["distance"]], [2 * equal["error"]], fmt="s", capsize=
 right.set(xlabel="weight w of the guidance", ylabel=f"Fréchet distance ({p.n_guide_samples} samples)", ylim=(0, None), title="Samples (± 2 bootstrap errors)")
 right.legend()
 save_figure(run, fig, "nb03_guidance", f"Left: where the error of denoising {len(test_rooms)} test pictures is lowest on the line through the young and the grown network. Right: the distance of samples made with one weight w at all times.",
-            {"w_star": best_w, "samples": guide_rows, "young": p.young})
+            {"w_star": best_w, "samples": guide_rows, "young": p.young}, reference.protocol(p.n_guide_samples))
 plt.show()
 plain, used = (min(by_weight, key=lambda r: abs(r["w"] - w)) for w in (1.0, GUIDANCE))
 display(Markdown(
@@ -650,16 +651,16 @@ display(Markdown(
 began = time.monotonic()
 final = ddpm.sample(p.n_final, seed=3, steps=p.steps)
 sampling_seconds = time.monotonic() - began
-score = compare(final, test_images, split="test")
+score = compare(final, reference)
 order = torch.randperm(len(train_images), generator=torch.Generator().manual_seed(seed))[: p.n_final]
-floor = compare(train_images[order], test_images, split="test")
+floor = compare(train_images[order], reference)
 print(score)
 print("floor:", floor)
 fig, ax = plt.subplots(figsize=(8, 4.4))
 show_images(ax, final[:32], 8)
 save_figure(run, fig, "nb03_samples", f"32 samples, not selected; {p.steps} steps each, guided.",
             {"distance": score.distance, "floor": floor.distance, "n": len(final), "steps": p.steps, "seconds_per_1000": 1000 * sampling_seconds / len(final),
-             "parameters": parameters, "protocol": str(score.protocol)})
+             "parameters": parameters}, score.protocol)
 plt.show()
 display(Markdown(f"Fréchet distance of {len(final):,} samples **{score.distance:.0f}**, of as many training pictures {floor.distance:.0f}: "
                  f"{score.distance / floor.distance:.2f} times the floor. {1000 * sampling_seconds / len(final):.0f} seconds for 1,000 pictures."))

@@ -29,9 +29,9 @@ seed = 0
 out = None
 
 # %%
-import csv
 import time
 import warnings
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -45,9 +45,9 @@ from bedgen_utils.checks import check, check_fails, check_zero
 from bedgen_utils.data import load_bedrooms
 from bedgen_utils.factors import FACTORS, KIND, SIZE, combined, labels, load_classifier, total_variation
 from bedgen_utils.gan import Discriminator, Generator
-from bedgen_utils.metrics import SmallSampleWarning, features, precision_recall
+from bedgen_utils.metrics import SmallSampleWarning, features, moments, precision_recall
 from bedgen_utils.released import GAN, load
-from bedgen_utils.run import COLOURS, REPO, save_figure, save_table, show_images, start
+from bedgen_utils.run import COLOURS, read_study, save_figure, save_table, show_images, start
 from bedgen_utils.train import train_gan
 
 run = start("05", profile, seed, out)
@@ -619,11 +619,7 @@ display(Markdown("\n".join(f"* **{row['data']}**, {text_of(row)}" for row in row
 # game, so the first quarter of a long game is no short game. On the grid the networks and the batches are larger too, so a better result there need not come from the steps. Here is what the study has left in its table so far.
 
 # %%
-study = REPO / "figures" / "studies" / "mode_collapse.csv"
-if not study.exists():
-    raise FileNotFoundError(f"{study} is missing; python benchmarks/mode_collapse.py makes it")
-with study.open(newline="", encoding="utf-8") as file:
-    played = sorted((r for r in csv.DictReader(file) if r["seed"] == "0"), key=lambda r: r["data"] != "ring of 8")
+played = sorted((r for r in read_study("mode_collapse") if r["seed"] == "0"), key=lambda r: r["data"] != "ring of 8")
 
 
 def numbers(text):
@@ -727,6 +723,7 @@ save_figure(
     "nb05_pictures",
     f"{n} pictures from a generator held to m different ones: coverage, precision and pairwise feature distance.",
     {"rows": measured, "real": floor},
+    near := moments(pictures[:n], cache=True).protocol(n),
 )
 plt.show()
 display(
@@ -860,7 +857,7 @@ def quality(f):
     return {"precision": f"{precision_recall(real_features[:m], f[:m])[0]:.2f}", "coverage": f"{coverage(real_features[:m], f[:m]):.2f}"}
 
 
-spread_rows = [{"pictures": "other test pictures", **{key: f"{typical[key]:.2f} ({unusual[key]:.2f})" for key in typical}, **quality(other_real)}]
+spread_rows = [{"pictures": "other test pictures", **{key: f"{typical[key]:.2f} ({unusual[key]:.2f})" for key in typical}, **quality(other_real[:n_read])}]
 readings = {name: reader.read(made) for name, made in sets_of_rooms.items()}
 for name, made in sets_of_rooms.items():
     got = spread(readings[name], reference)
@@ -873,6 +870,7 @@ display(
         f"What {n_read:,} pictures show, read by the network: total variation distance to {n_read:,} test pictures for each factor and for the combinations of five; combinations found; as how many "
         f"equally frequent ones they spread. First row: mean over 50 random splits of the test pictures, in brackets the value that 95 % of the splits stay below (*found* and *evenly*: above). Precision and coverage of "
         f"{min(n, n_read)} pictures as in section 5.",
+        {"precision and coverage": replace(near, n_generated=min(n, n_read), n_reference=min(n, n_read))},
     )
 )
 

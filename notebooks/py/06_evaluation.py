@@ -22,11 +22,11 @@
 # * say what it reacts to and what it cannot see, and which of precision, recall and the kernel distance sees that;
 # * tell how far such a number is off because the samples are few, and how far it would scatter if you drew them again;
 # * spoil a comparison with nothing but a resize or a JPEG, and so recognise one that was spoiled;
-# * read Fig. 8, the distance against training time for both of our models.
+# * read Fig. 8, the distance while our models learn: the GAN's by epochs, the DDPM's by pictures seen.
 #
 # You need covariance matrices and eigenvalues, and notebooks 03 and 04 for what the two models are; their weights are
 # loaded, nothing is trained. The
-# run takes about two and a half minutes on two cores (profile `cpu`).
+# run takes about four minutes on two cores (profile `cpu`).
 
 # %% tags=["parameters"]
 profile = "cpu"
@@ -37,6 +37,7 @@ out = None
 import io
 import math
 import warnings
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -52,13 +53,16 @@ from torchvision.transforms.v2 import functional as tvf
 from bedgen_utils.checks import check, check_mean, check_zero
 from bedgen_utils.data import load_bedrooms, load_factors
 from bedgen_utils.metrics import (
+    KERNEL_NAMES,
     NAMES,
+    PREPARED,
     Moments,
     Protocol,
     ProtocolError,
     SmallSampleWarning,
     compare,
     distances,
+    evaluate,
     features,
     frechet_bootstrap,
     frechet_distance,
@@ -331,7 +335,7 @@ check_mean("eq:06-kernel", draws, exact, "mean of many small kernel distances ag
 # Take real pictures, damage them a little more each time, and watch. Five kinds of damage: blur, noise, a shifted crop
 # (rooms cut off at one side, the rest mirrored in), fading colour, and dropped modes: rooms of the most
 # frequent wall colours are left out, which no single picture shows. The grey band is what undamaged pictures score:
-# four disjoint sets of the same size, lowest to highest.
+# four disjoint sets of the same size, lowest to highest. (All in EfficientNet-Lite0 features. Another network answers in its own way; with the weights of section 11 at hand, `evaluate(blur(base, 1.0), test_images, extractor="inception-2015")` says how Inception's does.)
 
 # %%
 if p.source == "rendered":
@@ -362,7 +366,9 @@ base = train_images[:m]
 
 def four_numbers(feats):
     pr = precision_recall(f_test[:m], feats)
-    return frechet_from_features(feats, reference), kernel_distance(f_test[:n], feats).value, pr.precision, pr.recall
+    return frechet_from_features(feats, reference), kernel_distance(f_test, feats).value, pr.precision, pr.recall
+
+of_near = {"distances": reference.protocol(m), "precision and recall": Protocol(m, m, "test", PREPARED, *reference.space)}
 
 bands = np.array([four_numbers(part) for part in f_train.split(m)[:4] if len(part) == m])
 responses = {}
@@ -397,7 +403,8 @@ for column, (name, (label, levels, rows)) in enumerate(responses.items()):
     axes[0, column].set_title(name)
     axes[3, column].set_xlabel(label, fontsize=8)
 save_figure(run, fig, "nb06_responses", f"Response of four numbers to five kinds of damage, {m} pictures each against {len(f_test):,} test pictures ({m} for precision and recall). Grey: undamaged pictures.",
-            {name: {"levels": list(levels), "rows": rows} for name, (_, levels, rows) in responses.items()} | {"undamaged": bands.tolist()})
+            {name: {"levels": list(levels), "rows": rows} for name, (_, levels, rows) in responses.items()} | {"undamaged": bands.tolist()},
+            of_near)
 plt.show()
 ratio = {name: rows[-1][0] / bands[:, 0].mean() for name, (_, _, rows) in responses.items()}
 drop_p, drop_r = dropped[-1][2] - bands[:, 2].mean(), dropped[-1][3] - bands[:, 3].mean()
@@ -423,11 +430,15 @@ display(Markdown(
 #
 # Of the covariance terms, $\operatorname{Tr}\hat\Sigma$ is right on average. The trace of the root is a concave function
 # of $\hat\Sigma_1$, as $\sqrt{\cdot}$ is of a number, so it is too small on average (Jensen), and it is subtracted: once
-# more the distance comes out too large. In one dimension $\mathbb E\,\hat\sigma_1 \approx \sigma_1 (1 - \tfrac{1}{4N})$
-# for normal samples, which adds $\sigma_1\sigma_2/(2N)$. In general it is $c/N$ to leading order (Chong & Forsyth,
-# 2020), and $c$ depends on $\Sigma_1$, that is, on the model. Two models measured with the same $N$ can therefore come
-# out in
-# the wrong order. The remedy: measure at several $N$, draw a straight line in $1/N$, and read it off at $1/N = 0$.
+# more the distance comes out too large. For normal samples, in one dimension and against a reference known exactly, $\mathbb E\,\hat\sigma_1 \approx \sigma_1 (1 - \tfrac{1}{4N})$,
+# which adds $\sigma_1\sigma_2/(2N)$:
+#
+# <!-- eq:06-bias-line -->
+# $$ \mathbb E\,\hat d^2 \approx d^2 + \frac{1}{N}\Big(\sigma_1^2 + \frac{\sigma_1\sigma_2}{2}\Big) . $$
+#
+# In general it is $c/N$ to leading order (Chong & Forsyth,
+# 2020), and $c$ depends on $\Sigma_1$, that is, on the model: by the formula for the line, with half the spread of the data ($\sigma_1 = \sigma_2/2$) the bias is a third of that with all of it ($\sigma_2^2/2$ against $3\sigma_2^2/2$, over $N$). Two models measured with the same $N$ can therefore come
+# out in the wrong order. The remedy: measure at several $N$, draw a straight line in $1/N$, and read it off at $1/N = 0$.
 #
 # But the law is an expansion for $N \gg D$, and here $D$ is 1,280. To see both sides we measure twice: in all
 # features, and in the 32 directions in which the test pictures vary most.
@@ -437,12 +448,26 @@ S1_small, shift_of_means = np.diag([1.0, 4.0, 0.25]), np.array([0.5, 0.0, -1.0])
 hat = rng.multivariate_normal(np.zeros(3), S1_small, (p.n_bias_draws, 20)).mean(1) - rng.multivariate_normal(shift_of_means, np.eye(3), (p.n_bias_draws, 50)).mean(1)
 check_mean("eq:06-bias", (hat**2).sum(1), shift_of_means @ shift_of_means + np.trace(S1_small) / 20 + 3 / 50, "squared difference of sample means, N = 20 and 50")
 
+few = 40
+samples = rng.normal(0, sigma_1, (p.n_bias_draws, few))
+mean, deviation = samples.mean(1), samples.std(1, ddof=1)
+measured = (mean - mu_2) ** 2 + (deviation - sigma_2) ** 2
+measured += 2 * mu_2 * mean + (sigma_2 / sigma_1 - 1) * (deviation**2 - sigma_1**2)  # of mean 0: takes scatter out and adds no bias
+gamma_ratio = math.exp(math.lgamma(few / 2) - math.lgamma((few - 1) / 2)) * math.sqrt(2 / (few - 1))  # E of the estimated over the true deviation, exactly
+check("eq:06-bias-line", 4 * few * (1 - gamma_ratio), 1, 0.05, f"the deviation of {few} normal samples is too small by 1/(4N): exact value times 4N")
+check_mean("eq:06-bias-line", measured, mu_2**2 + (sigma_1 - sigma_2) ** 2 + (sigma_1**2 + sigma_1 * sigma_2 / 2) / few, f"distance estimated from {few} samples in one dimension")
+
 centred = f_test.double() - f_test.double().mean(0)
 directions = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -32:]
 def project(f):
     return (f.double() - f_test.double().mean(0)) @ directions
 
-sets = {"real (training pictures)": f_train, "GAN": f_gan, "real, blurred": features(blur(train_images[: p.n_long // 2], p.blur[1]))}
+# A third model: the same generator with its latents shortened (section 7 measures it).
+with torch.no_grad():
+    xi = torch.randn(p.n_long, gan.generator.latent, generator=torch.Generator().manual_seed(seed + 3)).to(next(gan.generator.parameters()).device)
+    f_short = torch.cat([features(to_uint8(gan.generator(p.psi[0] * part)).cpu()) for part in xi.split(500)])
+short_name = f"GAN, latents times {p.psi[0]:g}"
+sets = {"real (training pictures)": f_train, "GAN": f_gan, short_name: f_short}
 small_sizes = [s for s in p.sizes_small if s <= p.n_long // 2]
 fits_small = {name: frechet_infinity(project(f), project(f_test), small_sizes, repeats=p.repeats, seed=seed) for name, f in sets.items()}
 fits, curves = {}, {}
@@ -474,21 +499,21 @@ right.text(1 / 1280, right.get_ylim()[1] * 0.04, " N = D", fontsize=8, color="0.
 left.legend(fontsize=8)
 numbers = {name: {"32 directions": fits_small[name]._asdict(), "all": fits[name]._asdict() if name in fits else None, "curve": curves[name]} for name in sets}
 save_figure(run, fig, "nb06_bias", "Fréchet distance against 1/N. Lines: least squares; open marks at 1/N = 0: the extrapolation, with two errors of the fit where it has more than two sizes "
-            "(the subsets are nested: the scatter of the set itself is not in them). Dashed: N = D.", numbers)
+            "(the subsets are nested: the scatter of the set itself is not in them). Dashed: N = D.", numbers, {"largest N": reference.protocol(p.n_long)})
 plt.show()
-slopes = {name: fits_small[name].slope for name in sets}
-gan_slope, real_slope = slopes["GAN"], slopes["real (training pictures)"]
-
-
 def slope_error(fit):
     inverse, d = 1 / np.array(fit.sizes), np.array(fit.distances)
-    rest = d - fit.value - fit.slope * inverse
-    return math.sqrt((rest**2).sum() / max(1, len(d) - 2) / ((inverse - inverse.mean()) ** 2).sum())
+    rest, lever = d - fit.value - fit.slope * inverse, inverse - inverse.mean()
+    # Small sets scatter more, and pull on the slope most: so each point brings its own scatter (White 1980).
+    return math.sqrt(len(d) / max(1, len(d) - 2) * ((lever * rest) ** 2).sum()) / (lever**2).sum()
 
 
-real_error, gan_error = (slope_error(fits_small[name]) for name in ("real (training pictures)", "GAN"))
-text = (f"In 32 directions the slopes are {real_slope:.0f} ± {2 * real_error:.0f} for real pictures and {gan_slope:.0f} ± {2 * gan_error:.0f} for the GAN (two errors of the fit)"
-        + (", whose bias is lost in the scatter of its points. " if abs(gan_slope) < 2 * gan_error else ". "))
+slopes = {name: (fit.slope, slope_error(fit)) for name, fit in fits_small.items()}
+(gan_slope, gan_error), (short_slope, short_error) = slopes["GAN"], slopes[short_name]
+apart, chance = gan_slope - short_slope, 2 * math.hypot(gan_error, short_error)
+text = ("In 32 directions the slopes are " + ", ".join(f"{slope:.0f} ± {2 * error:.0f} ({name}, Tr Σ = {project(sets[name]).var(0).sum():.0f})" for name, (slope, error) in slopes.items()) + f" (two errors of the fit over {p.repeats} subsets of each size). "
+        f"Full and shortened latents of one generator differ by {apart:.0f} ± {chance:.0f}: "
+        + ("the slope is the model's own, and a correction made for one would be wrong for the other. " if abs(apart) > chance else "these subsets cannot tell the two slopes apart. "))
 if "GAN" in fits:
     text += (f"In all features, the GAN's distance falls from {curves['GAN'][0][1]:.0f} at N = {curves['GAN'][0][0]} to {curves['GAN'][-1][1]:.0f} at N = {curves['GAN'][-1][0]:,}, and to "
              f"{fits['GAN'].value:.0f} ± {2 * fits['GAN'].error:.0f} in the extrapolation; that of real pictures from {curves['real (training pictures)'][0][1]:.0f} to "
@@ -556,11 +581,12 @@ others = Moments(f_plain.shape[1]).update(f_plain[p.n_confound :])
 rows = []
 for name, images in variants.items():
     feats = features(images)
-    rows.append({"handling": name, "FD-EffNet": frechet_from_features(feats, others), "kernel distance": kernel_distance(f_plain[p.n_confound :][:n], feats).value,
+    rows.append({"handling": name, "FD-EffNet": frechet_from_features(feats, others), "kernel distance": kernel_distance(f_plain[p.n_confound :], feats).value,
                  "mean change / levels": (images.float() - same.float()).abs().mean().item()})
 for row in rows:
     row["against plain"] = row["FD-EffNet"] - rows[0]["FD-EffNet"]
-display(save_table(run, rows, "nb06_confounders", f"{p.n_confound} test rooms handled differently, at {side} px, against the {len(f_plain) - p.n_confound:,} others handled plainly; the first row is the floor."))
+display(save_table(run, rows, "nb06_confounders", f"{p.n_confound} test rooms handled differently, at {side} px, against the {len(f_plain) - p.n_confound:,} others handled plainly; the first row is the floor.",
+                   Protocol(p.n_confound, len(f_plain) - p.n_confound, "test", "as the rows say; the reference " + PREPARED, f"pictures {side}x{side} px, " + reference.space[0].split(", ", 1)[1], *reference.space[1:])))
 worst = max(rows, key=lambda r: r["FD-EffNet"])
 excess = frechet_from_features(f_made, others) - rows[0]["FD-EffNet"]
 display(Markdown(f"The worst of these, {worst['handling']}, adds {worst['against plain']:.0f}. For scale: as many samples of the GAN stand {excess:.0f} above the same floor. "
@@ -590,9 +616,10 @@ left.legend(fontsize=8)
 right.plot(list(curve), [c[0] for c in curve.values()], "o-")
 right.axhline(bands[:, 0].mean(), color="0.5", ls="--", lw=1)
 right.text(p.psi[0], bands[:, 0].mean(), "floor", va="bottom", fontsize=8, color="0.4")
-right.set(xlabel="ψ", ylabel="FD-EffNet", ylim=(0, None))
+right.set(xlabel="ψ", ylabel="FD-EffNet", ylim=(0, None), title=f"{m} pictures against {len(f_test):,}")
 save_figure(run, fig, "nb06_quality_variety", "Left: precision and recall of the GAN as its latents are scaled (ψ beside the points), and of real pictures and the DDPM. Right: the Fréchet distance of the same pictures.",
-            {"psi": {str(k): c for k, c in curve.items()}, "others": {k: list(map(float, c)) for k, c in points.items()}})
+            {"psi": {str(k): c for k, c in curve.items()}, "others": {k: list(map(float, c)) for k, c in points.items()}},
+            of_near)
 plt.show()
 best_psi = min(curve, key=lambda k: curve[k][0])
 small = curve[min(curve)]
@@ -667,25 +694,46 @@ def floor_at(counts):
     k = min(counts[-1] or n, len(f_train))
     return frechet_from_features(f_train[:k], reference)
 
-fig, axes = plt.subplots(1, 3, figsize=(12, 3.6), width_ratios=[1.3, 1.3, 0.8])
+fig, (axes, below) = plt.subplots(2, 3, figsize=(12, 6.8), width_ratios=[1.3, 1.3, 0.8])
 for ax, x, d, width, counts, colour, label in ((axes[0], epochs, gan_distance, gan_band, gan_n, "C0", "epoch"), (axes[1], seen, ddpm_distance, ddpm_band, ddpm_n, "C1", "pictures seen")):
     ax.fill_between(x, d - width, d + width, color=colour, alpha=0.25, lw=0)
     ax.plot(x, d, "o-", ms=3, color=colour)
     level = floor_at(counts)
     ax.axhline(level, color="0.5", ls="--", lw=1)
     ax.text(x[-1], level, f"floor, {level:.0f}", ha="right", va="bottom", fontsize=8, color="0.4")
-    ax.set(xlabel=label, ylabel="FD-EffNet", ylim=(0, None))
-axes[0].set_title(f"GAN, {gan_n[-1] or n} samples")
-axes[1].set_title(f"DDPM, {ddpm_n[-1] or n} samples")
+    ax.set(xlabel=label, ylabel="FD-EffNet")
+axes[0].set_title(f"this profile's GAN, {p.size} px, {gan_n[-1] or n} samples")
+axes[1].set_title(f"this profile's DDPM, {p.size} px, {ddpm_n[-1] or n} samples")
+# The released networks, 64 px: what their training measured, and as many real pictures at their size.
+released = {"GAN": load("gan"), "DDPM": load("ddpm")}
+test_64, train_64 = load_bedrooms("rendered", "test", 64, limit=p.n_reference or None), load_bedrooms("rendered", "train", 64, limit=p.n_released)
+floor_64 = compare(train_64, test_64)
+same = gan.source == released["GAN"].source and p.size == 64  # profile released: one and the same, shown once
+released_curves = {}
+for ax, (name, key, label), colour in zip(below, () if same else (("GAN", "epoch", "epoch"), ("DDPM", "images", "pictures seen")), ("C0", "C1"), strict=False):
+    x, d, counts = released_curves[name] = curve_of(released[name].history, key)
+    ax.plot(x, d, "o-", ms=3, color=colour)
+    ax.set(xlabel=label, ylabel="FD-EffNet", title=f"released {name}, 64 px, {counts[-1]:,} samples")
+    if (counts[-1], 3_000) == (floor_64.protocol.n_generated, floor_64.protocol.n_reference):
+        ax.axhline(floor_64.distance, color="0.5", ls="--", lw=1)
+        ax.text(x[-1], floor_64.distance, f"floor, {floor_64.distance:.0f}", ha="right", va="bottom", fontsize=8, color="0.4")
+for ax in below if same else below[2:]:
+    ax.set_axis_off()
+for ax in axes[:2] if same else (*axes[:2], *below[:2]):  # a factor is a factor anywhere on the axis
+    ax.set_yscale("log")
+    ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 3, 5, 7)), minor_locator=NullLocator(), major_formatter="{x:,.0f}")
 axes[2].plot([0, 300], [300, 74], "s", color="C2")
 axes[2].annotate("about 300", (0, 300), xytext=(6, -3), textcoords="offset points", fontsize=8)
 axes[2].annotate("74", (300, 74), xytext=(-16, -3), textcoords="offset points", fontsize=8)
 axes[2].set(xlabel="epoch (likely 4,000 pictures)", ylabel="FID, protocol unstated", ylim=(0, 330), xlim=(-15, 330), title="the report's GAN")
 save_figure(run, fig, "fig08_fid_curve", "Fréchet distance in EfficientNet-Lite0 features (not FID) against training, GAN by epochs and DDPM by pictures seen; bands: two bootstrap errors, of the last model and scaled to the others; dashed: real against real at the same N. "
-            "Right: the two FID values the report gives, under a protocol it does not state.",
+            "Below: the released networks, as their training measured them (no bands: their samples were not kept). Top right: the two FID values the report gives, under a protocol it does not state.",
             {"gan": {"epoch": epochs.tolist(), "distance": gan_distance.tolist(), "two_errors": gan_band.tolist(), "n": gan_n},
              "ddpm": {"images": seen.tolist(), "distance": ddpm_distance.tolist(), "two_errors": ddpm_band.tolist(), "n": ddpm_n},
-             "report": {"epoch": [0, 300], "fid": [300, 74]}, "protocol": str(score_gan.protocol)})
+             "released": {name: {"at": x.tolist(), "distance": d.tolist(), "n": counts} for name, (x, d, counts) in released_curves.items()},
+             "report": {"epoch": [0, 300], "fid": [300, 74]}},
+            {"GAN": reference.protocol(gan_n[-1] or n), "DDPM": reference.protocol(ddpm_n[-1] or n)}
+            | {f"released {name}": replace(floor_64.protocol, n_generated=counts[-1], n_reference=3_000) for name, (_, _, counts) in released_curves.items()})
 plt.show()
 lowest = int(np.argmin(gan_distance))
 display(Markdown(
@@ -696,12 +744,18 @@ display(Markdown(
 # %% [markdown]
 # ## 10. Fig. 9: what the GAN paints
 #
-# Sixty-four samples, the first that the seed gives, none picked, none thrown away.
+# Sixty-four samples each of the GAN of this profile and of the released one, the first that the seed gives, none picked, none thrown away. The numbers above them have protocols of their own and do not compare with each other; each compares with its floor. (In profile `released` the two are one, and shown once.)
 
 # %%
-fig, ax = plt.subplots(figsize=(6.4, 6.4))
-show_images(ax, fake_gan[:64], 8)
-save_figure(run, fig, "fig09_gan_samples", f"64 samples of the GAN, not selected ({gan.source}).", score_gan.row() | {"floor": floor.distance, "epoch": float(epochs[-1]), "seed": seed + 1})
+fake_64 = released["GAN"].sample(p.n_released, seed=seed + 1)
+score_64 = compare(fake_64, test_64)
+panels = [(fake_gan, score_gan, floor, "this profile's GAN"), (fake_64, score_64, floor_64, "the released GAN")][: 1 if same else 2]
+fig, axes = plt.subplots(1, len(panels), figsize=(5.75 * len(panels), 6.7), squeeze=False)
+for ax, (images, score, real, which) in zip(axes[0], panels, strict=True):
+    show_images(ax, images[:64], 8, f"{which}, {images.shape[-1]} px\nFD-EffNet {score.distance:.0f} at N = {score.protocol.n_generated:,}, floor {real.distance:.0f}")
+save_figure(run, fig, "fig09_gan_samples", f"64 samples each, not selected. Left: the GAN {gan.source}, {p.size} px; right: the GAN released with the repository, 64 px.",
+            {"distance": score_gan.distance, "floor": floor.distance, "epoch": float(epochs[-1]), "seed": seed + 1, "released": {"distance": score_64.distance, "floor": floor_64.distance}},
+            {"left": score_gan.protocol, "right": score_64.protocol})
 plt.show()
 
 # %% [markdown]
@@ -712,30 +766,30 @@ table = []
 k = min(p.n_ddpm, n)
 for name, feats in (("training pictures (floor)", f_train), ("GAN", f_gan), ("DDPM", f_ddpm)):
     b = frechet_bootstrap(feats[:k], reference, p.draws, seed)
-    kd, pr = kernel_distance(f_test[:n], feats[:k]), precision_recall(f_test[:k], feats[:k])
+    kd, pr = kernel_distance(f_test, feats[:k]), precision_recall(f_test[:k], feats[:k])
     table.append({"pictures": name, "N": k, "FD-EffNet": b.value, "± 2 errors": 2 * b.error, "kernel distance": kd.value, "± 2 errors (kernel)": 2 * kd.error, "precision": pr.precision, "recall": pr.recall})
-shared = Protocol(k, len(f_test), "test", "centre square", *reference.space)
-display(save_table(run, table, "nb06_models", f"{NAMES['efficientnet-lite0']}, and its companions. Protocol: {shared}; kernel distance against {len(f_test[:n])} of them, precision and recall against {k}, third neighbours."))
+shared = reference.protocol(k)
+display(save_table(run, table, "nb06_models", f"{NAMES['efficientnet-lite0']}, and its companions. Protocol: {shared}; precision and recall against {k} of them, third neighbours.", shared))
 
 # %% [markdown]
-# FID proper needs the Inception weights of 2015. If they lie where PyTorch keeps its downloads, the next cell computes
-# FID twice, by torchmetrics and by this package, and asserts that the two agree; if not, it says what is missing. No
+# FID and KID proper need the Inception weights of 2015. If they lie where PyTorch keeps its downloads, the next cell computes
+# FID twice, by torchmetrics and by this package, asserts that the two agree, and adds the KID (over all pairs at once; most tools average it over 100 subsets of 1,000: the same mean, and no less scatter); if not, it says what is missing. No
 # other network is put in their place.
 
 # %%
 try:
-    fid = compare(fake_gan[: p.n_fid], test_images[: p.n_fid], extractor="inception-2015")
+    canonical = evaluate(fake_gan[: p.n_fid], test_images[: p.n_fid], extractor="inception-2015")
 except FileNotFoundError as missing:
-    display(Markdown(f"**FID was not computed.** {missing}."))
+    display(Markdown(f"**FID and KID were not computed.** {missing}."))
 else:
     from torchmetrics.image.fid import FrechetInceptionDistance
 
-    canonical = FrechetInceptionDistance(feature=2048, antialias=False)
+    theirs = FrechetInceptionDistance(feature=2048, antialias=False)
     for images, real in ((test_images, True), (fake_gan, False)):
         for part in images[: p.n_fid].split(50):
-            canonical.update(part, real=real)
-    check("eq:06-frechet", fid.distance / float(canonical.compute()), 1.0, 1e-3, "FID: this package over torchmetrics, as a ratio")
-    display(Markdown(str(fid)))
+            theirs.update(part, real=real)
+    check("eq:06-frechet", canonical.distance / float(theirs.compute()), 1.0, 1e-3, "FID: this package over torchmetrics, as a ratio")
+    display(Markdown(f"{NAMES['inception-2015']} {canonical.distance:.1f}, {KERNEL_NAMES['inception-2015']} {canonical.kernel:.4f} ± {2 * canonical.kernel_error:.4f} [{canonical.protocol}]"))
 
 # %% [markdown]
 # ## Summary

@@ -15,7 +15,7 @@
 #
 # Seven notebooks have explained and trained two generative models of bedrooms. This one puts them side by side under one protocol and asks, sentence by sentence, which
 # conclusions of the original report hold. Every number below is measured when the notebook runs, or read from the training history that travels
-# with the weights or from a study's table. In
+# with the weights, from a study's table, or from what notebooks 03 and 07 of this run have left in the manifest. In
 # profile `cpu` it takes about two minutes on two cores.
 #
 # After reading you can say what each model costs, what it gives, and what such a comparison does *not* show.
@@ -26,21 +26,22 @@ seed = 0
 out = None
 
 # %%
-import csv
 import json
 import time
 import warnings
+from dataclasses import asdict, replace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from IPython.display import Markdown, display
+from scipy import stats
 
 from bedgen_utils.data import load_bedrooms
 from bedgen_utils.factors import FACTORS, KIND, combined, load_classifier, total_variation
-from bedgen_utils.metrics import SmallSampleWarning, compare, features, kernel_distance, precision_recall
+from bedgen_utils.metrics import PREPARED, EfficientNetLite0, Protocol, SmallSampleWarning, evaluate
 from bedgen_utils.released import load
-from bedgen_utils.run import REPO, save_figure, save_table, show_images, start
+from bedgen_utils.run import read_study, save_figure, save_table, show_images, start
 
 run = start("08", profile, seed, out)
 p = run.p
@@ -50,6 +51,9 @@ train_images = load_bedrooms(p.source, "train", p.size, limit=p.train_images or 
 test_images = load_bedrooms(p.source, "test", p.size, limit=p.test_images or None)
 ddpm, gan = load("ddpm", run), load("gan", run)
 print(f"DDPM: {ddpm.source}\nGAN:  {gan.source}")
+# What the earlier notebooks of this run have put on record.
+manifest_path = run.folder / "figures" / "manifest.json"
+manifest = json.loads(manifest_path.read_text(encoding="utf-8")) if manifest_path.exists() else {}
 
 # %% [markdown]
 # ## 1. The same ruler for both
@@ -75,17 +79,12 @@ gan_images, gan_seconds = timed(lambda: gan.sample(n, seed=11))
 order = torch.randperm(len(train_images), generator=torch.Generator().manual_seed(seed))[:n]
 sets = {"DDPM": ddpm_images, "GAN": gan_images, "training pictures": train_images[order]}
 
-reference = features(test_images)
-near = torch.randperm(len(test_images), generator=torch.Generator().manual_seed(seed))[:n]
-results = {}
-for name, images in sets.items():
-    f = features(images)
-    score = compare(images, test_images)
-    kernel = kernel_distance(f, reference)
-    pr = precision_recall(reference[near], f[: len(near)])
-    results[name] = {"distance": score.distance, "kernel": kernel.value, "kernel_error": kernel.error,
-                     "precision": pr.precision, "recall": pr.recall}
-print(score.protocol)
+evaluations = {name: evaluate(images, test_images) for name, images in sets.items()}
+shared = evaluations["training pictures"].protocol
+for evaluation in evaluations.values():
+    shared.require(evaluation.protocol)  # or nothing below may be compared
+results = {name: {k: v for k, v in asdict(e).items() if k != "protocol"} for name, e in evaluations.items()}
+print(shared)
 
 # %%
 def last(history, key):
@@ -95,25 +94,27 @@ models = {"DDPM": (ddpm.model, ddpm.history, ddpm_seconds), "GAN": (gan.generato
 rows = []
 for name, r in results.items():
     network, history, seconds = models.get(name, (None, None, None))
+    bound = manifest.get("nb03_bits", {}).get("numbers", {}).get("large") if name == "DDPM" else None  # as notebook 03 of this run has measured it
     rows.append({
         "": name,
         "Fréchet distance": round(r["distance"], 1),
         "times the floor": round(r["distance"] / results["training pictures"]["distance"], 2),
         "kernel distance": f"{r['kernel']:.3f} ± {2 * r['kernel_error']:.3f}",
         "precision": round(r["precision"], 3), "recall": round(r["recall"], 3),
+        "bits/dim": f"{bound['total']:.2f} ± {2 * bound['standard_error']:.2f}" if bound else "",
         "parameters / 10⁶": round(sum(q.numel() for q in network.parameters()) / 1e6, 2) if network else "",
         "pictures seen": f"{last(history, 'images'):,}" if history else "",
         "training / minutes": round(last(history, "seconds") / 60, 1) if history else "",
         "seconds per 1,000 samples": round(seconds, 1) if seconds is not None else "",
     })
-display(save_table(run, rows, "nb08_models", f"Both models at {p.size} x {p.size} pixels, {n:,} samples each against {len(test_images):,} test pictures; ± is two standard "
-                   "errors. The generator alone is counted for the GAN, the network without its equally large guide for the DDPM."))
+display(save_table(run, rows, "nb08_models", f"Both models at {p.size} x {p.size} pixels, {n:,} samples each against {len(test_images):,} test pictures, precision and recall against {min(n, len(test_images)):,} of them; ± is two standard "
+                   "errors. Bits per dimension: the bound of notebook 03, section 10, with variance β_t, of the network without its guide; a GAN gives no density. The generator alone is counted for the GAN, the network without its equally large guide for the DDPM.", shared))
 
 # %%
 fig, axes = plt.subplots(1, 3, figsize=(11, 4.1))
 for ax, (name, images) in zip(axes, sets.items(), strict=True):
     show_images(ax, images[:36], 6, name)
-save_figure(run, fig, "nb08_side_by_side", "The first 36 pictures of each set, not selected.", results)
+save_figure(run, fig, "nb08_side_by_side", "The first 36 pictures of each set, not selected.", results, shared)
 plt.show()
 
 # %% [markdown]
@@ -151,7 +152,8 @@ for name, history, marker in (("DDPM", ddpm.history, "o-"), ("GAN", gan.history,
             label=f"{name} ({points[-1].get('n', '?')} samples a point)")
 ax.set(xlabel="minutes of training", ylabel="Fréchet distance to the test pictures", ylim=(0, None))
 ax.legend()
-save_figure(run, fig, "nb08_equal_time", "Distance to the test pictures against minutes of training, both models.", {"minutes_distance_n": curves})
+save_figure(run, fig, "nb08_equal_time", "Distance to the test pictures against minutes of training, both models.", {"minutes_distance_n": curves},
+            {name: replace(shared, n_generated=curve[-1][2]) for name, curve in curves.items()})
 plt.show()
 def than(samples):
     """A distance from fewer samples is larger (notebook 06)."""
@@ -167,6 +169,67 @@ display(Markdown(f"At {end:.1f} minutes, the longest time both were given, the {
                  + f"The {longer} had not finished then: its learning rate had not come to the end of its fall. "
                  + (f"The GAN learnt from {p.gan_images:,} pictures, as the report's did, the DDPM from {len(train_images):,}; so this" if p.gan_images else f"Both learnt from the same {len(train_images):,} pictures, but with networks and rates of their own; this")
                  + " compares two recipes, not two principles."))
+
+# %% [markdown]
+# ### Over seeds: as many pictures, as many seconds
+#
+# The two runs above differ in more than the game, and one run is an anecdote. A study (`benchmarks/both_models.py`) therefore trains both from nothing with several seeds, on the *same* 12,000 pictures of 32 pixels, more briefly: the DDPM for one epoch; the GAN once for one epoch too, *as many pictures*; and
+# once for the whole number of epochs that comes nearest to the seconds of the DDPM's training with that seed, *as many seconds*. Networks, rates and augmentation are those of profile `cpu`; the fall of the learning rate ends with each run. Both recipes were chosen for longer training (54,000 and 300,000 pictures) and differ in network, optimiser and guidance: this compares recipes at one budget. The test pictures are parted at random for each seed: the samples are held against two thirds of them, and the other third is the
+# yardstick, "real pictures". The bound in bits per dimension (notebook 03, section 10; of the network without its guide, with variance $\tilde\beta_t$, so not to be set beside the $\beta_t$ of section 1; on average above $-\log_2 p(x_0)$ per colour value) exists for the DDPM alone: a GAN gives no density.
+
+# %%
+seeded = read_study("both_models")
+settings = sorted({(r["epochs"], r["n"], r["reference"], r["threads"]) for r in seeded})
+if len(settings) > 1 or settings[0][0] != "1":
+    raise ValueError(f"both_models.csv must hold runs of one epoch, with one n, reference and number of threads, not {settings}")
+names = ["DDPM", "GAN, as many pictures", "GAN, as many seconds", "real pictures"]
+by_name = {name: {row["seed"]: row for row in seeded if row["set"] == name} for name in names}
+seeds = sorted(set.intersection(*(set(rows) for rows in by_name.values())), key=int)
+if len(seeds) < 2:
+    raise ValueError("both_models.csv needs all four rows of two seeds at least; python benchmarks/both_models.py adds them")
+
+def over_seeds(values, form):
+    """Mean and half the 95 % interval of Student's t, as text."""
+    values = np.array(values, dtype=float)
+    return f"{values.mean():{form}} ± {stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5:{form}}"
+
+def column(name, key):
+    return np.array([float(by_name[name][s][key]) for s in seeds])
+
+columns = {"Fréchet distance": ("distance", ".0f"), "kernel distance": ("kernel", ".2f"), "precision": ("precision", ".2f"), "recall": ("recall", ".2f"), f"kinds of rooms, of {count}": ("kinds", ".1f"),
+           "total variation, kinds": ("total variation", ".2f"), "bits/dim (variance β̃_t)": ("bits/dim", ".2f"), "pictures seen": ("images", ",.0f"), "training / s": ("training seconds", ",.0f"), "seconds per 1,000 samples": ("seconds per 1,000", ".1f"), "parameters / 10⁶": ("parameters", "")}
+
+def cell(name, key, form):
+    if by_name[name][seeds[0]][key] in ("", "0"):
+        return ""
+    if key == "parameters":
+        return f"{column(name, key)[0] / 1e6:.2f}"
+    return f"{column(name, key).mean():{form}}" if key == "images" and np.ptp(column(name, key)) == 0 else over_seeds(column(name, key), form)
+
+display(save_table(run, [{"": name} | {head: cell(name, *what) for head, what in columns.items()} for name in names], "nb08_seeds",
+                   f"Means over {len(seeds)} seeds and 95 % intervals (Student's t), {int(seeded[0]['n']):,} samples of each against {int(seeded[0]['reference']):,} test pictures, 32 x 32 pixels; each run on one core, with another beside it. Real pictures: random splits of the same pictures, which overlap, so their interval is too narrow. From commit {', '.join(sorted({r['commit'] for r in seeded}))}.",
+                   of_seeds := Protocol(int(seeded[0]["n"]), int(seeded[0]["reference"]), "test, less those of the yardstick", PREPARED, f"pictures 32x32 px, {EfficientNetLite0.resize}", "efficientnet-lite0", EfficientNetLite0.sha256)))
+shown = {"Fréchet distance": "distance", "precision": "precision", "recall": "recall", "kinds of rooms": "kinds"}
+fig, axes = plt.subplots(1, len(shown), figsize=(11, 2.9))
+for ax, (label, key) in zip(axes, shown.items(), strict=True):
+    for x, name in enumerate(names):
+        ax.plot(np.full(len(seeds), x), column(name, key), "o", color="0.5" if name == "real pictures" else f"C{x}", alpha=0.7)
+    ax.set(title=label, xlim=(-0.5, len(names) - 0.5), ylim=(-0.04 * max(column(name, key).max() for name in names), None))
+    ax.set_xticks(range(len(names)), ["DDPM", "GAN, same\npictures", "GAN, same\nseconds", "real"], fontsize=8)
+save_figure(run, fig, "nb08_seeds_points", "Each seed a point: both models after as many pictures and after as many seconds, beside real pictures.", {key: {name: column(name, key).tolist() for name in names} for key in shown.values()}, of_seeds)
+plt.show()
+
+def ahead_over_seeds(key, form, other):
+    """Who is ahead, seed by seed, if the interval of the differences says so."""
+    difference = column(other, key) - column("DDPM", key)
+    middle, half = difference.mean(), stats.t.ppf(0.975, len(seeds) - 1) * difference.std(ddof=1) / len(seeds) ** 0.5
+    if abs(middle) <= half:
+        return f"undecided ({middle:+{form}} ± {half:{form}})"
+    return f"{'lower' if middle < 0 else 'higher'} for the GAN ({middle:+{form}} ± {half:{form}})"
+
+display(Markdown(f"GAN minus DDPM, seed by seed ({len(seeds)} seeds): 95 % intervals of Student's t, which takes the differences for normal. There are eight, so one near its edge may be chance. " + " ".join(
+    f"After {other.split(', ')[1]}: distance {ahead_over_seeds('distance', '.0f', other)}, precision {ahead_over_seeds('precision', '.2f', other)}, recall {ahead_over_seeds('recall', '.2f', other)}, kinds of rooms {ahead_over_seeds('kinds', '.1f', other)}."
+    for other in names[1:3])))
 
 # %% [markdown]
 # ## 3. The report's conclusions, one by one
@@ -200,7 +263,25 @@ conclusions = [
      f"**Cannot be decided from the curve.** Its distance, at {g[-1].get('n', '?')} samples an evaluation ({than(g[-1].get('n', n))} the {a['distance']:.0f} at {n:,} samples above), falls from {first:.0f} to {final:.0f}, "
      f"and by {100 * (tail[0] - tail[-1]) / tail[0]:.0f} % over the last five evaluations. But our learning rate falls over the last 40 % of the run, which flattens any curve; and a game can circle for ever at a "
      "small distance (notebook 05). A flat curve is what convergence would give, and what a falling rate gives without it."),
+    ("The perfect score is 0.",
+     f"**True in the limit, not at this N.** Real rooms, as many as the samples, score {floor['distance']:.0f}: both sets are samples, and few for {1_280:,} features (notebook 06, section 4). A perfect model would score about that; 0 takes infinitely many samples on both sides, or copies of the reference."),
 ]
+walks, edges = (manifest.get(i, {}).get("numbers") for i in ("nb07_strength", "nb07_midpoints_gan"))
+if walks and edges and "halving_less_cross_fade_95" in walks:
+    low, high = walks["halving_less_cross_fade_95"]
+    alone, edges = walks["correlation_95_independent"], {row["pictures"]: row for row in edges["rows"]}
+    mid, end = edges["GAN, middle of straight lines"], edges["GAN, ends"]
+    far = mid["kernel distance"] - end["kernel distance"] > 2 * np.hypot(mid["± kernel"], end["± kernel"])
+    apart = "lies farther from real rooms than the ends do" if far else "lies no farther from real rooms than the ends do, within two errors"
+    conclusions.append((
+        "The transition between two rooms is smooth, but perhaps not strong enough, because the rooms are alike.",
+        ("**Smooth: undecided.** " if low < 0 < high else "**Not as smooth as a cross-fade.** " if low >= 0 else "**Smoother than a cross-fade.** ")
+        + f"Halving the steps of a walk takes the largest to {walks['halving_mean']:.2f} of its size, that of a cross-fade to {walks['halving_cross_fade']:.2f} (difference, 95 %: [{low:.2f}, {high:.2f}]). "
+        + ("**Weak because alike: in part.** " if alone[1] > 0 else "**Weak because alike: not seen.** ")
+        + f"Over independent pairs the length of the walk and the distance of its ends correlate with {alone[0]:.2f} (95 %: [{alone[1]:.2f}, {alone[2]:.2f}]; some of it forced, as no walk is shorter than the distance of its ends). "
+        + f"On the straight line, which the report walked, the middle {apart}: kernel distance {mid['kernel distance']:.1f}; on the great circle {edges['GAN, middle of great circles']['kernel distance']:.1f}, at the ends {end['kernel distance']:.1f} (notebook 07)."))
+else:
+    print("notebook 07 has not been run in this folder: the conclusion on interpolation is left out")
 asked = [
     ("The GAN covers the variety of bedrooms.",
      verdict(a["recall"] > 0.8 * floor["recall"], f"Recall {a['recall']:.2f} for the GAN, {d['recall']:.2f} for the DDPM, {floor['recall']:.2f} for real rooms. (We let it hold from 80 % of the recall of real rooms.) "
@@ -220,7 +301,7 @@ display(Markdown(listed(conclusions) + "\n\nTwo statements often made about such
 # What this run has made so far, from the manifest that each figure writes itself into.
 
 # %%
-manifest = json.loads((run.folder / "figures" / "manifest.json").read_text(encoding="utf-8"))
+manifest = json.loads(manifest_path.read_text(encoding="utf-8"))  # anew: this notebook has added to it
 report_ids = ["fig01_forward_noising", "fig02_ddpm_epoch_1", "fig03_ddpm_epoch_3", "fig04_predicted_noise", "fig05_generator", "fig06_discriminator",
               "fig07_augmentation", "fig08_fid_curve", "fig09_gan_samples", "fig10_interpolation", "tab01_epoch_times"]
 table = [{"figure": i, "notebook": manifest[i]["notebook"] if i in manifest else "", "what it shows": manifest[i]["caption"] if i in manifest else "not made in this run folder"}
@@ -235,17 +316,13 @@ print(f"{sum(i in manifest for i in report_ids)} of {len(report_ids)} are in thi
 # measured samples of each against the 3,000 test pictures; *times the floor* compares with as many of the training pictures, real rooms. Where the size of the pictures or the number of samples is another than in section 1 (profile `cpu`: 32 pixels there), no number here may be set beside one there.
 
 # %%
-study = REPO / "figures" / "studies" / "released.csv"
-if not study.exists():
-    raise FileNotFoundError(f"{study} is missing; python benchmarks/released.py makes it")
-with study.open(newline="", encoding="utf-8") as file:
-    studied = list(csv.DictReader(file))
+studied = read_study("released")
 wanted = ["DDPM", "GAN", "training pictures"]
 # As many samples as have been measured of all three.
 measured = [{row["set"]: row for row in studied if row["n"] == n_} for n_ in sorted({row["n"] for row in studied}, key=int)]
 measured = next((rows for rows in reversed(measured) if rows.keys() == set(wanted)), None)
 if measured is None:
-    raise ValueError(f"{study} lacks rows for {', '.join(wanted)} with one n; python benchmarks/released.py adds them")
+    raise ValueError(f"the study lacks rows for {', '.join(wanted)} with one n; python benchmarks/released.py adds them")
 released = {"DDPM": load("ddpm"), "GAN": load("gan")}
 of_floor = float(measured["training pictures"]["distance"])
 released_rows = [
@@ -256,6 +333,8 @@ released_rows = [
         "kernel distance": f"{float(row['kernel']):.4f} ± {2 * float(row['kernel error']):.4f}",
         "precision": float(row["precision"]),
         "recall": float(row["recall"]),
+        "seconds per 1,000 samples": round(float(row["seconds per 1,000"])) if name in released else "",
+        "parameters / 10⁶": round(sum(q.numel() for q in (released[name].model if name == "DDPM" else released[name].generator).parameters()) / 1e6, 2) if name in released else "",
         "pictures seen": f"{last(released[name].history, 'images'):,}" if name in released else "",
         "training / minutes": round(last(released[name].history, "seconds") / 60, 1) if name in released else "",
     }
@@ -265,12 +344,13 @@ display(
     save_table(
         run, released_rows, "nb08_released_measured",
         f"The released networks, 64 x 64 pixels, {int(measured['GAN']['n']):,} pictures of each set against 3,000 test pictures; the DDPM in 20 steps; ± is two standard errors. Training on a GPU that both and other runs shared. From commit {', '.join(sorted({r['commit'] for r in measured.values()}))}.",
+        of_released := Protocol(int(measured["GAN"]["n"]), 3_000, "test", PREPARED, f"pictures 64x64 px, {EfficientNetLite0.resize}", "efficientnet-lite0", EfficientNetLite0.sha256),
     )
 )
 fig, axes = plt.subplots(1, 2, figsize=(10, 4))
 for ax, (name, model) in zip(axes, released.items(), strict=True):
     show_images(ax, model.sample(24, seed=0, **({"steps": 20} if name == "DDPM" else {})), 6, f"{name}, 64 px")
-save_figure(run, fig, "nb08_released", "The first 24 samples of each released network (seed 0, not selected).", {"rows": released_rows})
+save_figure(run, fig, "nb08_released", "The first 24 samples of each released network (seed 0, not selected).", {"rows": released_rows}, of_released)
 plt.show()
 near = {name: float(measured[name]["distance"]) for name in released}
 display(Markdown(f"At 64 pixels the {min(near, key=near.get)} is closer to the test pictures: DDPM {near['DDPM']:.0f} ({near['DDPM'] / of_floor:.2f} times the floor), GAN {near['GAN']:.0f} ({near['GAN'] / of_floor:.2f} times)."))
@@ -282,7 +362,8 @@ display(Markdown(f"At 64 pixels the {min(near, key=near.get)} is closer to the t
 #   capacity and more pictures for photographs. The data card gives the distance between the two.
 # * **Small pictures.** At 32 pixels a side a bed is about twenty pixels wide. Ranks of models may change with size.
 # * **Not FID.** EfficientNet-Lite0 is a smaller network than the 2015 Inception, seen through other eyes. The numbers here compare with each other and with nothing in the literature.
-# * **One seed.** The differences above come from one training run each. How much runs differ is measured for the GAN alone, with three seeds (notebook 04, section 6).
+# * **Clocks.** Minutes of training are those of the machine that made the weights. Two runs compare by them only where the load was the same: the networks of section 5 shared a GPU with other runs; those of the study in section 2 ran two at a time, a core each.
+# * **Few seeds.** Sections 1 and 3 rest on one training run each; shorter runs with several seeds stand in section 2, those of the GAN on 1,000 pictures in notebook 04, section 6.
 #
 # ## Summary
 
