@@ -494,6 +494,8 @@ for i, (name, marker) in enumerate(zip(sets, "os^", strict=True)):
         right.errorbar([0], [fits[name].value], [2 * fits[name].error], fmt=marker, mfc="white", color=f"C{i}", capsize=3)
 left.set(xlabel="1/N", ylabel="Fréchet distance", xlim=(0, None), ylim=(0, None), title="32 directions: N well above D")
 right.set(xlabel="1/N", ylabel="FD-EffNet", xlim=(-1e-4, None), ylim=(0, None), title="all 1,280 features")
+for ax in (left, right):
+    ax.locator_params(axis="x", nbins=5)
 right.axvline(1 / 1280, color="0.6", lw=0.8, ls="--")
 right.text(1 / 1280, right.get_ylim()[1] * 0.04, " N = D", fontsize=8, color="0.4")
 left.legend(fontsize=8)
