@@ -214,8 +214,9 @@ fig, axes = plt.subplots(1, len(shown), figsize=(11, 2.9))
 for ax, (label, key) in zip(axes, shown.items(), strict=True):
     for x, name in enumerate(names):
         ax.plot(np.full(len(seeds), x), column(name, key), "o", color="0.5" if name == "real pictures" else f"C{x}", alpha=0.7)
-    ax.set(title=label, xlim=(-0.5, len(names) - 0.5), ylim=(-0.04 * max(column(name, key).max() for name in names), None))
-    ax.set_xticks(range(len(names)), ["DDPM", "GAN, same\npictures", "GAN, same\nseconds", "real"], fontsize=8)
+    top = max(column(name, key).max() for name in names)
+    ax.set(title=label, xlim=(-0.5, len(names) - 0.5), ylim=(-0.04 * top, 1.08 * top))
+    ax.set_xticks(range(len(names)), ["DDPM", "GAN:\npictures", "GAN:\nseconds", "real"], fontsize=8)
 save_figure(run, fig, "nb08_seeds_points", "Each seed a point: both models after as many pictures and after as many seconds, beside real pictures.", {key: {name: column(name, key).tolist() for name in names} for key in shown.values()}, of_seeds)
 plt.show()
 
