@@ -33,6 +33,7 @@ from pathlib import Path
 import studies
 import torch
 import torch.nn.functional as F
+from equal_time import batches
 from PIL import Image
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
@@ -43,7 +44,7 @@ from bedgen_utils.data import load_bedrooms
 from bedgen_utils.gan import Discriminator, Generator, non_saturating_g, r1_penalty, relativistic_d, relativistic_g
 from bedgen_utils.gan import minimax_d as logistic_d
 from bedgen_utils.metrics import features, frechet_from_features, precision_recall
-from bedgen_utils.run import REPO, profile_numbers, to_float, to_uint8
+from bedgen_utils.run import REPO, profile_numbers, to_uint8
 from bedgen_utils.train import train_gan
 
 P = argparse.Namespace(**profile_numbers("cpu", "04"))
@@ -297,7 +298,7 @@ def games():
 
 
 def other(play):
-    return lambda images, seconds, seed: play(batches_of(images, seed), seconds)
+    return lambda images, seconds, seed: play(batches(images, 64, torch.Generator().manual_seed(seed)), seconds)
 
 
 CONTESTANTS = {
@@ -307,18 +308,6 @@ CONTESTANTS = {
     "R3GAN": other(play_r3gan),
     "ours, non_saturating, a third of the rate": lambda i, s, seed: play_ours(i, s, seed, slower=3.0),
 } | dict(games())
-
-
-def batches_of(images, seed, size=64):
-    """Endless float batches, each picture mirrored with probability 1/2."""
-    generator = torch.Generator().manual_seed(seed)
-    while True:
-        for index in torch.randperm(len(images), generator=generator).split(size):
-            if len(index) == size:
-                x = to_float(images[index])
-                flip = torch.rand(size, generator=generator) < 0.5
-                x[flip] = x[flip].flip(-1)
-                yield x.contiguous(memory_format=torch.channels_last)
 
 
 def descend(optimizer, loss):
