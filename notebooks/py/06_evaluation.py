@@ -696,7 +696,10 @@ def floor_at(counts):
     k = min(counts[-1] or n, len(f_train))
     return frechet_from_features(f_train[:k], reference)
 
-fig, (axes, below) = plt.subplots(2, 3, figsize=(12, 6.8), width_ratios=[1.3, 1.3, 0.8])
+released = {"GAN": load("gan"), "DDPM": load("ddpm")}
+same = gan.source == released["GAN"].source and p.size == 64  # profile released: one and the same, shown once
+fig, panels = plt.subplots(1 if same else 2, 3, figsize=(12, 3.6 if same else 6.8), width_ratios=[1.3, 1.3, 0.8], squeeze=False)
+axes, below = panels[0], panels[1:].flatten()
 for ax, x, d, width, counts, colour, label in ((axes[0], epochs, gan_distance, gan_band, gan_n, "C0", "epoch"), (axes[1], seen, ddpm_distance, ddpm_band, ddpm_n, "C1", "pictures seen")):
     ax.fill_between(x, d - width, d + width, color=colour, alpha=0.25, lw=0)
     ax.plot(x, d, "o-", ms=3, color=colour)
@@ -707,21 +710,19 @@ for ax, x, d, width, counts, colour, label in ((axes[0], epochs, gan_distance, g
 axes[0].set_title(f"this profile's GAN, {p.size} px, {gan_n[-1] or n} samples")
 axes[1].set_title(f"this profile's DDPM, {p.size} px, {ddpm_n[-1] or n} samples")
 # The released networks, 64 px: what their training measured, and as many real pictures at their size.
-released = {"GAN": load("gan"), "DDPM": load("ddpm")}
 test_64, train_64 = load_bedrooms("rendered", "test", 64, limit=p.n_reference or None), load_bedrooms("rendered", "train", 64, limit=p.n_released)
 floor_64 = compare(train_64, test_64)
-same = gan.source == released["GAN"].source and p.size == 64  # profile released: one and the same, shown once
 released_curves = {}
-for ax, (name, key, label), colour in zip(below, () if same else (("GAN", "epoch", "epoch"), ("DDPM", "images", "pictures seen")), ("C0", "C1"), strict=False):
+for ax, (name, key, label), colour in zip(below, (("GAN", "epoch", "epoch"), ("DDPM", "images", "pictures seen")), ("C0", "C1"), strict=False):
     x, d, counts = released_curves[name] = curve_of(released[name].history, key)
     ax.plot(x, d, "o-", ms=3, color=colour)
     ax.set(xlabel=label, ylabel="FD-EffNet", title=f"released {name}, 64 px, {counts[-1]:,} samples")
     if (counts[-1], 3_000) == (floor_64.protocol.n_generated, floor_64.protocol.n_reference):
         ax.axhline(floor_64.distance, color="0.5", ls="--", lw=1)
         ax.text(x[-1], floor_64.distance, f"floor, {floor_64.distance:.0f}", ha="right", va="bottom", fontsize=8, color="0.4")
-for ax in below if same else below[2:]:
+for ax in below[2:]:
     ax.set_axis_off()
-for ax in axes[:2] if same else (*axes[:2], *below[:2]):  # a factor is a factor anywhere on the axis
+for ax in (*axes[:2], *below[:2]):  # a factor is a factor anywhere on the axis
     ax.set_yscale("log")
     ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 3, 5, 7)), minor_locator=NullLocator(), major_formatter="{x:,.0f}")
 axes[2].plot([0, 300], [300, 74], "s", color="C2")
