@@ -200,6 +200,12 @@ def speed_and_peak(network, rounds=5):
     return speed, flops.get_total_flops() / 16e9, peak
 
 
+def save_sheet(samples, path):
+    """The first 64 of uint8 samples (N, 3, 32, 32), sixteen in a row."""
+    sheet = samples[:64].reshape(4, 16, 3, 32, 32).permute(0, 3, 1, 4, 2).reshape(4 * 32, 16 * 32, 3)
+    Image.fromarray(sheet.numpy()).save(path)
+
+
 def measure(name: str, minutes: float, seed: int) -> dict:
     make, loop, batch, share = CONTESTANTS[name]
     images, test = load_bedrooms("rendered", "train", 32), load_bedrooms("rendered", "test", 32)
@@ -232,8 +238,7 @@ def measure(name: str, minutes: float, seed: int) -> dict:
     model = DDPM(trained.eval(), diffusion, 32, [], {}, "benchmark", young)
     samples = model.sample(SAMPLES, seed=1, steps=EVALUATIONS // 2 if young else EVALUATIONS)
     took = time.monotonic() - began
-    sheet = samples[:64].reshape(4, 16, 3, 32, 32).permute(0, 3, 1, 4, 2).reshape(4 * 32, 16 * 32, 3)
-    Image.fromarray(sheet.numpy()).save(f"{stem}.png")
+    save_sheet(samples, f"{stem}.png")
     some = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:SAMPLES]
     return row | {
         "images seen": steps * batch,

@@ -33,17 +33,16 @@ from pathlib import Path
 import studies
 import torch
 import torch.nn.functional as F
-from equal_time import batches
-from PIL import Image
+from equal_time import batches, save_sheet
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 from tqdm import tqdm
 
 from bedgen_utils.augment import AugmentPipe
 from bedgen_utils.data import load_bedrooms
-from bedgen_utils.gan import Discriminator, Generator, non_saturating_g, r1_penalty, relativistic_d, relativistic_g
+from bedgen_utils.gan import Discriminator, Generator, non_saturating_g, relativistic_d, relativistic_g
 from bedgen_utils.gan import minimax_d as logistic_d
-from bedgen_utils.metrics import features, frechet_from_features, precision_recall
+from bedgen_utils.metrics import evaluate
 from bedgen_utils.run import REPO, profile_numbers, to_uint8
 from bedgen_utils.train import train_gan
 
@@ -227,6 +226,14 @@ class Basis(nn.Module):
         return self.basis * self.linear(z)[:, :, None, None]
 
 
+def with_slope(d, x):
+    """Logits of x and the mean squared slope of D there (R1 or R2): one pass of D serves both, as published."""
+    x = x.detach().requires_grad_(True)
+    logits = d(x)
+    (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+    return logits, slope.square().flatten(1).sum(1).mean()
+
+
 def play_r3gan(batches, seconds):
     double, halve = nn.Upsample(scale_factor=2, mode="bilinear"), nn.AvgPool2d(2)
     upward = [layer for _ in range(STAGES - 1) for layer in (double, *residuals())]
@@ -253,15 +260,15 @@ def play_r3gan(batches, seconds):
         real = next(batches)
         with torch.no_grad():
             fake = g(torch.randn(64, LATENT))
-        real_seen, fake_seen = pipe(real, p), pipe(fake, p)
-        slopes = r1_penalty(d, real_seen) + r1_penalty(d, fake_seen)
-        descend(optimizers[1], relativistic_d(d(real_seen), d(fake_seen)) + gamma / 2 * slopes)
+        (real_logits, r1), (fake_logits, r2) = (with_slope(d, pipe(x, p)) for x in (real, fake))
+        descend(optimizers[1], relativistic_d(real_logits, fake_logits) + gamma / 2 * (r1 + r2))
         with frozen(d):
             fake_logits, real_logits = d(pipe(g(torch.randn(64, LATENT)), p)), d(pipe(real, p))
             descend(optimizers[0], relativistic_g(fake_logits, real_logits))
         seen += 64
-        # The published half-life grows to a quarter of the pictures that the schedules take.
-        decay = 0.5 ** (64 / max(0.25 * done * seen, 1))
+        # The published half-life grows, as the others change, to a quarter of the pictures that the schedules take.
+        half_life = 0.25 * between(0.0, 1.0) * seen / max(done, 1e-9)
+        decay = 0.5 ** (64 / max(half_life, 1))
         for mine, theirs in zip(average.parameters(), g.parameters(), strict=True):
             mine.lerp_(theirs, 1 - decay)
         return 64
@@ -345,21 +352,19 @@ def measure(name: str, minutes: float, seed: int) -> dict:
     draws = torch.Generator().manual_seed(seed + 100)
     with torch.no_grad():
         made = torch.cat([to_uint8(g(torch.randn(100, latent, generator=draws))) for _ in range(SAMPLES // 100)])
-    sheet = made[:64].reshape(4, 16, 3, 32, 32).permute(0, 3, 1, 4, 2).reshape(4 * 32, 16 * 32, 3)
     folder = REPO / "runs" / "equal_time"
     folder.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sheet.numpy()).save(folder / f"gan-{name.replace(', ', '-').replace(' ', '-')}-{seed}.png")
-    f, reference = features(made), features(test)
-    pr = precision_recall(reference[:SAMPLES], f)
+    save_sheet(made, folder / f"gan-{name.replace(', ', '-').replace(' ', '-')}-{seed}.png")
+    e = evaluate(made, test)
     return {
         "parameters of G": sum(q.numel() for q in g.parameters()),
         "parameters of D": sum(q.numel() for q in d.parameters()),
         "images seen": images,
         "images/s": round(images / seconds, 1),
         "seconds": round(seconds),
-        "distance": round(frechet_from_features(f, reference), 1),
-        "precision": round(pr.precision, 3),
-        "recall": round(pr.recall, 3),
+        "distance": round(e.distance, 1),
+        "precision": round(e.precision, 3),
+        "recall": round(e.recall, 3),
         "memory MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
 

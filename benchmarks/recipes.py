@@ -20,12 +20,13 @@ from pathlib import Path
 
 import studies
 import torch
+from both_models import bound
 
 from bedgen_utils.data import load_bedrooms
 from bedgen_utils.diffusion import GaussianDiffusion, cosine_beta_schedule, linear_beta_schedule
 from bedgen_utils.metrics import compare
 from bedgen_utils.released import DDPM
-from bedgen_utils.run import profile_numbers, to_float
+from bedgen_utils.run import profile_numbers
 from bedgen_utils.train import train_ddpm
 from bedgen_utils.unet import UNet
 
@@ -94,17 +95,12 @@ def measure(change: dict, minutes: float, seed: int) -> dict:
     seconds = time.monotonic() - began
     ddpm = DDPM(network, diffusion, p.size, [], {}, "study", young)
     guided, plain = (ddpm.sample(500, seed=1, steps=p.steps, **how) for how in ({}, {"guidance": 1}))
-    draws = torch.Generator().manual_seed(seed)
-    groups = to_float(test[: p.n_bound]).split(p.bound_group)
-    bits = torch.stack([diffusion.vlb(network, x, draws, thin=p.bound_thin).total.mean() for x in groups])
     return {
         "images": history[-1]["images"],
         "seconds": round(seconds),
         "distance": round(compare(guided, test).distance),
         "distance unguided": round(compare(plain, test).distance),
-        "bits/dim": round(bits.mean().item(), 3),
-        "bits/dim error": round(bits.std().item() / len(bits) ** 0.5, 3),
-    }
+    } | bound(ddpm, test[: p.n_bound], seed)
 
 
 def main() -> None:
