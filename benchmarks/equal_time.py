@@ -17,8 +17,8 @@ same loop (images/s, and their share of that peak), then the training proper, wh
 timed start so that falling rates end with the minutes. All are judged alike: 500 samples by DPM-Solver++(2M) with 20
 evaluations of a network (our recipe shares them between the network and its guide), their Fréchet distance
 (EfficientNet-Lite0) to the test pictures, and the time they took. A row each goes to figures/studies/equal_time.csv
-(``studies.py``), a sheet of samples and the weights to runs/equal_time; what is already there is not run again. The
-peers' packages: benchmarks/requirements.txt.
+(``studies.py``), a sheet of samples to a folder beside the table, the weights to runs/equal_time; what is already there
+is not run again. The peers' packages: benchmarks/requirements.txt.
 """
 
 import argparse
@@ -202,11 +202,12 @@ def speed_and_peak(network, rounds=5):
 
 def save_sheet(samples, path):
     """The first 64 of uint8 samples (N, 3, 32, 32), sixteen in a row."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     sheet = samples[:64].reshape(4, 16, 3, 32, 32).permute(0, 3, 1, 4, 2).reshape(4 * 32, 16 * 32, 3)
     Image.fromarray(sheet.numpy()).save(path)
 
 
-def measure(name: str, minutes: float, seed: int) -> dict:
+def measure(name: str, minutes: float, seed: int, table: Path) -> dict:
     make, loop, batch, share = CONTESTANTS[name]
     images, test = load_bedrooms("rendered", "train", 32), load_bedrooms("rendered", "test", 32)
     torch.manual_seed(seed)
@@ -231,14 +232,15 @@ def measure(name: str, minutes: float, seed: int) -> dict:
     short, long = (timed(n)[1] for n in (5, 5 + 400 // batch))
     steps = round(5 + (60 * minutes * share - short) * (400 // batch) / (long - short))
     (trained, diffusion, young), seconds = timed(steps)
-    stem = REPO / "runs" / "equal_time" / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"network": trained.state_dict(), "guide": young and young.state_dict()}, f"{stem}.pt")
+    stem, folder = f"{name.replace(', ', '-').replace(' ', '-')}-{seed}", REPO / "runs" / "equal_time"
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {"network": trained.state_dict(), "guide": young and young.state_dict()}
+    torch.save(weights | {"betas": diffusion.betas, "prediction": diffusion.prediction}, folder / f"{stem}.pt")
     began = time.monotonic()
     model = DDPM(trained.eval(), diffusion, 32, [], {}, "benchmark", young)
     samples = model.sample(SAMPLES, seed=1, steps=EVALUATIONS // 2 if young else EVALUATIONS)
     took = time.monotonic() - began
-    save_sheet(samples, f"{stem}.png")
+    save_sheet(samples, table.with_suffix("") / f"{stem}.png")
     some = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:SAMPLES]
     return row | {
         "images seen": steps * batch,
@@ -257,7 +259,7 @@ def main() -> None:
         for name in options.only:
             key = {"contestant": name, "seed": seed, "minutes": options.minutes * CONTESTANTS[name][3]}
             if options.here or studies.is_done(options.out, key):
-                studies.run(options.out, key, lambda name=name, seed=seed: measure(name, options.minutes, seed))
+                studies.run(options.out, key, lambda n=name, s=seed: measure(n, options.minutes, s, options.out))
             else:
                 call = [sys.executable, __file__, "--here", "--only", name, "--seeds", str(seed)]
                 call += ["--minutes", str(options.minutes), "--threads", str(options.threads)]
