@@ -128,8 +128,8 @@ def _shared_inputs() -> dict[str, str]:
 
 
 def _studies(text: str) -> dict[str, str]:
-    """Hashes of the tables of long studies that this notebook names."""
-    return _hashes(p for p in (REPO / "figures" / "studies").rglob("*.csv") if p.name in text)
+    """Hashes of the tables of long studies that this notebook reads."""
+    return _hashes(p for p in (REPO / "figures" / "studies").glob("*.csv") if f'read_study("{p.stem}")' in text)
 
 
 def _hashes(paths) -> dict[str, str]:

@@ -18,7 +18,7 @@ All learn from the 12,000 rendered pictures at 32 px, mirrored at random, float3
 The first two of the others have no average of their weights, as published. Their schedules follow the clock; ours is
 timed first and given as many epochs as the minutes hold. 2,000 samples of each are judged by their Fréchet distance
 (EfficientNet-Lite0) to the test pictures. A row each goes to figures/studies/gan_equal_time.csv (``studies.py``), a
-sheet of samples to runs/equal_time.
+sheet of samples to a folder beside the table.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from bedgen_utils.data import load_bedrooms
 from bedgen_utils.gan import Discriminator, Generator, non_saturating_g, relativistic_d, relativistic_g
 from bedgen_utils.gan import minimax_d as logistic_d
 from bedgen_utils.metrics import evaluate
-from bedgen_utils.run import REPO, profile_numbers, to_uint8
+from bedgen_utils.run import profile_numbers, to_uint8
 from bedgen_utils.train import train_gan
 
 P = argparse.Namespace(**profile_numbers("cpu", "04"))
@@ -342,7 +342,7 @@ def for_seconds(step, seconds):
     return images
 
 
-def measure(name: str, minutes: float, seed: int) -> dict:
+def measure(name: str, minutes: float, seed: int, table: Path) -> dict:
     train, test = load_bedrooms("rendered", "train", 32), load_bedrooms("rendered", "test", 32)
     torch.manual_seed(seed)
     began = time.monotonic()
@@ -352,9 +352,7 @@ def measure(name: str, minutes: float, seed: int) -> dict:
     draws = torch.Generator().manual_seed(seed + 100)
     with torch.no_grad():
         made = torch.cat([to_uint8(g(torch.randn(100, latent, generator=draws))) for _ in range(SAMPLES // 100)])
-    folder = REPO / "runs" / "equal_time"
-    folder.mkdir(parents=True, exist_ok=True)
-    save_sheet(made, folder / f"gan-{name.replace(', ', '-').replace(' ', '-')}-{seed}.png")
+    save_sheet(made, table.with_suffix("") / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}.png")
     e = evaluate(made, test)
     return {
         "parameters of G": sum(q.numel() for q in g.parameters()),
@@ -374,7 +372,7 @@ def main() -> None:
     for seed in options.seeds:
         for name in options.only:
             key = {"contestant": name, "seed": seed, "minutes": options.minutes, "threads": options.threads}
-            studies.run(options.out, key, lambda name=name, seed=seed: measure(name, options.minutes, seed))
+            studies.run(options.out, key, lambda n=name, s=seed: measure(n, options.minutes, s, options.out))
 
 
 if __name__ == "__main__":
