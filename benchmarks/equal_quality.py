@@ -1,0 +1,59 @@
+"""What do 1,000 samples cost at equal quality? The denoisers that equal_time.py has left, with fewer evaluations each.
+
+    python benchmarks/equal_quality.py [--only ours …]          # after equal_time.py, whose weights it reads
+
+A row each to figures/studies/equal_quality.csv (``studies.py``): the Fréchet distance (EfficientNet-Lite0) of 500
+samples to the test pictures and the seconds for 1,000, by DPM-Solver++(2M) with times spread by noise. Where a guide
+goes along, half of the evaluations are its.
+"""
+
+import time
+
+import studies
+import torch
+from equal_time import CONTESTANTS, SAMPLES
+
+from bedgen_utils.data import load_bedrooms
+from bedgen_utils.diffusion import GaussianDiffusion
+from bedgen_utils.metrics import compare
+from bedgen_utils.released import DDPM
+from bedgen_utils.run import REPO
+
+EVALUATIONS = (4, 6, 8, 10, 20)
+
+
+def load(name: str, seed: int) -> DDPM:
+    path = REPO / "runs" / "equal_time" / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}.pt"
+    if not path.exists():
+        raise SystemExit(f"{path} is missing; python benchmarks/equal_time.py --only \"{name}\" makes it")
+    kept = torch.load(path, weights_only=True)
+
+    def network(weights):
+        made = CONTESTANTS[name][0]()
+        made.load_state_dict(weights)
+        return made.eval()
+
+    diffusion = GaussianDiffusion(kept["betas"], kept["prediction"])
+    return DDPM(network(kept["network"]), diffusion, 32, [], {}, "benchmark", kept["guide"] and network(kept["guide"]))
+
+
+def measure(ddpm: DDPM, evaluations: int, test: torch.Tensor) -> dict:
+    began = time.monotonic()
+    made = ddpm.sample(SAMPLES, seed=1, steps=evaluations // 2 if ddpm.guide else evaluations)
+    seconds = time.monotonic() - began
+    return {"distance": round(compare(made, test).distance), "seconds for 1,000": round(1_000 * seconds / SAMPLES, 1)}
+
+
+def main() -> None:
+    options = studies.options(__doc__, "equal_quality.csv", list(CONTESTANTS), [0])
+    test = load_bedrooms("rendered", "test", 32)
+    for seed in options.seeds:
+        for name in options.only:
+            ddpm = load(name, seed)
+            for n in EVALUATIONS:
+                key = {"contestant": name, "seed": seed, "evaluations": n, "threads": options.threads}
+                studies.run(options.out, key, lambda d=ddpm, n=n: measure(d, n, test))
+
+
+if __name__ == "__main__":
+    main()
