@@ -59,11 +59,16 @@ def train_generator(images, epochs, seed):
     return GAN(generator, P4.size, history, {}, "study")
 
 
-def bound(ddpm, images, seed):
-    """Bits/dim and its standard error over groups of pictures that share their drawn terms (notebook 03)."""
+def bounds(ddpm, images, seed):
+    """The bound (``diffusion.Bound``) of groups of pictures that share their drawn terms (notebook 03)."""
     draws = torch.Generator().manual_seed(seed)
     groups = to_float(images).split(P3.bound_group)
-    bits = torch.stack([ddpm.diffusion.vlb(ddpm.model, x, draws, thin=P3.bound_thin).total.mean() for x in groups])
+    return [ddpm.diffusion.vlb(ddpm.model, x, draws, thin=P3.bound_thin) for x in groups]
+
+
+def bits(groups):
+    """Bits/dim and its standard error over the groups."""
+    bits = torch.stack([b.total.mean() for b in groups])
     return {"bits/dim": round(bits.mean().item(), 3), "bits/dim error": round(bits.std().item() / len(bits) ** 0.5, 3)}
 
 
@@ -79,7 +84,7 @@ def measure(name: str, seed: int, epochs: int, n: int, before: list[dict]) -> di
         if name == "DDPM":
             model = train_denoiser(images, epochs, seed)
             network, how = model.model, {"steps": P3.steps}
-            cost |= bound(model, test[: P3.n_bound], seed)
+            cost |= bits(bounds(model, test[: P3.n_bound], seed))
         else:
             if name == "GAN, as many seconds":
                 seconds = {row["set"]: float(row["training seconds"]) for row in before}

@@ -4,8 +4,8 @@ Each recipe changes one thing, or the few that its name says, of the recipe of p
 time: a short timed run gives its speed, the speed times the minutes gives the images it may see, so that the fall of
 the learning rate ends where the time does. Then the Fréchet distance of 500 samples to the test pictures (EfficientNet-
 Lite0 features), without the young guide, whose weight was chosen for profile cpu; and the bound on 48 test pictures in
-bits per dimension with its standard error (variance beta_t where none is learned; notebook 03, section 10, says how it
-is summed).
+bits per dimension with its standard error and the means of its terms over spans of t (variance beta_t where none is
+learned; notebook 03, section 10, says how it is summed).
 
     python benchmarks/recipes.py --minutes 5 --threads 1 --seeds 0 1 [--only "folded by 2" …]
 
@@ -18,9 +18,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import studies
 import torch
-from both_models import bound
+from both_models import bits, bounds
 
 from bedgen_utils.data import load_bedrooms
 from bedgen_utils.diffusion import GaussianDiffusion, cosine_beta_schedule, linear_beta_schedule
@@ -29,6 +30,8 @@ from bedgen_utils.released import DDPM
 from bedgen_utils.run import profile_numbers
 from bedgen_utils.train import train_ddpm
 from bedgen_utils.unet import UNet
+
+EDGES = np.unique(np.geomspace(1, 1000, 25).round().astype(int))  # the terms L_{t-1}, t = 2 … 1000, in spans
 
 RECIPES = {
     "profile cpu": {},
@@ -91,11 +94,15 @@ def measure(change: dict, minutes: float, seed: int) -> dict:
     network, _, history = trained(int(speed * minutes * 60))
     seconds = time.monotonic() - began
     ddpm = DDPM(network, diffusion, p.size, [], {}, "study")
+    groups = bounds(ddpm, test[: p.n_bound], seed)
+    terms = torch.cat([b.terms for b in groups]).mean(0)[1:-1]  # L_1 … L_{T-1}
     return {
         "images": history[-1]["images"],
         "seconds": round(seconds),
         "distance": round(compare(ddpm.sample(500, seed=1, steps=p.steps), test).distance),
-    } | bound(ddpm, test[: p.n_bound], seed)
+        **bits(groups),
+        "terms": " ".join(f"{part.mean():.3g}" for part in terms.split(np.diff(EDGES).tolist())),
+    }
 
 
 def main() -> None:
