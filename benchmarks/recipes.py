@@ -100,6 +100,7 @@ def measure(change: dict, minutes: float, seed: int) -> dict:
         "images": history[-1]["images"],
         "seconds": round(seconds),
         "distance": round(compare(ddpm.sample(500, seed=1, steps=p.steps), test).distance),
+        "scored": p.n_bound,
         **bits(groups),
         "terms": " ".join(f"{part.mean():.3g}" for part in terms.split(np.diff(EDGES).tolist())),
     }
