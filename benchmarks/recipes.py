@@ -7,7 +7,7 @@ Lite0 features), without the young guide, whose weight was chosen for profile cp
 bits per dimension with its standard error and the means of its terms over spans of t (variance beta_t where none is
 learned; notebook 03, section 10, says how it is summed).
 
-    python benchmarks/recipes.py --minutes 5 --threads 1 --seeds 0 1 [--only "folded by 2" …]
+    python benchmarks/recipes.py --minutes 5 --threads 1 --seeds 0 1 [--only "batch 16" …]
 
 Two calls with one thread each fit a machine with two cores that does nothing else; ``seconds`` tells whether the
 minutes were kept. A row each goes to figures/studies/recipes.csv (``studies.py``); what is there is not run again.
@@ -57,7 +57,7 @@ RECIPES = {
     },
     "x0": {"prediction": "x0"},
     "wider": {"widths": (64, 96, 160)},
-    "folded by 2": {"widths": (64, 128, 192), "fold": 2},
+    "folded by 2, wider": {"widths": (64, 128, 192), "fold": 2},
 }
 
 
