@@ -294,7 +294,7 @@ def play_ours(images, seconds, seed, loss="non_saturating", slower=1.0):
     speed = (warm[-1]["images"] - warm[1]["images"]) / (warm[-1]["seconds"] - warm[1]["seconds"])
     torch.manual_seed(seed)
     *models, history = trained(images, max(1, round(speed * seconds / len(images))))
-    return *models, history[-1]["images"]
+    return *models, history[-1]["images"], history[-1]["seconds"]
 
 
 def games():
@@ -305,7 +305,12 @@ def games():
 
 
 def other(play):
-    return lambda images, seconds, seed: play(batches(images, 64, torch.Generator().manual_seed(seed)), seconds)
+    def timed(images, seconds, seed):
+        began = time.monotonic()
+        played = play(batches(images, 64, torch.Generator().manual_seed(seed)), seconds)
+        return *played, time.monotonic() - began
+
+    return timed
 
 
 CONTESTANTS = {
@@ -345,9 +350,7 @@ def for_seconds(step, seconds):
 def measure(name: str, minutes: float, seed: int, table: Path) -> dict:
     train, test = load_bedrooms("rendered", "train", 32), load_bedrooms("rendered", "test", 32)
     torch.manual_seed(seed)
-    began = time.monotonic()
-    g, d, latent, images = CONTESTANTS[name](train, 60 * minutes, seed)
-    seconds = time.monotonic() - began
+    g, d, latent, images, seconds = CONTESTANTS[name](train, 60 * minutes, seed)
     g.eval()
     draws = torch.Generator().manual_seed(seed + 100)
     with torch.no_grad():
