@@ -1,11 +1,11 @@
-"""The released networks measured in full: 3,000 samples of each at 64 px against the 3,000 test pictures.
+"""The networks that come with the repository measured in full: 3,000 samples of each against the 3,000 test pictures.
 
     python benchmarks/released.py --threads 1 [--only GAN "training pictures"]
 
 Notebooks take fewer samples, to be read in minutes. A row a set goes to figures/studies/released.csv (``studies.py``):
 the Fréchet and the kernel distance in EfficientNet-Lite0 features, precision, recall, and seconds for 1,000 samples.
-"training pictures" is the floor: 3,000 real ones, no model at all. The denoiser takes 40 minutes of a core
-(``--n 1000``: 14).
+"of profile cpu" are the networks at 32 px, the others those at 64. "training pictures" is the floor of each: 3,000 real
+ones, no model at all. The denoiser at 64 px takes 40 minutes of a core (``--n 1000``: 14).
 """
 
 import time
@@ -14,32 +14,41 @@ import studies
 import torch
 
 from bedgen_utils.data import load_bedrooms
-from bedgen_utils.metrics import features, frechet_from_features, kernel_distance, precision_recall
+from bedgen_utils.metrics import evaluate
 from bedgen_utils.released import load
+from bedgen_utils.run import REPO
 
-SETS = {"DDPM": "ddpm", "GAN": "gan", "training pictures": None}
-SAMPLER = {"DDPM": {"steps": 20}, "GAN": {}}  # the ten steps that do for 32 px leave an error at 64
+SETS = {  # weights, pixels a side
+    "DDPM": ("ddpm", 64),
+    "GAN": ("gan", 64),
+    "training pictures": (None, 64),
+    "DDPM of profile cpu": ("ddpm32", 32),
+    "GAN of profile cpu": ("gan32", 32),
+    "training pictures, 32 px": (None, 32),
+}
+SAMPLER = {"ddpm": {"steps": 20}}  # the ten steps that do for 32 px leave an error at 64
 
 
 def measure(name: str, seed: int, n: int) -> dict:
-    test = features(load_bedrooms("rendered", "test", 64))
+    weights, size = SETS[name]
+    test = load_bedrooms("rendered", "test", size)
     began = time.monotonic()
-    if SETS[name]:
-        made = load(SETS[name]).sample(n, seed=seed, **SAMPLER[name])
+    if weights:
+        model = load(weights.removesuffix("32"), path=REPO / "data" / "weights" / f"{weights}.safetensors")
+        made = model.sample(n, seed=seed, **SAMPLER.get(weights, {}))
     else:
-        train = load_bedrooms("rendered", "train", 64)
+        train = load_bedrooms("rendered", "train", size)
         made = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:n]]
     seconds = time.monotonic() - began
-    f = features(made)
-    kernel, pr = kernel_distance(f, test), precision_recall(test, f)
+    e = evaluate(made, test)
     return {
-        "distance": round(frechet_from_features(f, test), 1),
-        "kernel": round(kernel.value, 5),
-        "kernel error": round(kernel.error, 5),
-        "precision": round(pr.precision, 3),
-        "recall": round(pr.recall, 3),
+        "distance": round(e.distance, 1),
+        "kernel": round(e.kernel, 5),
+        "kernel error": round(e.kernel_error, 5),
+        "precision": round(e.precision, 3),
+        "recall": round(e.recall, 3),
         "seconds per 1,000": round(1000 * seconds / n, 1),
-        "profile": "released",
+        "profile": "released" if size == 64 else "cpu",
     }
 
 
