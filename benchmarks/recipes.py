@@ -57,6 +57,8 @@ RECIPES = {
     },
     "x0": {"prediction": "x0"},
     "wider": {"widths": (64, 96, 160)},
+    "much wider": {"widths": (64, 128, 192)},
+    "two blocks": {"blocks": 2},
     "folded by 2, wider": {"widths": (64, 128, 192), "fold": 2},
 }
 
@@ -66,6 +68,7 @@ def measure(change: dict, minutes: float, seed: int) -> dict:
     p = argparse.Namespace(**profile_numbers("cpu", "03"))
     recipe = {
         "widths": tuple(p.widths),
+        "blocks": p.blocks,
         "fold": p.fold,
         "prediction": "v",
         "batch": p.batch,
@@ -83,7 +86,7 @@ def measure(change: dict, minutes: float, seed: int) -> dict:
     def trained(images_seen, **options):
         torch.manual_seed(seed)
         learned = recipe["variance"] == "learned"
-        network = UNet(p.size, recipe["widths"], p.blocks, fold=recipe["fold"], learned_variance=learned)
+        network = UNet(p.size, recipe["widths"], recipe["blocks"], recipe["fold"], learned_variance=learned)
         with tempfile.TemporaryDirectory() as folder:
             return train_ddpm(network, diffusion, images, Path(folder), images_seen=images_seen, **settings, **options)
 
