@@ -267,13 +267,13 @@ display(save_table(run, [{
     f"Denoisers after {contest['ours']['minutes'].removesuffix('.0')} minutes (a fifth: {float(contest['ours, a fifth of the time']['minutes']):g}) on {contest['ours']['threads']} cores, 32 x 32 pixels, float32; the plan was missed by {min(late):+.0%} to {max(late):+.0%}. 500 samples each, 20 evaluations a sample; the floor, as many training pictures, is {floor_500}. "
     f"GFLOP: of a training step. The peak was measured as {min(peaks)} to {max(peaks)} GFLOP/s. Memory: the largest resident set of the process. One run each; from commit {', '.join(sorted({r['commit'] for r in contest.values()}))}.", of_contest))
 
-fig, axes = plt.subplots(len(named), 1, figsize=(9, 1.4 * len(named)))
+fig, axes = plt.subplots(len(named), 1, figsize=(9, 0.85 * len(named)))
 for ax, (name, r) in zip(axes, contest.items(), strict=True):
     sheet = plt.imread(REPO / "figures" / "studies" / "equal_time" / f"{name.replace(', ', '-').replace(' ', '-')}-{r['seed']}.png")
-    ax.imshow(sheet[:64])
+    ax.imshow(sheet[:32])
     ax.set_axis_off()
     ax.set_title(f"{named[name]}: distance {r['distance']}", fontsize=9, loc="left")
-save_figure(run, fig, "nb08_libraries_samples", "The first 32 samples of each denoiser of the table, not selected, all from the same noise.", {name: int(r["distance"]) for name, r in contest.items()}, of_contest)
+save_figure(run, fig, "nb08_libraries_samples", "The first 16 samples of each denoiser of the table, not selected, all from the same noise.", {name: int(r["distance"]) for name, r in contest.items()}, of_contest)
 plt.show()
 
 # %%
