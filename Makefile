@@ -33,6 +33,7 @@ bench: setup
 	@$(PY) -m pip install --disable-pip-version-check --quiet --no-deps -r benchmarks/requirements.txt
 	@$(PY) benchmarks/features.py
 	@$(PY) benchmarks/equal_time.py $(ARGS)
+	@$(PY) benchmarks/equal_quality.py --only ours diffusers $(ARGS)
 	@$(PY) benchmarks/gan_equal_time.py --only ours DCGAN SNGAN R3GAN $(ARGS)
 
 studies: setup

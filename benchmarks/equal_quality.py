@@ -7,6 +7,7 @@ samples to the test pictures and the seconds for 1,000, by DPM-Solver++(2M) with
 goes along, half of the evaluations are its.
 """
 
+import functools
 import time
 
 import studies
@@ -22,6 +23,7 @@ from bedgen_utils.run import REPO
 EVALUATIONS = (4, 6, 10)  # 20 are in equal_time.csv
 
 
+@functools.cache
 def load(name: str, seed: int) -> DDPM:
     path = REPO / "runs" / "equal_time" / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}.pt"
     if not path.exists():
@@ -49,10 +51,9 @@ def main() -> None:
     test = load_bedrooms("rendered", "test", 32)
     for seed in options.seeds:
         for name in options.only:
-            ddpm = load(name, seed)
             for n in EVALUATIONS:
                 key = {"contestant": name, "seed": seed, "evaluations": n, "threads": options.threads}
-                studies.run(options.out, key, lambda d=ddpm, n=n: measure(d, n, test))
+                studies.run(options.out, key, lambda a=name, s=seed, n=n: measure(load(a, s), n, test))
 
 
 if __name__ == "__main__":
