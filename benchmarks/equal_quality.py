@@ -8,11 +8,10 @@ goes along, half of the evaluations are its.
 """
 
 import functools
-import time
 
 import studies
 import torch
-from equal_time import CONTESTANTS, SAMPLES
+from equal_time import CONTESTANTS, SAMPLES, sampled, stem
 
 from bedgen_utils.data import load_bedrooms
 from bedgen_utils.diffusion import GaussianDiffusion
@@ -25,7 +24,7 @@ EVALUATIONS = (4, 6, 10)  # 20 are in equal_time.csv
 
 @functools.cache
 def load(name: str, seed: int) -> DDPM:
-    path = REPO / "runs" / "equal_time" / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}.pt"
+    path = REPO / "runs" / "equal_time" / f"{stem(name, seed)}.pt"
     if not path.exists():
         raise SystemExit(f'{path} is missing; python benchmarks/equal_time.py --only "{name}" makes it')
     kept = torch.load(path, weights_only=True)
@@ -40,9 +39,7 @@ def load(name: str, seed: int) -> DDPM:
 
 
 def measure(ddpm: DDPM, evaluations: int, test: torch.Tensor) -> dict:
-    began = time.monotonic()
-    made = ddpm.sample(SAMPLES, seed=1, steps=evaluations // 2 if ddpm.guide else evaluations)
-    seconds = time.monotonic() - began
+    made, seconds = sampled(ddpm, evaluations)
     return {"distance": round(compare(made, test).distance), "seconds for 1,000": round(1_000 * seconds / SAMPLES, 1)}
 
 

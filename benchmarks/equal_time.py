@@ -207,6 +207,18 @@ def save_sheet(samples, path):
     Image.fromarray(sheet.numpy()).save(path)
 
 
+def stem(name: str, seed: int) -> str:
+    """What the files of a contestant are called."""
+    return f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
+
+
+def sampled(ddpm: DDPM, evaluations: int) -> tuple[torch.Tensor, float]:
+    """SAMPLES pictures with so many evaluations each, half of them the guide's if there is one; the seconds taken."""
+    began = time.monotonic()
+    samples = ddpm.sample(SAMPLES, seed=1, steps=evaluations // 2 if ddpm.guide else evaluations)
+    return samples, time.monotonic() - began
+
+
 def measure(name: str, minutes: float, seed: int, table: Path) -> dict:
     make, loop, batch, share = CONTESTANTS[name]
     images, test = load_bedrooms("rendered", "train", 32), load_bedrooms("rendered", "test", 32)
@@ -232,15 +244,13 @@ def measure(name: str, minutes: float, seed: int, table: Path) -> dict:
     short, long = (timed(n)[1] for n in (5, 5 + 400 // batch))
     steps = round(5 + (60 * minutes * share - short) * (400 // batch) / (long - short))
     (trained, diffusion, young), seconds = timed(steps)
-    stem, folder = f"{name.replace(', ', '-').replace(' ', '-')}-{seed}", REPO / "runs" / "equal_time"
+    folder = REPO / "runs" / "equal_time"
     folder.mkdir(parents=True, exist_ok=True)
     weights = {"network": trained.state_dict(), "guide": young and young.state_dict()}
-    torch.save(weights | {"betas": diffusion.betas, "prediction": diffusion.prediction}, folder / f"{stem}.pt")
-    began = time.monotonic()
-    model = DDPM(trained.eval(), diffusion, 32, [], {}, "benchmark", young)
-    samples = model.sample(SAMPLES, seed=1, steps=EVALUATIONS // 2 if young else EVALUATIONS)
-    took = time.monotonic() - began
-    save_sheet(samples, table.with_suffix("") / f"{stem}.png")
+    weights |= {"betas": diffusion.betas, "prediction": diffusion.prediction}
+    torch.save(weights, folder / f"{stem(name, seed)}.pt")
+    samples, took = sampled(DDPM(trained.eval(), diffusion, 32, [], {}, "benchmark", young), EVALUATIONS)
+    save_sheet(samples, table.with_suffix("") / f"{stem(name, seed)}.png")
     some = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:SAMPLES]
     return row | {
         "images seen": steps * batch,

@@ -33,7 +33,7 @@ from pathlib import Path
 import studies
 import torch
 import torch.nn.functional as F
-from equal_time import batches, save_sheet
+from equal_time import batches, save_sheet, stem
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 from tqdm import tqdm
@@ -355,7 +355,7 @@ def measure(name: str, minutes: float, seed: int, table: Path) -> dict:
     draws = torch.Generator().manual_seed(seed + 100)
     with torch.no_grad():
         made = torch.cat([to_uint8(g(torch.randn(100, latent, generator=draws))) for _ in range(SAMPLES // 100)])
-    save_sheet(made, table.with_suffix("") / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}.png")
+    save_sheet(made, table.with_suffix("") / f"{stem(name, seed)}.png")
     e = evaluate(made, test)
     return {
         "parameters of G": sum(q.numel() for q in g.parameters()),

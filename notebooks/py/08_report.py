@@ -16,7 +16,7 @@
 # Seven notebooks have explained and trained two generative models of bedrooms. This one puts them side by side under one protocol and asks, sentence by sentence, which
 # conclusions of the original report hold. Every number below is measured when the notebook runs, or read from the training history that travels
 # with the weights, from a study's table, or from what notebooks 03 and 07 of this run have left in the manifest. In
-# profile `cpu` it takes about two minutes on two cores.
+# profile `cpu` it takes about two and a half minutes on two cores.
 #
 # After reading you can say what each model costs, what it gives, and what such a comparison does *not* show.
 
