@@ -265,28 +265,30 @@ class GaussianDiffusion:
         return loss
 
     # ---- sampling
-    def timesteps(self, steps: int | None = None, rho: float | None = None) -> list[int]:
+    def timesteps(self, steps: int | None = None, rho: float | None = None, sigma_max: float = 20.0) -> list[int]:
         """Times of a sampler, from T to 0; the model is called at all but the last.
 
         rho=None spreads them evenly, τ of Song et al. (2021), section 4.2: ⌈T (steps − i)/steps⌉; steps=None: all T. A
-        number spreads σ^(1/rho) evenly instead, σ² = (1 − ᾱ)/ᾱ from 50 to 0.05 (Karras et al. 2022, Eq. 5; they take
-        rho = 7 and other ends), rounded to times of the process, the first to T; at most ``steps``, each once."""
+        number spreads σ^(1/rho) evenly instead, σ² = (1 − ᾱ)/ᾱ from sigma_max² to 0.05² (Karras et al. 2022, Eq. 5;
+        they take rho = 7 and other ends), rounded to times of the process, the first to T; at most ``steps``, each
+        once."""
         steps = self.T if steps is None else steps
         if not 1 <= steps <= self.T:
             raise ValueError(f"steps must lie in 1 … {self.T}, got {steps}")
         if rho is None:
             return [-(-self.T * (steps - i) // steps) for i in range(steps + 1)]
         σ = self.snr[1:].rsqrt()
-        last, first = (σ.clamp(0.05, 50.0) ** (1 / rho))[[0, -1]].tolist()
+        last, first = (σ.clamp(0.05, sigma_max) ** (1 / rho))[[0, -1]].tolist()
         wanted = torch.linspace(first, last, steps, dtype=torch.float64) ** rho
         nearest = 1 + (σ - wanted[:, None]).abs().argmin(1)
         return [*sorted({self.T, *nearest[1:].tolist()}, reverse=True), 0]
 
     @torch.no_grad()
     def sample(self, model, start: Tensor | tuple, steps: int | None = None, eta: float = 1.0, order: int = 1,
-               rho: float | None = None, clip: bool = True, generator: torch.Generator | None = None, device="cpu",
-               callback=None) -> Tensor:
-        """Draw from p_θ: from x_T (a tensor, or a shape to draw N(0, I) of) down ``timesteps(steps, rho)`` to x_0.
+               rho: float | None = None, sigma_max: float = 20.0, clip: bool = True,
+               generator: torch.Generator | None = None, device="cpu", callback=None) -> Tensor:
+        """Draw from p_θ: from x_T (a tensor, or a shape to draw N(0, I) of) down the ``timesteps`` of steps, rho and
+        sigma_max to x_0.
 
         eta=1 is DDPM's ancestral sampling (steps=None: all T), eta=0 DDIM, deterministic (Song et al. 2021, Eq. 12 and
         16); order=2 with eta=0 is DPM-Solver++(2M) (Lu et al. 2022). callback(t, x_t, x̂_0) is called at every step.
@@ -295,7 +297,7 @@ class GaussianDiffusion:
             raise ValueError("eta lies in [0, 1]; order is 1, or 2 with eta=0")
         draw = dict(generator=generator, device=generator.device if generator is not None else device)
         x = start if isinstance(start, Tensor) else torch.randn(start, **draw).to(device)
-        λ, times, before = 0.5 * self.snr.log(), self.timesteps(steps, rho), None
+        λ, times, before = 0.5 * self.snr.log(), self.timesteps(steps, rho, sigma_max), None
         for t, s in zip(times[:-1], times[1:], strict=True):
             ᾱ_t, ᾱ_s = float(self.abar[t]), float(self.abar[s])
             t_ = torch.full((len(x),), t, device=x.device)

@@ -119,7 +119,7 @@ MUTANTS = [  # (what is wrong, the right code, the wrong code)
     ("hybrid loss without T", "hybrid * self.T *", "hybrid *"),
     ("hybrid loss trains the mean", "torch.cat([prediction.detach(),", "torch.cat([prediction,"),
     ("guidance towards the guide", "guide(x, t), model(x, t), w)", "model(x, t), guide(x, t), w)"),
-    ("noise levels begin beyond T's", "σ.clamp(0.05, 50.0)", "σ.clamp(0.05, 500.0)"),
+    ("noise levels begin beyond T's", "σ.clamp(0.05, sigma_max)", "σ.clamp(0.05, 500.0)"),
     ("power of noise forgotten", "steps, dtype=torch.float64) ** rho", "steps, dtype=torch.float64)"),
     ("last noise level left out", "nearest[1:].tolist()", "nearest[1:-1].tolist()"),
     ("timesteps rounded down", "-(-self.T * (steps - i) // steps)", "self.T * (steps - i) // steps"),

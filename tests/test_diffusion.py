@@ -477,12 +477,12 @@ def test_times_spread_by_rho_are_even_in_sigma_to_the_power_one_over_rho(schedul
     d = GaussianDiffusion(schedule(1000))
     sigma = np.sqrt(1 / d.abar.numpy() - 1)
     for n in (1, 2, 5, 10, 40):
-        times = d.timesteps(n, rho)
+        times = d.timesteps(n, rho, 30.0)
         assert times[0] == 1000 and times[-1] == 0 and len(times) <= n + 1
         assert all(a > b for a, b in zip(times[:-1], times[1:], strict=True))
-    inner = np.array(d.timesteps(10, rho)[1:-1])  # the first is T even where the noise there exceeds 50
+    inner = np.array(d.timesteps(10, rho, 30.0)[1:-1])  # the first is T even where the noise there exceeds 30
     assert len(inner) == 9
-    want = np.linspace(min(50.0, sigma[1000]) ** (1 / rho), 0.05 ** (1 / rho), 10)[1:] ** rho
+    want = np.linspace(min(30.0, sigma[1000]) ** (1 / rho), 0.05 ** (1 / rho), 10)[1:] ** rho
     neighbours = [np.abs(sigma[inner + k] - want) for k in (-1, 0, 1)]
     assert (neighbours[1] <= np.minimum(neighbours[0], neighbours[2])).all()
 
