@@ -22,7 +22,7 @@
 # * draw pictures with three samplers and say what each network evaluation buys, and what a guide adds.
 #
 # You need notebooks 01 and 02: $q(x_t \mid x_0)$ (Eq. 8), the posterior (Eq. 10), the parameterisations $\epsilon$, $x_0$ and $v$, and the
-# bound $L_{\text{vlb}}$ (Eq. 4). In profile `cpu` the notebook trains for about twenty minutes on two cores and measures
+# bound $L_{\text{vlb}}$ (Eq. 4). In profile `cpu` the notebook trains for about thirteen minutes on two cores and measures
 # for about seven; the run you see says how long its training took.
 
 # %% tags=["parameters"]
