@@ -174,7 +174,7 @@ display(Markdown(f"At {end:.1f} minutes, the longest time both were given, the {
 # ### Over seeds: as many pictures, as many seconds
 #
 # The two runs above differ in more than the game, and one run is an anecdote. A study (`benchmarks/both_models.py`) therefore trains both from nothing with several seeds, on the *same* 12,000 pictures of 32 pixels, more briefly: the DDPM for one epoch; the GAN once for one epoch too, *as many pictures*; and
-# once for the whole number of epochs that comes nearest to the seconds of the DDPM's training with that seed, *as many seconds*. Networks, rates and augmentation are those that profile `cpu` had when the study was made (a batch of the DDPM held 8 pictures); the fall of the learning rate ends with each run. Both recipes were chosen for longer training (54,000 and 300,000 pictures) and differ in network, optimiser and guidance: this compares recipes at one budget. The test pictures are parted at random for each seed: the samples are held against two thirds of them, and the other third is the
+# once for the whole number of epochs that comes nearest to the seconds of the DDPM's training with that seed, *as many seconds*. Networks, rates and augmentation are those that profile `cpu` had when the study was made (a batch of the DDPM held 8 pictures, its sampler's times began at $\sigma = 50$); the fall of the learning rate ends with each run. Both recipes were chosen for longer training (54,000 and 300,000 pictures) and differ in network, optimiser and guidance: this compares recipes at one budget. The test pictures are parted at random for each seed: the samples are held against two thirds of them, and the other third is the
 # yardstick, "real pictures". The bound in bits per dimension (notebook 03, section 10; of the network without its guide, with variance $\tilde\beta_t$, so not to be set beside the $\beta_t$ of section 1; on average above $-\log_2 p(x_0)$ per colour value) exists for the DDPM alone: a GAN gives no density.
 
 # %%
@@ -242,7 +242,7 @@ display(Markdown(f"GAN minus DDPM, seed by seed ({len(seeds)} seeds): 95 % inter
 # * *ddpm-pytorch*: another library's network, made about as large as ours, in the defaults of its trainer ($v$, sigmoid schedule, Adam at $10^{-4}$, batches of 16, an average of the weights);
 # * such a network *in our recipe* (notebook 03: $v$, cosine schedule, weighted loss, Muon, rates, average, guide; with batches of 8, as profile `cpu` had when the study was made).
 #
-# Two rows that share a network compare recipes, two that share a recipe compare networks. All are judged by the same sampler, DPM-Solver++(2M), with as many evaluations (a guide's count too). It suits our side: the sampler's times and the guide's weight were chosen by trial on these test pictures with our network, and our
+# Two rows that share a network compare recipes, two that share a recipe compare networks. All are judged by the same sampler, DPM-Solver++(2M) with times from $\sigma = 50$ (notebook 03 takes 20 by now), with as many evaluations (a guide's count too). It suits our side: the sampler's times and the guide's weight were chosen by trial on these test pictures with our network, and our
 # recipe was developed on the training pictures; none of that was done for the others, whose libraries would sample differently.
 #
 # *Share of the peak* says how well a network uses the machine: the floating-point operations a second of a training step at batch 16 (with AdamW, the best of 25), over what the fastest of several $3\times3$ convolutions, forward and backward, reaches in the same process.
@@ -391,7 +391,7 @@ print(f"{sum(i in manifest for i in report_ids)} of {len(report_ids)} are in thi
 # ## 6. The released networks
 #
 # What do larger networks, trained on a GPU, reach? Those that come with the repository learnt from all 12,000 training pictures at 64 x 64 pixels, for a few minutes of one data-centre GPU each (`data/weights/train_ddpm.py`, `train_gan.py`). A study (`benchmarks/released.py`) has
-# measured samples of each against the 3,000 test pictures; *times the floor* compares with as many of the training pictures, real rooms. Where the size of the pictures or the number of samples is another than in section 1 (profile `cpu`: 32 pixels there), no number here may be set beside one there.
+# measured samples of each against the 3,000 test pictures (the DDPM's with times from $\sigma = 50$; `released.load` takes 40 by now); *times the floor* compares with as many of the training pictures, real rooms. Where the size of the pictures or the number of samples is another than in section 1 (profile `cpu`: 32 pixels there), no number here may be set beside one there.
 
 # %%
 studied = read_study("released")
