@@ -27,13 +27,13 @@ test: setup
 lab: setup
 	@$(PY) -m jupyterlab notebooks $(ARGS)
 
-# Long comparisons, each row of their tables in figures/studies measured once: four hours and more on a machine that does
+# Long comparisons, each row of their tables in figures/studies measured once: five hours and more on a machine that does
 # nothing else. Stop them as you like; the next call goes on behind the last row.
 bench: setup
 	@$(PY) -m pip install --disable-pip-version-check --quiet --no-deps -r benchmarks/requirements.txt
 	@$(PY) benchmarks/features.py
 	@$(PY) benchmarks/equal_time.py $(ARGS)
-	@$(PY) benchmarks/equal_quality.py --only ours diffusers $(ARGS)
+	@$(PY) benchmarks/equal_quality.py --only ours "diffusers, our recipe" $(ARGS)
 	@$(PY) benchmarks/gan_equal_time.py --only ours DCGAN SNGAN R3GAN $(ARGS)
 
 studies: setup

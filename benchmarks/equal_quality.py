@@ -1,17 +1,18 @@
-"""What do 1,000 samples cost at equal quality? The denoisers that equal_time.py has left, with fewer evaluations each.
+"""What do 1,000 samples cost at equal quality? The denoisers that equal_time.py has left, sampled again.
 
     python benchmarks/equal_quality.py [--only ours …]          # after equal_time.py, whose weights it reads
 
-A row each to figures/studies/equal_quality.csv (``studies.py``): the Fréchet distance (EfficientNet-Lite0) of 500
-samples to the test pictures and the seconds for 1,000, by DPM-Solver++(2M) with times spread by noise. Where a guide
-goes along, half of the evaluations are its.
+A row each to figures/studies/equal_quality.csv (``studies.py``): the Fréchet distance (EfficientNet-Lite0) to the test
+pictures of 500 samples with fewer evaluations, and of 3,000 with as many as there, where the floor is far lower; the
+floor, as many training pictures; and the seconds for 1,000, by DPM-Solver++(2M) with times spread by noise. Where a
+guide goes along, half of the evaluations are its.
 """
 
 import functools
 
 import studies
 import torch
-from equal_time import CONTESTANTS, SAMPLES, sampled, stem
+from equal_time import CONTESTANTS, floor, sampled, stem
 
 from bedgen_utils.data import load_bedrooms
 from bedgen_utils.diffusion import GaussianDiffusion
@@ -19,7 +20,7 @@ from bedgen_utils.metrics import compare
 from bedgen_utils.released import DDPM
 from bedgen_utils.run import REPO
 
-EVALUATIONS = (4, 6, 10)  # 20 are in equal_time.csv
+RUNS = ((4, 500), (6, 500), (10, 500), (20, 3_000))  # evaluations, samples; 20 and 500 are in equal_time.csv
 
 
 @functools.cache
@@ -38,19 +39,23 @@ def load(name: str, seed: int) -> DDPM:
     return DDPM(network(kept["network"]), diffusion, 32, [], {}, "benchmark", kept["guide"] and network(kept["guide"]))
 
 
-def measure(ddpm: DDPM, evaluations: int, test: torch.Tensor) -> dict:
-    made, seconds = sampled(ddpm, evaluations)
-    return {"distance": round(compare(made, test).distance), "seconds for 1,000": round(1_000 * seconds / SAMPLES, 1)}
+def measure(ddpm: DDPM, evaluations: int, n: int) -> dict:
+    made, seconds = sampled(ddpm, evaluations, n)
+    return {
+        "distance": round(compare(made, load_bedrooms("rendered", "test", 32)).distance),
+        "floor": round(floor(n)),
+        "threads": torch.get_num_threads(),
+        "seconds for 1,000": round(1_000 * seconds / n, 1),
+    }
 
 
 def main() -> None:
     options = studies.options(__doc__, "equal_quality.csv", list(CONTESTANTS), [0])
-    test = load_bedrooms("rendered", "test", 32)
     for seed in options.seeds:
         for name in options.only:
-            for n in EVALUATIONS:
-                key = {"contestant": name, "seed": seed, "evaluations": n, "threads": options.threads}
-                studies.run(options.out, key, lambda a=name, s=seed, n=n: measure(load(a, s), n, test))
+            for evaluations, n in RUNS:
+                key = {"contestant": name, "seed": seed, "evaluations": evaluations, "samples": n}
+                studies.run(options.out, key, lambda a=name, s=seed, e=evaluations, n=n: measure(load(a, s), e, n))
 
 
 if __name__ == "__main__":

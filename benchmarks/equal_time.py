@@ -212,11 +212,17 @@ def stem(name: str, seed: int) -> str:
     return f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
 
 
-def sampled(ddpm: DDPM, evaluations: int) -> tuple[torch.Tensor, float]:
-    """SAMPLES pictures with so many evaluations each, half of them the guide's if there is one; the seconds taken."""
+def sampled(ddpm: DDPM, evaluations: int, n: int = SAMPLES) -> tuple[torch.Tensor, float]:
+    """n pictures with so many evaluations each, half of them the guide's if there is one; the seconds taken."""
     began = time.monotonic()
-    samples = ddpm.sample(SAMPLES, seed=1, steps=evaluations // 2 if ddpm.guide else evaluations)
+    samples = ddpm.sample(n, seed=1, steps=evaluations // 2 if ddpm.guide else evaluations)
     return samples, time.monotonic() - began
+
+
+def floor(n: int = SAMPLES) -> float:
+    """The distance of n training pictures to the test pictures."""
+    train, test = load_bedrooms("rendered", "train", 32), load_bedrooms("rendered", "test", 32)
+    return compare(train[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:n]], test).distance
 
 
 def measure(name: str, minutes: float, seed: int, table: Path) -> dict:
@@ -251,12 +257,11 @@ def measure(name: str, minutes: float, seed: int, table: Path) -> dict:
     torch.save(weights, folder / f"{stem(name, seed)}.pt")
     samples, took = sampled(DDPM(trained.eval(), diffusion, 32, [], {}, "benchmark", young), EVALUATIONS)
     save_sheet(samples, table.with_suffix("") / f"{stem(name, seed)}.png")
-    some = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:SAMPLES]
     return row | {
         "images seen": steps * batch,
         "seconds": round(seconds),
         "distance": round(compare(samples, test).distance),
-        "floor": round(compare(images[some], test).distance),
+        "floor": round(floor()),
         "seconds for 1,000 samples": round(1_000 * took / SAMPLES),
         "memory MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
