@@ -22,6 +22,7 @@ is not run again. The peers' packages: benchmarks/requirements.txt.
 """
 
 import argparse
+import functools
 import resource
 import subprocess
 import sys
@@ -219,10 +220,10 @@ def sampled(ddpm: DDPM, evaluations: int, n: int = SAMPLES) -> tuple[torch.Tenso
     return samples, time.monotonic() - began
 
 
+@functools.cache
 def floor(n: int = SAMPLES) -> float:
     """The distance of n training pictures to the test pictures."""
-    train, test = load_bedrooms("rendered", "train", 32), load_bedrooms("rendered", "test", 32)
-    return compare(train[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:n]], test).distance
+    return compare(studies.real_rooms(n), load_bedrooms("rendered", "test", 32)).distance
 
 
 def measure(name: str, minutes: float, seed: int, table: Path) -> dict:

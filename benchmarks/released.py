@@ -11,7 +11,6 @@ ones, no model at all. The denoiser at 64 px takes 40 minutes of a core (``--n 1
 import time
 
 import studies
-import torch
 
 from bedgen_utils.data import load_bedrooms
 from bedgen_utils.metrics import evaluate
@@ -37,8 +36,7 @@ def measure(name: str, seed: int, n: int) -> dict:
         model = load(weights.removesuffix("32"), path=REPO / "data" / "weights" / f"{weights}.safetensors")
         made = model.sample(n, seed=seed, **SAMPLER.get(weights, {}))
     else:
-        train = load_bedrooms("rendered", "train", size)
-        made = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:n]]
+        made = studies.real_rooms(n, size, seed)
     seconds = time.monotonic() - began
     e = evaluate(made, test)
     return {

@@ -51,14 +51,10 @@ def main() -> None:
             "seconds for 1,000": round(1000 * seconds / SAMPLES),
         }
 
-    def real(seed):
-        train = load_bedrooms("rendered", "train", ddpm.size)
-        return train[torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:SAMPLES]]
-
     for seed in chosen.seeds:
         common = {"seed": seed, "samples": SAMPLES, "threads": chosen.threads, "weights": weights}
         key = {"sampler": "training pictures", "evaluations": 0} | common
-        studies.run(chosen.out, key, lambda s=seed: measure(lambda: real(s)))
+        studies.run(chosen.out, key, lambda s=seed: measure(lambda: studies.real_rooms(SAMPLES, ddpm.size, s)))
         for name in chosen.only:
             options, all_steps = SAMPLERS[name]
             networks = 1 if options["guidance"] == 1 else 2

@@ -12,10 +12,16 @@ from pathlib import Path
 
 import torch
 
-from bedgen_utils.data import dataset_sha256
+from bedgen_utils.data import dataset_sha256, load_bedrooms
 from bedgen_utils.run import REPO, code_version
 
 STUDIES = REPO / "figures" / "studies"
+
+
+def real_rooms(n: int, size: int = 32, seed: int = 0) -> torch.Tensor:
+    """``n`` different training pictures, uint8 (n, 3, size, size): what no model should be closer than, the floor."""
+    train = load_bedrooms("rendered", "train", size)
+    return train[torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:n]]
 
 
 def options(doc: str, table: str, choices: list[str], seeds: list[int], **extra) -> argparse.Namespace:
