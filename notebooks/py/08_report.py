@@ -65,7 +65,7 @@ manifest = json.loads(manifest_path.read_text(encoding="utf-8")) if manifest_pat
 # * **precision**, the share of samples that lie where test pictures lie (are they rooms?), and **recall**, the share of test pictures that lie where samples do (are all kinds of rooms there?).
 #   Neither means much alone: samples crowded into the middle of the cloud score a *higher* precision than real rooms, and a low recall.
 #
-# A last row of *training* pictures is the floor: real rooms, as many, no model at all. Much of a Fréchet distance comes from there being so few samples and falls as they grow in number (notebook 06); so a second column gives what lies *above the floor*, which depends on the number far less.
+# A last row of *training* pictures is the floor: real rooms, as many, no model at all. Much of a Fréchet distance comes from there being so few samples and falls as they grow in number (notebook 06); so a second column gives what lies *above the floor*, where most of that part cancels.
 
 # %%
 n = p.n_samples
@@ -192,10 +192,13 @@ seeds = sorted(set.intersection(*(set(rows) for rows in by_name.values())), key=
 if len(seeds) < 2:
     raise ValueError("both_models.csv needs all four rows of two seeds at least; python benchmarks/both_models.py adds them")
 
+def interval(values):
+    """Mean and half the 95 % interval of Student's t."""
+    return values.mean(), stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+
 def over_seeds(values, form):
-    """Mean and half the 95 % interval of Student's t, as text."""
-    values = np.array(values, dtype=float)
-    return f"{values.mean():{form}} ± {stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5:{form}}"
+    middle, half = interval(values)
+    return f"{middle:{form}} ± {half:{form}}"
 
 def column(name, key):
     return np.array([float(by_name[name][s][key]) for s in seeds])
@@ -227,8 +230,7 @@ plt.show()
 
 def ahead_over_seeds(key, form, other):
     """Who is ahead, seed by seed, if the interval of the differences says so."""
-    difference = column(other, key) - column("DDPM", key)
-    middle, half = difference.mean(), stats.t.ppf(0.975, len(seeds) - 1) * difference.std(ddof=1) / len(seeds) ** 0.5
+    middle, half = interval(column(other, key) - column("DDPM", key))
     if abs(middle) <= half:
         return f"undecided ({middle:+{form}} ± {half:{form}})"
     return f"{'lower' if middle < 0 else 'higher'} for the GAN ({middle:+{form}} ± {half:{form}})"
@@ -358,7 +360,7 @@ def standing(r):
 
 trials = {name: {row["seed"]: float(row["distance"]) for row in read_study("gan_augmentation") if row["augment"] == name and row["epochs"] == "300"} for name in ("none", "adaptive")}
 paired = np.log([trials["adaptive"][s] / trials["none"][s] for s in sorted(trials["none"].keys() & trials["adaptive"].keys())])
-middle, half = paired.mean(), stats.t.ppf(0.975, len(paired) - 1) * paired.std(ddof=1) / len(paired) ** 0.5
+middle, half = interval(paired)
 
 conclusions = [
     ("A DDPM is too expensive to train to a satisfactory result.",
