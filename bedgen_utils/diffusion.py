@@ -66,8 +66,9 @@ def discretized_gaussian_nll(x0: Tensor, mean: Tensor, logvar: Tensor, bins: int
     upper = a + b > 0  # Φ(b) − Φ(a) = Φ(−a) − Φ(−b): mirror what lies in the upper tail, where both round to 1
     a, b = torch.where(upper, -b, a), torch.where(upper, -a, b)
     log_b, open_end = torch.special.log_ndtr(b), torch.isinf(a)
-    log_a = torch.special.log_ndtr(torch.where(open_end, b - 1, a))  # a finite stand-in keeps the gradient free of nan
-    return -torch.where(open_end, log_b, log_b + torch.log(-torch.expm1(log_a - log_b)))
+    # Finite stand-ins at open ends keep the gradient free of nan, also where Φ(b) rounds to 1.
+    gap = torch.where(open_end, -1.0, torch.special.log_ndtr(torch.where(open_end, b - 1, a)) - log_b)
+    return -torch.where(open_end, log_b, log_b + torch.log(-torch.expm1(gap)))
 
 
 def guided(model, guide, w: float):
