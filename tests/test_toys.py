@@ -134,7 +134,7 @@ def test_seeds_do_not_touch_each_other(game):
 
 def test_a_short_game_learns_and_is_repeatable():
     centres = toys.ring(8, 1.5)
-    settings = dict(seeds=2, steps=400, d_rate=1e-2, snapshots=(1,), n_snapshot=400)
+    settings = dict(seeds=2, steps=400, g_rate=3e-3, d_rate=3e-2, snapshots=(1,), n_snapshot=400)
     film = toys.play("non_saturating", centres, 0.1, **settings)
     assert set(film) == {1, 400} and film[1].shape == (2, 400, 2)
     again = toys.play("non_saturating", centres, 0.1, **settings)

@@ -32,6 +32,7 @@ out = None
 import time
 import warnings
 from dataclasses import replace
+from fractions import Fraction
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -41,7 +42,7 @@ from IPython.display import Markdown, display
 from scipy import stats
 
 from bedgen_utils import toys
-from bedgen_utils.checks import check, check_fails, check_zero
+from bedgen_utils.checks import check, check_fails, check_mean, check_zero
 from bedgen_utils.data import load_bedrooms
 from bedgen_utils.factors import FACTORS, KIND, SIZE, combined, labels, load_classifier, total_variation
 from bedgen_utils.gan import Discriminator, Generator
@@ -58,9 +59,11 @@ warnings.filterwarnings("ignore", category=SmallSampleWarning)
 # ## 1. Modes that can be counted
 #
 # A distribution of pictures has many *modes*: kinds of rooms, beds, lights. A generator that has *collapsed* paints
-# only some of them, perhaps very well. Nothing in Eq. 15 forbids it: each generated picture is judged alone, and a
-# batch of copies of one convincing picture is judged as convincing. Pictures hide the loss, because nobody knows their
-# modes. So we first play on the plane, with data made of narrow Gaussians whose centres we choose:
+# only some of them, perhaps very well. Against a *fixed* $D$ nothing in Eq. 15 forbids it: each generated picture is
+# judged alone, and a batch of copies of one convincing picture is judged as convincing. (Against the best answer to each
+# $G$ only $q = p$ wins, notebook 04; but $D$ answers after $G$ has moved.) Pictures hide the loss, because nobody knows their
+# modes. So we first play on the plane, with data made of narrow Gaussians (standard deviation $s$) whose centres we choose,
+# on a circle of radius $R$:
 #
 # <!-- eq:05-ring -->
 # $$ x = c_k + s\,\epsilon, \qquad k \text{ uniform on } 0 \dots 7, \quad \epsilon \sim \mathcal N(0, I_2), \qquad
@@ -99,11 +102,15 @@ check("eq:05-ring", different(grid), 25, 0, "different centres on the grid")
 # <!-- eq:05-near -->
 # $$ P(\|\epsilon\| < 3) = 1 - e^{-9/2} \approx 0.989 . $$
 #
-# A mode is **found** if it gets at least a fifth of its fair share of near points; a single stray point finds nothing.
+# A mode is **found** if at least a fifth of $N/K$ points are near it, $N/K$ being its fair share of all $N$ points among $K$
+# modes; a single stray point finds nothing.
 
 # %%
 true_points = toys.sample_mixture(ring, (1, 100_000), p.std, torch.Generator().manual_seed(seed))
 found, near = toys.mode_statistics(true_points, ring, p.std)
+check("eq:05-ring", found, 8, 0, "modes found in true data")
+stray = torch.cat([ring[:1].expand(999, 2), ring[1:2]])[None]
+check("eq:05-ring", toys.mode_statistics(stray, ring, p.std)[0], 1, 0, "modes found by 999 points on one centre and a stray one")
 check(
     "eq:05-near",
     near.item(),
@@ -129,8 +136,12 @@ check(
 # <!-- eq:05-dirac-step-1 -->
 # $$ J_0 = \begin{pmatrix} 0 & -\frac12 \\ \frac12 & 0 \end{pmatrix}, \qquad \text{eigenvalues } \pm \tfrac{i}{2} : $$
 #
-# a pure rotation. The players chase each other for ever, and with finite steps even spiral outwards. On the plane such a
-# chase can show as a blob that hops from mode to mode (Metz et al., 2017).
+# a pure rotation. Imaginary eigenvalues alone decide nothing about the curved flow, but here it keeps the distance
+# exactly: $\psi\dot\psi + \theta\dot\theta = -\psi\theta\,\sigma + \theta\psi\,\sigma = 0$. The players chase each
+# other for ever. Steps of length $\rho$ taken at once multiply $\psi^2 + \theta^2$ by $1 + \rho^2 \sigma(\psi\theta)^2$ each
+# time: they spiral outwards. (Players that take turns do not, near the rest point: their two steps together have
+# determinant 1 and eigenvalues on the unit circle.) On the plane such a chase can show as a blob that hops from mode to
+# mode (Metz et al., 2017).
 #
 # An **unrolled** generator (Metz et al., 2017) asks what $D$ *will answer*. Let $D$ take $k$ steps of length $\eta$ first,
 # and let $G$ descend, with its own step length $\eta_G$, the value there, through these steps:
@@ -147,8 +158,9 @@ check(
 # $$ J_1 = \begin{pmatrix} 0 & -\frac12 \\ \frac12 & -\frac\eta2 \end{pmatrix},
 #    \qquad \text{eigenvalues } \tfrac14\big(-\eta \pm \sqrt{\eta^2 - 4}\big), $$
 #
-# whose real parts are negative for every $\eta > 0$. The players now meet. (More steps pull harder, to first order with
-# $k$ times the spring; pulled too hard a player no longer swings home but creeps, so more is not always faster.)
+# whose sum is $-\frac\eta2$ and whose product is $\frac14$: both real parts are negative for every $\eta > 0$. Near the rest
+# point the players now meet. (More steps pull harder, near the rest point with $k$ times the spring; pulled too hard a
+# player no longer swings home but creeps, so more is not always faster.)
 
 # %%
 psi, theta, eta = sp.symbols("psi theta eta", real=True)
@@ -159,12 +171,18 @@ def softplus(u):
 
 
 value = -sp.log(2) - softplus(psi * theta)
+w = sp.symbols("w", real=True)
+gap = sp.log(1 - 1 / (1 + sp.exp(-w))) + softplus(w)
+check_zero("eq:05-dirac", [sp.diff(gap, w), gap.subs(w, 0)], "log(1 - sigmoid) = -softplus: equal slopes, and equal at 0")
 check_zero(
-    "eq:05-dirac",
-    sp.log(sp.Rational(1, 2))
-    + sp.log(1 - 1 / (1 + sp.exp(-psi * theta))).rewrite(sp.exp).subs({psi: 2, theta: 3})
-    - value.subs({psi: 2, theta: 3}),
-    "V as Eq. 13 has it, at one point",
+    "eq:05-dirac-step-1", psi * sp.diff(value, psi) - theta * sp.diff(value, theta), "the flow keeps psi^2 + theta^2"
+)
+rho = sp.symbols("rho", positive=True)
+turns = sp.Matrix([[1, 0], [rho / 2, 1]]) * sp.Matrix([[1, -rho / 2], [0, 1]])  # D first, then G
+check_zero(
+    "eq:05-dirac-step-1",
+    [turns.det() - 1, turns.trace() - 2 + rho**2 / 4],
+    "taking turns: determinant 1, trace 2 - rho^2/4",
 )
 
 
@@ -223,6 +241,31 @@ check(
     1e-8,
     "gradient through three steps of D against a finite difference",
 )
+small = 1e-4
+near_rest = small * (-0.4 / 2 + 3 / 2 * 0.9)  # -psi/2 + k eta theta/2, with k = 3 and eta = 1
+check(
+    "eq:05-unrolled",
+    torch.func.grad(unrolled3)(small * at_theta, small * at_psi).item(),
+    near_rest,
+    1e-10,
+    "near the rest point: half of k eta theta from where D goes, half from how that depends on theta",
+)
+
+
+def held_fixed(theta, psi):
+    """The gradient of V with respect to theta alone, D being three steps on."""
+    for _ in range(3):
+        psi = psi - theta * torch.sigmoid(psi * theta)
+    return -psi * torch.sigmoid(psi * theta)
+
+
+check_fails(
+    "eq:05-unrolled",
+    lambda: check(
+        "eq:05-unrolled", held_fixed(small * at_theta, small * at_psi).item(), near_rest, 1e-10, "D's answer held fixed"
+    ),
+    "no derivative through D's steps",
+)
 
 fig, ax = plt.subplots(figsize=(5.2, 4))
 ends = {}
@@ -269,9 +312,11 @@ display(
 # $$ W(P, Q) = \max_{f:\ |f(x) - f(y)| \le \|x - y\|}\; \mathbb E_{x \sim P}[f(x)] - \mathbb E_{y \sim Q}[f(y)] , $$
 #
 # read $f$ as a price list: moving sand from $y$ to $x$ earns $f(x) - f(y)$, but no more than the way is long. So a
-# *critic* network $f$ is trained to raise the difference of means, and $G$ to lower it. On a line the best price list
-# can be written down: $\mathbb E_P f - \mathbb E_Q f = \int f'(x)\,(F_Q(x) - F_P(x))\,dx$ by parts, and with $|f'| \le
-# 1$ that is largest for $f' = \operatorname{sign}(F_Q - F_P)$.
+# *critic* network $f$ is trained to raise the difference of means, and $G$ to lower it. So no price list earns more than
+# any plan costs: where one earns exactly what a plan costs, both are best. On a line the code below finds such a pair.
+# The prices: $\mathbb E_P f - \mathbb E_Q f = \int f'(x)\,(F_Q(x) - F_P(x))\,dx$ by parts, and with $|f'| \le 1$ that is
+# largest for $f' = \operatorname{sign}(F_Q - F_P)$. The plan: quantile to quantile. That a pair exists in general, for
+# distributions with finite means, is the theorem.
 
 # %%
 x = np.linspace(-12, 12, 48_001)
@@ -292,7 +337,7 @@ check(
 others = [((density_P - density_Q) * f).sum() * dx for f in (x, -x, np.abs(x), np.sin(x), -np.abs(x - 0.5), np.tanh(x))]
 assert max(others) < W
 print(f"[eq:05-duality] six other functions of slope at most 1 earn less than {W:.4f}: {np.round(others, 3)}")
-# the plan: on a line the cheapest one matches sorted points, here quantiles of both
+# a plan: quantile to quantile. It costs what the prices earn, so neither can be improved
 u = (np.arange(40_000) + 0.5) / 40_000
 check(
     "eq:05-wasserstein",
@@ -310,20 +355,25 @@ check(
 # content with every $f$ that is at least 1 on the real and at most −1 on the generated points, wherever these lie: a
 # difference of 2 costs as little as one of 100, and what is reported depends on the start and the optimizer).
 #
+# <!-- eq:05-hinge -->
+# $$ \mathbb E_x \max\big(0,\, 1 - f(x)\big) + \mathbb E_z \max\big(0,\, 1 + f(G(z))\big) = 0
+#    \quad\text{for all such } f . $$
+#
 # **WGAN-GP** (Gulrajani et al., 2017) punishes slopes that differ from 1 at random points *between* a real and a
 # generated one. The reason: where the cheapest plan moves sand from $y$ to $x$, the best $f$ earns the whole $\|x - y\|$,
 # and with slope at most 1 it can do so only with slope exactly 1 all along the way. (The formula draws its pairs at
 # random, not by the plan, so it asks for slope 1 also where the best $f$ is flatter: question 3.)
 #
 # <!-- eq:05-gp -->
-# $$ \lambda\; \mathbb E_{u \sim U(0,1)} \Big(\big\|\nabla f\big(u\,x + (1-u)\,G(z)\big)\big\| - 1\Big)^2 . $$
+# $$ L_f = \mathbb E_z\, f(G(z)) - \mathbb E_x\, f(x) + \lambda\; \mathbb E_{x,\,z,\ u \sim U(0,1)}
+#    \Big(\big\|\nabla f\big(u\,x + (1-u)\,G(z)\big)\big\| - 1\Big)^2 , \qquad \lambda > 0 \text{ a chosen weight} . $$
 #
 # Try it: real points around $(2, 0)$, generated ones around $(-2, 0)$, so $W = 4$. A critic is trained under each rule.
-# Even the right rule does not quite return 4: a critic of slope $s$ along the way reports $4s$ and pays $\lambda (s -
+# Even the right rule does not quite return 4: a critic of slope $g$ along the way reports $4g$ and pays $\lambda (g -
 # 1)^2$, and the best bargain is
 #
 # <!-- eq:05-gp-step-1 -->
-# $$ s^* = 1 + \frac{W}{2\lambda}, \qquad
+# $$ g^* = 1 + \frac{W}{2\lambda}, \qquad
 #    \text{reported: } \; W + \frac{W^2}{2\lambda} = 4.8 \;\text{ for } W = 4,\ \lambda = 10 . $$
 
 # %%
@@ -420,7 +470,7 @@ check_fails(
 )
 for far, steep in ((2, 0.5), (2, 25.0), (200, 0.005)):  # real points at +far, generated at -far, f(x) = steep * x
     check(
-        "eq:05-gp-step-1",
+        "eq:05-hinge",
         max(0, 1 - steep * far) + max(0, 1 + steep * -far),
         0,
         1e-12,
@@ -454,23 +504,22 @@ if p.critic_steps >= 200:  # enough to converge
 # %% [markdown]
 # ## 4. The games, over seeds
 #
-# Now the games themselves, on the ring and on the grid of 25. All have the same two networks (perceptrons with two
-# hidden layers), the same latents, the same optimizer and rates. They differ in what this notebook is about, the loss, the
-# penalty, the look ahead, and in what these bring with them: WGAN-GP takes several critic steps for one of $G$ and a
-# penalty of $\lambda = 0.1$ (its authors, too, use that on the plane), and since its steps and the unrolled ones cost more,
-# these games get fewer of them. The seconds stand in the table. A game's outcome hangs on chance, so each is played from several seeds. (All seeds of one
-# game are computed in one batched product; they share no number.)
-#
-# The unrolled generator here foresees $k$ steps of the discriminator's real optimizer (Adam), not of plain gradient
+# Now the games themselves, set up as Metz et al. (2017) did, only smaller. All have the same two networks (perceptrons,
+# two hidden layers for $G$, one for $D$), the same latents and the same optimizer (Adam), by whose rates $G$ moves ten
+# times as fast as $D$: a discriminator that follows and does not lead, which makes collapse likely. And all begin alike: $G$ paints a small blob in the middle, far from every mode, so where the points go from there is the game's
+# doing. The games differ in what this notebook is about, the loss, the penalty, the look ahead, and in what these bring
+# with them: WGAN-GP takes five critic steps for one of $G$ and a penalty of $\lambda = 0.1$ (its authors, too, use that on
+# the plane). The unrolled generator foresees $k$ steps of the discriminator's real optimizer (Adam), not of plain gradient
 # descent, whose steps are unbounded: $G$ could win by placing points so far out that $D$'s foreseen answer overshoots.
-# $D$ has a smaller rate than $G$ in all games, because a derivative through $k$ large steps says little about the
-# discriminator that $G$ will meet. Question 5 lets you try what happens otherwise.
+#
+# A game's outcome hangs on chance, so each is played from several seeds. (All seeds of one game are computed in one
+# batched product; they share no number.) The same seed begins with the same networks in every game.
 
 # %%
 GAMES = {
     "minimax, Eq. 15": dict(game="minimax"),
     "non-saturating": dict(game="non_saturating"),
-    "WGAN-GP": dict(game="wgan_gp", critic_steps=p.wgan_critic_steps),
+    "WGAN-GP": dict(game="wgan_gp", critic_steps=5),
     **{f"unrolled, k = {k}": dict(game="minimax", unrolled=k) for k in p.unrolled},
 }
 
@@ -488,70 +537,57 @@ def all_found(successes, n):
     return low, high
 
 
-def outcome(found, near, modes):
-    """The columns of a game's row, from the modes found and the share of points near one, seed by seed."""
+def outcome(found, near, modes, base):
+    """The columns of a game's row, from the modes found and the share of points near one, seed by seed.
+
+    base: the modes that minimax found from the same seeds.
+    """
     complete = sum(int(f) == modes for f in found)
     low, high = all_found(complete, len(found))
     return {
-        "modes found": "{:.1f} ± {:.1f} of {}".format(*interval(found), modes),
-        "fewest": int(min(found)),
+        "modes found": " ".join(str(int(f)) for f in found),
         "all found": f"{complete}/{len(found)} [{low:.2f}, {high:.2f}]",
+        "more than minimax": "" if found is base else "{:+.1f} ± {:.1f}".format(*interval(np.subtract(found, base))),
         "share near a mode": "{:.2f} ± {:.2f}".format(*interval(near)),
     }
 
 
-films, rows = {}, []
-for data, centres in (("ring of 8", ring), ("grid of 25", grid)):
-    for name, settings in GAMES.items():
-        steps = p.ring_steps if data == "ring of 8" else p.grid_steps
-        if settings.get("unrolled", 0) > 0 or settings["game"] == "wgan_gp":
-            steps = int(
-                steps * p.slow_share
-            )  # a step costs several times as much
-        if not steps or (data == "grid of 25" and name not in p.grid_games):
-            continue
-        began = time.monotonic()
-        film = toys.play(
-            centres=centres,
-            std=p.std,
-            seeds=p.seeds,
-            steps=steps,
-            seed=seed,
-            g_rate=p.g_rate,
-            d_rate=p.d_rate,
-            hidden=p.hidden,
-            latent=p.latent,
-            snapshots=[max(1, round(steps * f)) for f in (0.05, 0.15, 0.3, 0.6)],
-            **settings,
-        )
-        films[data, name] = film
-        found, near = toys.mode_statistics(film[steps], centres, p.std)
-        rows.append(
-            {
-                "data": data,
-                "game": name,
-                "steps": steps,
-                **outcome(found, near, len(centres)),
-                "seconds": round(time.monotonic() - began, 1),
-            }
-        )
-        print(f"{data:11s} {name:18s} modes {found.tolist()}  near {[round(v, 2) for v in near.tolist()]}")
+films, rows, base = {}, [], None
+for name, settings in GAMES.items():
+    began = time.monotonic()
+    film = toys.play(
+        centres=ring,
+        std=p.std,
+        seeds=p.seeds,
+        steps=p.ring_steps,
+        seed=seed,
+        hidden=p.hidden,
+        latent=p.latent,
+        batch=p.batch,
+        g_rate=p.g_rate,
+        d_rate=p.d_rate,
+        snapshots=[max(1, round(p.ring_steps * f)) for f in (0.05, 0.15, 0.3, 0.5, 0.75)],
+        **settings,
+    )
+    films[name] = film
+    found, near = (values.tolist() for values in toys.mode_statistics(film[p.ring_steps], ring, p.std))
+    base = base or found
+    rows.append({"game": name, **outcome(found, near, len(ring), base), "seconds": round(time.monotonic() - began, 1)})
 display(
     save_table(
         run,
         rows,
         "nb05_games",
-        f"{p.seeds} seeds each. ±: 95 % interval of the mean over seeds (t). All found: seeds that found every mode, "
-        f"with the 95 % interval of the chance (Clopper-Pearson).",
+        f"The ring of 8, {p.ring_steps:,} steps of G, {p.seeds} seeds. Modes found: seed by seed. All found: seeds that found every mode, with the 95 % "
+        f"interval of the chance (Clopper-Pearson). More than minimax: mean difference from the same seeds, ± the 95 % interval (t).",
     )
 )
 
 # %%
-shown = [key for key in films if key[0] == "ring of 8"]
 columns = len(next(iter(films.values())))
-fig, axes = plt.subplots(len(shown), columns + 1, figsize=(1.55 * (columns + 1), 1.62 * len(shown)), squeeze=False)
-for row, key in enumerate(shown):
-    clouds = [*((f"step {s}", cloud[0]) for s, cloud in films[key].items()), ("data", true_points[0, :1000])]
+fig, axes = plt.subplots(len(films), columns + 1, figsize=(1.55 * (columns + 1), 1.62 * len(films)), squeeze=False)
+for row, (name, film) in enumerate(films.items()):
+    clouds = [*((f"step {s:,}", cloud[0]) for s, cloud in film.items()), ("data", true_points[0, :1000])]
     for ax, (title, cloud) in zip(axes[row], clouds, strict=True):
         ax.plot(*cloud.T, ".", ms=1, alpha=0.5, color=COLOURS[0] if title != "data" else COLOURS[1])
         ax.plot(*ring.T, "k+", ms=5, mew=0.6)
@@ -564,7 +600,7 @@ for row, key in enumerate(shown):
         )
         ax.set_title(title, fontsize=8)
         ax.grid(False)
-    axes[row, 0].set_ylabel(key[1], fontsize=8)
+    axes[row, 0].set_ylabel(name, fontsize=8)
 save_figure(
     run,
     fig,
@@ -576,18 +612,14 @@ plt.show()
 
 # %%
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2))
-for i, (key, film) in enumerate((k, f) for k, f in films.items() if k[0] == "ring of 8"):
-    steps = list(film)
-    curves = [toys.mode_statistics(film[s], ring, p.std) for s in steps]
-    at = np.array(steps) / steps[-1]
+for i, (name, film) in enumerate(films.items()):
+    curves = [toys.mode_statistics(cloud, ring, p.std) for cloud in film.values()]
     for ax, which in ((left, 0), (right, 1)):
         values = torch.stack([c[which].float() for c in curves])
-        ax.plot(at, values.mean(1), "os^Dvx"[i % 6] + "-", ms=4, label=key[1])
-        ax.fill_between(at, values.min(1).values, values.max(1).values, color=ax.lines[-1].get_color(), alpha=0.12)
-left.set(
-    xlabel="share of the game played", ylabel="modes found", ylim=(0, 8.3), title="Ring of 8: mean and range over seeds"
-)
-right.set(xlabel="share of the game played", ylabel="share near a mode", ylim=(0, 1.02), title="Share near a mode")
+        ax.plot(list(film), values.mean(1), "os^Dvx"[i % 6] + "-", ms=4, label=name)
+        ax.fill_between(list(film), values.min(1).values, values.max(1).values, color=ax.lines[-1].get_color(), alpha=0.12)
+left.set(xlabel="step of the generator", ylabel="modes found", ylim=(0, 8.3), title="Ring of 8: mean and range over seeds")
+right.set(xlabel="step of the generator", ylabel="share near a mode", ylim=(0, 1.02), title="Share near a mode")
 right.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
 save_figure(
     run,
@@ -599,24 +631,11 @@ save_figure(
 plt.show()
 
 # %% [markdown]
-# Read the table with its intervals, not with its means. Intervals that overlap leave the question open: they neither show a
-# difference nor exclude one (for that, the difference itself needs an interval). Where all seeds find the same number, ± 0.0
-# claims too much, since so few seeds cannot be that sure; there read the column "all found". And mind what such games do not show: on pictures, Lucic et al. (2018) found no loss that consistently beats
-# the non-saturating one once all are tuned.
-
-
-# %%
-def text_of(row):
-    complete = row["all found"].split(" ")[0]
-    return f"{row['game']}: {row['modes found']}, all in {complete} seeds, {row['share near a mode']} near a mode"
-
-
-display(Markdown("\n".join(f"* **{row['data']}**, {text_of(row)}" for row in rows)))
-
-# %% [markdown]
-# **And with more steps?** The games above are short, and a mode that has not been found yet has not thereby been lost. So a *study*, a long computation that runs apart from the notebooks
-# (`make studies`), plays every game for more steps: all games on the ring for the same number, and all on the grid (not in the same time: see *ms a step*, which is for all seeds of a game at once). The learning rates fall over the second half of each
-# game, so the first quarter of a long game is no short game. On the grid the networks and the batches are larger too, so a better result there need not come from the steps. Here is what the study has left in its table so far.
+# **Longer, and with controls.** The games above are short, few and from few seeds. A *study*, a long computation that runs apart from the notebooks (`benchmarks/mode_collapse.py`; `make studies`), plays more of them to a common number of steps of $G$, on the ring and on the grid of 25.
+# It holds a control: whoever looks $k$ steps ahead, or takes five critic steps, also asks $D$ more often. Would more steps of $D$ alone do? So minimax is played once more with five steps of $D$ for each of $G$. The milliseconds a step, for all seeds of a game at once on one core, say what each game costs.
+#
+# How to read the table: the modes stand there seed by seed, at the end of the game. A game that still moves may have found a mode and lost it again, so the figure below shows the way there. Where all differences are equal, ± 0.0 claims too much; there read *all found* with its interval. And mind what such games do not show: on pictures, Lucic et al.
+# (2018) found no loss that consistently beats the non-saturating one once all are tuned.
 
 # %%
 played = sorted((r for r in read_study("mode_collapse") if r["seed"] == "0"), key=lambda r: r["data"] != "ring of 8")
@@ -626,36 +645,37 @@ def numbers(text):
     return [float(value) for value in text.split()]
 
 
-long_rows = [
-    {
-        "data": row["data"],
-        "game": row["game"],
-        "steps": int(row["steps"]),
-        "hidden units": int(row["hidden"]),
-        "batch": int(row["batch"]),
-        **outcome(numbers(row["found end"]), numbers(row["near end"]), int(row["modes"])),
-        "ms a step": float(row["ms a step"]),
-    }
-    for row in played
-]
+long_rows = []
+for row in played:
+    base = numbers(next(r for r in played if r["data"] == row["data"] and r["game"] == "minimax")["found end"])
+    found = base if row["game"] == "minimax" else numbers(row["found end"])
+    long_rows.append(
+        {
+            "data": row["data"],
+            "game": row["game"],
+            **outcome(found, numbers(row["near end"]), int(row["modes"]), base),
+            "ms a step": float(row["ms a step"]),
+        }
+    )
+lengths = {row["data"]: (int(row["steps"]), int(row["games"])) for row in played}
 display(
     save_table(
         run,
         long_rows,
         "nb05_games_long",
-        f"The study; intervals as above, over {' or '.join(sorted({r['games'] for r in played}))} seeds played at once. From commit {', '.join(sorted({r['commit'] for r in played}))}.",
+        "The study: " + "; ".join(f"{data}, {steps:,} steps of G, {games} seeds" for data, (steps, games) in lengths.items())
+        + f". Columns as above. From commit {', '.join(sorted({r['commit'] for r in played}))}.",
     )
 )
-games_on = {row["data"]: int(row["modes"]) for row in played}
-fig, axes = plt.subplots(1, len(games_on), figsize=(1.5 + 4.2 * len(games_on), 3.2), squeeze=False)
-for ax, (data, n_modes) in zip(axes[0], games_on.items(), strict=True):
+fig, axes = plt.subplots(1, len(lengths), figsize=(1.5 + 4.2 * len(lengths), 3.2), squeeze=False)
+for ax, (data, (steps, _)) in zip(axes[0], lengths.items(), strict=True):
     for i, row in enumerate(r for r in played if r["data"] == data):
-        quarters = ("1/4", "1/2", "3/4", "end")
-        found = np.array([numbers(row[f"found {q}"]) for q in quarters])
-        at = np.array([0.25, 0.5, 0.75, 1.0]) * int(row["steps"])
-        ax.plot(at, found.mean(1), "os^Dvx"[i % 6] + "-", ms=4, label=row["game"])
-        ax.fill_between(at, found.min(1), found.max(1), color=ax.lines[-1].get_color(), alpha=0.1)
-    ax.set(xlabel="step of the generator", ylabel="modes found", ylim=(0, n_modes * 1.04), title=data.capitalize())
+        at = [k for k in row if k.startswith("found ")]
+        found = np.array([numbers(row[k]) for k in at])
+        share = np.array([1.0 if k == "found end" else float(Fraction(k.removeprefix("found "))) for k in at])
+        ax.plot(share * steps, found.mean(1), "os^Dvx*"[i % 7] + "-", ms=4, label=row["game"], color=COLOURS[i % 7])
+        ax.fill_between(share * steps, found.min(1), found.max(1), color=COLOURS[i % 7], alpha=0.08)
+    ax.set(xlabel="step of the generator", ylabel="modes found", ylim=(0, int(row["modes"]) * 1.04), title=data.capitalize())
 axes[0, -1].legend(*axes[0, 0].get_legend_handles_labels(), fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
 save_figure(
     run,
@@ -665,19 +685,48 @@ save_figure(
     {"rows": long_rows},
 )
 plt.show()
-display(Markdown("\n".join(f"* **{row['data']}**, {text_of(row)}" for row in long_rows)))
+
+
+def complete(row):
+    return row["all found"].split(" ")[0]
+
+
+def verdict(data):
+    """Which games find everything, which do not, in words."""
+    mine = {row["game"]: complete(row) for row in long_rows if row["data"] == data}
+    every = [game for game, share in mine.items() if len(set(share.split("/"))) == 1]
+    return (
+        f"* **{data.capitalize()}**: minimax finds all modes from {mine['minimax'].replace('/', ' of ')} seeds. From every seed: {', '.join(every) or 'no game'}. "
+        + "The others: " + (", ".join(f"{game} {share}" for game, share in mine.items() if game not in every and game != "minimax") or "none") + "."
+    )
+
+
+display(Markdown("\n".join(verdict(data) for data in lengths)))
 
 # %% [markdown]
 # ## 5. Diversity of pictures
 #
-# On bedrooms there are no centres to count. Three measures work in the feature space of notebook 06. **Precision**: the
-# share of generated pictures that lie within reach of some real one, where a real picture reaches as far as its third
-# neighbour. **Coverage** (Naeem et al., 2020): the share of real pictures that have some generated one within their
+# On bedrooms there are no centres to count. A fixed network turns each picture into a vector, its *features* (notebook
+# 06), and three measures work on these. **Precision**: the share of generated pictures that lie within reach of some real
+# one, where a real picture reaches as far as its third nearest real neighbour. **Coverage** (Naeem et al., 2020): the share of real pictures that have some generated one within their
 # reach. And the mean **pairwise distance** of features among generated pictures. (The usual *recall* draws its balls
 # around generated pictures instead; pictures repeated at least four times then have balls of radius 0, and count for nothing.)
 #
 # Before trusting a measure, calibrate it on a collapse that one has made oneself: let the generator paint from only $m$
-# latents, over and over. It is then collapsed to $m$ pictures, each as good as before.
+# latents, over and over. It is then collapsed to $m$ pictures, each as good as before. What the measures should say can
+# partly be worked out. If both sets of pictures come from one distribution, a real one of $N$ is left out only if its
+# three nearest among all others, $N - 1$ real and $M$ generated ones, are real:
+#
+# <!-- eq:05-coverage -->
+# $$ \mathbb E\,\text{coverage} = 1 - \prod_{i=0}^{2} \frac{N-1-i}{N-1+M-i} \approx \tfrac78 \quad (N = M) . $$
+#
+# And copies lie at distance 0 from each other, so that $m$ pictures with the mean distance $\bar d_m$, repeated until they
+# are $n$ (a multiple of $m$), have the pairwise distance
+#
+# <!-- eq:05-pairwise -->
+# $$ \tfrac{n}{n-1}\,\big(1 - \tfrac1m\big)\,\bar d_m : $$
+#
+# thirty pictures lose a thirtieth. It sees only a collapse to very few.
 
 # %%
 pictures = load_bedrooms(p.source, "test", p.size, limit=2 * p.n_pictures)
@@ -697,6 +746,19 @@ def coverage(real, generated, k=3):
 def pairwise(f):
     """Mean distance of two different members."""
     return (torch.cdist(f, f).sum() / (len(f) * (len(f) - 1))).item()
+
+
+same_law = torch.Generator().manual_seed(seed)
+clouds = [torch.randn(2, 200, 8, generator=same_law, dtype=torch.float64) for _ in range(100)]
+by_chance = 1 - np.prod([(199 - i) / (399 - i) for i in range(3)])
+check_mean("eq:05-coverage", [coverage(*pair) for pair in clouds], by_chance, "coverage of one cloud by another of the same law")
+check_fails(
+    "eq:05-coverage",
+    lambda: check_mean("eq:05-coverage", [coverage(*pair, k=2) for pair in clouds], by_chance, "one neighbour fewer"),
+    "a point counted as its own neighbour",
+)
+some = torch.randn(10, 5, generator=same_law, dtype=torch.float64)
+check("eq:05-pairwise", pairwise(some.repeat(50, 1)), 500 / 499 * 0.9 * pairwise(some), 1e-5, "ten points, fifty times each")
 
 
 def measure(f):
@@ -729,10 +791,12 @@ plt.show()
 display(
     Markdown(
         f"Our generator: coverage {measured[-1]['coverage']:.2f} (other real pictures: {floor['coverage']:.2f}), "
-        f"precision {measured[-1]['precision']:.2f} ({floor['precision']:.2f}), pairwise distance "
+        f"precision {measured[-1]['precision']:.2f} ± {1.96 * (measured[-1]['precision'] * (1 - measured[-1]['precision']) / n) ** 0.5:.2f} "
+        f"(95 % interval, the real pictures held fixed; {floor['precision']:.2f}), pairwise distance "
         f"{measured[-1]['pairwise distance']:.1f} ({floor['pairwise distance']:.1f}). Collapsed by hand to {few[1]} "
         f"pictures: coverage {measured[1]['coverage']:.3f}, precision {measured[1]['precision']:.2f} (an average of "
-        f"{few[1]} yes-or-no answers, and blind to collapse; coverage is not)."
+        f"{few[1]} yes-or-no answers, whose expectation does not depend on how few they are; coverage is not blind to it). "
+        "Both scatter with the pictures drawn: section 6 measures the same generator from other latents."
     )
 )
 
@@ -772,8 +836,8 @@ display(save_table(run, factor_rows, "nb05_reader", f"Share of {len(truth):,} te
 # <!-- eq:05-tv-bias -->
 # $$ \mathbb E\,\mathrm{TV} \approx \sum_c \sqrt{\frac{q_c\,(1-q_c)}{\pi\, N}} \qquad (\pi = 3.14\dots) , $$
 #
-# because $p_c - q_c$ is then nearly normal with variance $2 q_c (1-q_c)/N$, and $\mathbb E|\xi| = \sigma\sqrt{2/\pi}$ for $\xi \sim \mathcal N(0, \sigma^2)$. So not 0 is the yardstick, but what two sets of real pictures give. Second, errors of reading only hide differences,
-# since $\tfrac12\sum_b |\sum_a (\pi_a - \pi'_a)\, C_{ab}| \le \tfrac12 \sum_a |\pi_a - \pi'_a|$ (the rows of $C$ sum to 1): what the answers show is there at least, and what they do not show may be. Third, all this takes $C$ to be the same, but it is an average over everything else in the rooms,
+# because $p_c - q_c$ is then nearly normal with variance $2 q_c (1-q_c)/N$, and $\mathbb E|\xi| = \sigma\sqrt{2/\pi}$ for $\xi \sim \mathcal N(0, \sigma^2)$. So not 0 is the yardstick, but what two sets of real pictures give. Second, with one $C$ for both, errors of reading only shrink the distance of the shares themselves,
+# since $\tfrac12\sum_b |\sum_a (\pi_a - \pi'_a)\, C_{ab}| \le \tfrac12 \sum_a |\pi_a - \pi'_a|$ (the rows of $C$ sum to 1): beyond what chance gives, what the answers show is there at least, and what they do not show may be. Third, all this takes $C$ to be the same, but it is an average over everything else in the rooms,
 # and on pictures that are no rooms the network must answer too; that is why precision stands beside.
 
 # %%
@@ -784,7 +848,7 @@ C.index_put_((truth[:half, k], answers[:half, k]), torch.ones(half, dtype=torch.
 each = C.sum(1, keepdim=True)
 C /= each
 later = torch.arange(half, len(truth))
-few_creams = later[(truth[later, k] != cream) | (later % 4 == 0)]  # three of four cream walls left out: other shares, the same network
+few_creams = later[truth[later, k] != cream]  # no cream walls: other shares, the same network
 pi = truth[few_creams, k].bincount(minlength=15).double() / len(few_creams)
 q = answers[few_creams, k].bincount(minlength=15).double() / len(few_creams)
 variance = C * (1 - C)
@@ -812,8 +876,9 @@ display(Markdown(f"Of the cream walls the network calls {100 * C[cream, cream]:.
 # $$ e^{H} , \qquad H = -\sum_c q_c \log q_c , $$
 #
 # the number of equally frequent combinations that have the same entropy $H$: $m$ classes of share $1/m$ have $H = \log m$.
+# These are combinations of *answers*. A misread picture can add one that no room has, and the inequality above is about TV, not about $H$: neither number counts rooms, and each says something only beside that of as many test pictures.
 #
-# We read the pictures of the GAN of notebook 04, and of a run that was set up to go wrong: the same two networks and pictures, but no $R_1$ penalty, a momentum of 0.9 (Adam's default), no augmentation, and few epochs. Which of these does the harm, one run cannot say. (Profile `released`, which trains nothing, leaves it out.)
+# We read the pictures of the GAN of notebook 04, and of a run that was set up to go wrong: the two networks, the 1,000 pictures and the rate of notebook 04 in profile `cpu`, but no $R_1$ penalty, a momentum of 0.9 (Adam's default), no augmentation, and few epochs. Which of these does the harm, one run cannot say. (If the GAN is the released one or comes from another profile, see *generator* in section 5, the two also differ in width, pictures or rate. Profile `released`, which trains nothing, leaves it out.)
 
 # %%
 def evenly(q):
@@ -849,6 +914,10 @@ between_real = [spread(compared[i], compared[j]) for i, j in splits]
 typical = {key: np.mean([r[key] for r in between_real]) for key in between_real[0]}
 # what collapse makes large must be compared with large values among real pictures, what it makes small with small ones
 unusual = {key: np.quantile([r[key] for r in between_real], 0.05 if key in ("found", "evenly") else 0.95) for key in typical}
+# Parts of one finite set scatter about its mean by sqrt(1 - n/N), new pictures by sqrt(1 + n/N). TV, of two parts that share no picture, is right as it is.
+share_drawn = n_read / len(compared)
+for key in ("found", "evenly"):
+    unusual[key] = typical[key] - ((1 + share_drawn) / (1 - share_drawn)) ** 0.5 * (typical[key] - unusual[key])
 reference = compared[splits[0][0]]
 
 
@@ -868,7 +937,7 @@ display(
         spread_rows,
         "nb05_spread",
         f"What {n_read:,} pictures show, read by the network: total variation distance to {n_read:,} test pictures for each factor and for the combinations of five; combinations found; as how many "
-        f"equally frequent ones they spread. First row: mean over 50 random splits of the test pictures, in brackets the value that 95 % of the splits stay below (*found* and *evenly*: above). Precision and coverage of "
+        f"equally frequent ones they spread. First row: mean over 50 random splits of the test pictures, in brackets the value that 95 % of the splits stay below (*found* and *evenly*: above, widened since all splits share one set of pictures). One in twenty a column: among so many columns one beyond it is not rare. Precision and coverage of "
         f"{min(n, n_read)} pictures as in section 5.",
         {"precision and coverage": replace(near, n_generated=min(n, n_read), n_reference=min(n, n_read))},
     )
@@ -895,32 +964,32 @@ plt.show()
 display(
     Markdown(
         "\n".join(
-            f"* **{row['pictures']}**: {row['found']} combinations (as many test pictures: {typical['found']:.0f}, rarely below {unusual['found']:.0f}), spread like {row['evenly']} equally frequent ones "
+            f"* **{row['pictures']}**: {row['found']} combinations of answers (as many test pictures: {typical['found']:.0f}, rarely below {unusual['found']:.0f}), spread like {row['evenly']} equally frequent ones "
             f"({typical['evenly']:.1f}, rarely below {unusual['evenly']:.1f}); total variation {row['combinations']} ({typical['combinations']:.2f}, rarely above {unusual['combinations']:.2f}); "
             f"precision {row['precision']}, coverage {row['coverage']} (real pictures: {spread_rows[0]['precision']}, {spread_rows[0]['coverage']})."
             for row in spread_rows[1:]
         )
-        + "\n\nWhere precision is far below that of real pictures, the readings are answers about no rooms, and only their sameness means anything."
+        + "\n\nWhere precision is far below that of real pictures, many readings may be answers about no rooms. Then neither the classes nor their sameness proves anything, since a network may give one answer to different pictures: look at them."
     )
 )
 
 # %% [markdown]
 # ## Summary
 #
-# * Collapse is lost modes; it can be counted on a mixture, estimated on pictures by coverage, and counted again where a network can read what is in them.
-# * The ordinary game circles: its flow has imaginary eigenvalues. One step of foresight adds a spring.
+# * Collapse is lost modes; it can be counted on a mixture, estimated on pictures by coverage, and compared with test pictures by what a network reads in both.
+# * The smallest game circles: its flow keeps the distance. One step of foresight adds a spring there.
 # * Wasserstein has a slope where Jensen-Shannon is flat, at the price of a critic whose own slope must be bounded
 #   *between* the clouds.
 # * A claim about GANs needs seeds and an interval.
 #
 # ## Questions
 #
-# 1. In the smallest game, compute the flow matrix for $k = 2$. Is the spring twice as strong?
+# 1. For which $k\eta$ do the players of the smallest game come home fastest? Check with `flow_matrix(2)`.
 # 2. Let $D$ in the smallest game descend an $R_1$ penalty $\frac\gamma2\psi^2$ as well. What are the eigenvalues now?
 #    Compare with unrolling.
-# 3. WGAN-GP asks for slope exactly 1, not at most 1. For mixtures on a line, where must a smooth best critic have a slope
-#    below 1?
+# 3. WGAN-GP asks for slope exactly 1, not at most 1. For mixtures on a line, where must a smooth, nearly best critic have
+#    a slope below 1?
 # 4. A generator repeats each of 1,000 training pictures exactly. What are its precision, its coverage and its pairwise
 #    distance? Which measure of notebook 04 would notice?
-# 5. Play the unrolled game with `d_rate=1e-2`, five times as much. What happens to the modes, and why? Plot the
-#    foreseen discriminator beside the one that is there five steps later.
+# 5. Play the unrolled game with `d_rate=1e-2`, ten times as much. What happens to the modes, and why? Plot the foreseen
+#    discriminator beside the one that is there five steps later.
