@@ -423,48 +423,47 @@ print(f"{sum(i in manifest for i in report_ids)} of {len(report_ids)} are in thi
 # %% [markdown]
 # ## 6. The released networks
 #
-# What do larger networks, trained on a GPU, reach? Those that come with the repository learnt from all 12,000 training pictures at 64 x 64 pixels, for a few minutes of one data-centre GPU each (`data/weights/train_ddpm.py`, `train_gan.py`). A study (`benchmarks/released.py`) has
-# measured samples of each against the 3,000 test pictures (the DDPM's with times from $\sigma = 50$; `released.load` takes 40 by now); *times the floor* compares with as many of the training pictures, real rooms. Where the size of the pictures or the number of samples is another than in section 1 (profile `cpu`: 32 pixels there), no number here may be set beside one there.
+# What do larger networks, trained on a GPU, reach? Those at 64 x 64 pixels that come with the repository learnt from all 12,000 training pictures, for a few minutes of one data-centre GPU each (`data/weights/train_ddpm.py`, `train_gan.py`). Beside them lie those of profile `cpu`, 32 x 32 pixels: the DDPM from all
+# training pictures, the GAN from 1,000. A study (`benchmarks/released.py`) has measured 3,000 samples of each against the 3,000 test pictures; *times the floor* compares with as many of the training pictures, real rooms of the same size. Distances of pictures of different sizes may not be set beside each other, nor may these beside those of section 1, which
+# come from fewer samples.
 
 # %%
-studied = read_study("released")
-wanted = ["DDPM", "GAN", "training pictures"]
-# As many samples as have been measured of all three.
-measured = [{row["set"]: row for row in studied if row["n"] == n_} for n_ in sorted({row["n"] for row in studied}, key=int)]
-measured = next((rows for rows in reversed(measured) if set(wanted) <= rows.keys()), None)
-if measured is None:
-    raise ValueError(f"the study lacks rows for {', '.join(wanted)} with one n; python benchmarks/released.py adds them")
+N_STUDY = 3_000
+measured = {row["set"]: row for row in read_study("released") if row["n"] == str(N_STUDY)}
+FLOORS = {64: "training pictures", 32: "training pictures, 32 px"}
+STUDIED = {"DDPM": 64, "GAN": 64, FLOORS[64]: 64, "DDPM of profile cpu": 32, "GAN of profile cpu": 32, FLOORS[32]: 32}  # pixels a side
+if missing := STUDIED.keys() - measured.keys():
+    raise ValueError(f"the study lacks {', '.join(missing)} with {N_STUDY} pictures; python benchmarks/released.py adds them")
 released = {"DDPM": load("ddpm"), "GAN": load("gan")}
-of_floor = float(measured["training pictures"]["distance"])
-released_rows = [
-    {
-        "": name,
-        "Fréchet distance": round(float(row["distance"])),
-        "times the floor": round(float(row["distance"]) / of_floor, 2),
-        "kernel distance": f"{float(row['kernel']):.4f} ± {2 * float(row['kernel error']):.4f}",
-        "precision": float(row["precision"]),
-        "recall": float(row["recall"]),
-        "seconds per 1,000 samples": round(float(row["seconds per 1,000"])) if name in released else "",
-        "parameters / 10⁶": round(sum(q.numel() for q in (released[name].model if name == "DDPM" else released[name].generator).parameters()) / 1e6, 2) if name in released else "",
-        "pictures seen": f"{last(released[name].history, 'images'):,}" if name in released else "",
-        "training / minutes": round(last(released[name].history, "seconds") / 60, 1) if name in released else "",
-    }
-    for name, row in ((name, measured[name]) for name in wanted)
-]
+made_here = {f"{kind} of profile cpu": load(kind.lower(), path=REPO / "data" / "weights" / f"{kind.lower()}32.safetensors") for kind in released}
+of_floor = {name: float(measured[name]["distance"]) / float(measured[FLOORS[side]]["distance"]) for name, side in STUDIED.items()}
+released_rows = []
+for name, side in STUDIED.items():
+    row, model = measured[name], (released | made_here).get(name)
+    released_rows.append({
+        "": name, "pixels": side, "Fréchet distance": round(float(row["distance"])), "times the floor": round(of_floor[name], 2),
+        "kernel distance": f"{float(row['kernel']):.4f} ± {2 * float(row['kernel error']):.4f}", "precision": float(row["precision"]), "recall": float(row["recall"]),
+        "seconds per 1,000 samples": round(float(row["seconds per 1,000"]), 1) if model else "",
+        "parameters / 10⁶": round(sum(q.numel() for q in (model.model if name.startswith("DDPM") else model.generator).parameters()) / 1e6, 2) if model else "",
+        "pictures seen": f"{last(model.history, 'images'):,}" if model else "", "training / minutes": round(last(model.history, "seconds") / 60, 1) if model else "",
+    })
+of_released = {f"{side} px": Protocol(N_STUDY, 3_000, "test", PREPARED, f"pictures {side}x{side} px, {EfficientNetLite0.resize}", "efficientnet-lite0", EfficientNetLite0.sha256) for side in FLOORS}
 display(
     save_table(
         run, released_rows, "nb08_released_measured",
-        f"The released networks, 64 x 64 pixels, {int(measured['GAN']['n']):,} pictures of each set against 3,000 test pictures; the DDPM in 20 steps; ± is two standard errors. Training on a GPU that both and other runs shared. From commit {', '.join(sorted({r['commit'] for r in measured.values()}))}.",
-        of_released := Protocol(int(measured["GAN"]["n"]), 3_000, "test", PREPARED, f"pictures 64x64 px, {EfficientNetLite0.resize}", "efficientnet-lite0", EfficientNetLite0.sha256),
+        f"The networks that come with the repository, {N_STUDY:,} pictures of each set against 3,000 test pictures; the DDPM at 64 pixels in 20 steps, at 32 in 10; ± is two standard errors. Samples were drawn on one core. The larger networks were trained on a GPU that both and other runs shared, the smaller on two cores. "
+        f"From commit {', '.join(sorted({measured[name]['commit'] for name in STUDIED}))}.",
+        of_released,
     )
 )
 fig, axes = plt.subplots(1, 2, figsize=(10, 4))
 for ax, (name, model) in zip(axes, released.items(), strict=True):
     show_images(ax, model.sample(24, seed=0, **({"steps": 20} if name == "DDPM" else {})), 6, f"{name}, 64 px")
-save_figure(run, fig, "nb08_released", "The first 24 samples of each released network (seed 0, not selected).", {"rows": released_rows}, of_released)
+save_figure(run, fig, "nb08_released", "The first 24 samples of each released network at 64 pixels (seed 0, not selected).", {"rows": released_rows}, of_released)
 plt.show()
-near = {name: float(measured[name]["distance"]) for name in released}
-display(Markdown(f"At 64 pixels the {min(near, key=near.get)} is closer to the test pictures: DDPM {near['DDPM']:.0f} ({near['DDPM'] / of_floor:.2f} times the floor), GAN {near['GAN']:.0f} ({near['GAN'] / of_floor:.2f} times)."))
+display(Markdown(" ".join(
+    f"At {side} pixels the {min(pair, key=of_floor.get)[:4].strip()} is closer to the test pictures: " + ", ".join(f"{name} {float(measured[name]['distance']):.0f} ({of_floor[name]:.2f} times the floor)" for name in pair) + "."
+    for side, pair in ((64, list(released)), (32, list(made_here)))) + " (At 32 pixels the GAN learnt from a twelfth of the pictures.)"))
 
 # %% [markdown]
 # ## 7. Limits
@@ -473,7 +472,7 @@ display(Markdown(f"At 64 pixels the {min(near, key=near.get)} is closer to the t
 #   capacity and more pictures for photographs. The data card gives the distance between the two.
 # * **Small pictures.** At 32 pixels a side a bed is about twenty pixels wide; ranks of models may change with size.
 # * **Not FID.** EfficientNet-Lite0 is a smaller network than the 2015 Inception, seen through other eyes. The numbers here compare with each other and with nothing in the literature.
-# * **Clocks.** Minutes of training are those of the machine that made the weights. Two runs compare by them only where the load was the same: the networks of section 6 shared a GPU with other runs; those of the study in section 2 ran two at a time, a core each.
+# * **Clocks.** Minutes of training are those of the machine that made the weights. Two runs compare by them only where the load was the same: the larger networks of section 6 shared a GPU with other runs; those of the study in section 2 ran two at a time, a core each.
 # * **Few seeds.** Sections 1, 3 and 4 rest on one training run each; shorter runs with several seeds stand in section 2, those of the GAN on 1,000 pictures in notebook 04, section 6.
 #
 # ## Summary
