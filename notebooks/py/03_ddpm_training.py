@@ -599,7 +599,7 @@ for i, name in enumerate(dict.fromkeys(r["sampler"] for r in cost_rows)):
 ax.axhline(1.05 * patient["d"], color="k", lw=0.8, ls="--", label=f"5 % above {patient['n']:,} ancestral steps")
 ax.axhline(real["d"], color="0.5", lw=0.8, ls=":", label="training pictures (floor)")
 ax.set(xlabel="network evaluations per picture", ylabel=f"Fréchet distance ({patient['samples']} samples)", xscale="log", yscale="log")
-ax.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
+ax.yaxis.set_minor_locator(LogLocator(subs=(1.2, 1.5, 2, 3, 6, 8)))
 for formatted in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
     formatted("{x:.0f}")
 ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
@@ -616,7 +616,8 @@ def cheapest(rows):
             f"{patient['seconds for 1,000']} seconds for 1,000 pictures)")
 display(Markdown(f"All {patient['n']:,} ancestral steps end at {patient['d']:.0f} (training pictures: {real['d']:.0f}). Which is the smallest number tried, below {patient['n']:,}, that ends at most 5 % above? " + "; ".join(
     f"**{name}** {cheapest([r for r in cost_rows if r['sampler'] == name and r['network evaluations'] < patient['n']])}" for name in dict.fromkeys(r["sampler"] for r in cost_rows))
-    + f". (On {patient['threads']} core. ±: two standard errors of the difference; where they reach across +5 %, the answer may be another number. Negative by more than its ±: a sampler that does better than the patient one. That can be, for the two draw from different distributions, and neither from that of the data.)"))
+    + f". (On {patient['threads']} core. ±: two standard errors of the difference; where they reach across +5 %, the answer may be another number. Negative by more than its ±: a sampler that does better than the patient one. That can be, for the two draw from different distributions, and neither from that of the data.) More evaluations need not be better either: "
+    + "; ".join(f"{name} is best with {min((r for r in cost_rows if r['sampler'] == name), key=lambda r: r['Fréchet distance'])['network evaluations']:,}" for name in dict.fromkeys(r["sampler"] for r in cost_rows)) + ", of those tried."))
 
 # %% [markdown]
 # ### A younger self as a guide
@@ -817,11 +818,13 @@ display(save_table(run, recipe_rows, "nb03_recipes", f"Recipes after {float(firs
 fig, ax = plt.subplots(figsize=(7, 0.25 * len(recipe_rows) + 0.9))
 for y, row in enumerate(recipe_rows):
     middle, half = ratios[row["recipe"]]
-    if row["recipe"] != DEFAULT:
+    if row["recipe"] == DEFAULT:
+        ax.plot(1, y, "kD", ms=4)
+    else:
         ax.errorbar(np.exp(middle), y, xerr=[[np.exp(middle) - np.exp(middle - half)], [np.exp(middle + half) - np.exp(middle)]], fmt="o", ms=4, capsize=2, color="C0")
 ax.axvline(1, color="k", lw=0.8, ls=":")
 ax.set_yticks(range(len(recipe_rows)), [row["recipe"] for row in recipe_rows])
-ax.invert_yaxis()
+ax.set_ylim(len(recipe_rows) - 0.5, -0.5)
 ax.set(xlabel="Fréchet distance / that of profile cpu (95 % interval)", xscale="log")
 ax.xaxis.set_minor_locator(LogLocator(subs=(1.2, 1.5, 2, 3, 5, 7, 8, 9)))
 for formatted in (ax.xaxis.set_major_formatter, ax.xaxis.set_minor_formatter):

@@ -631,7 +631,7 @@ save_figure(
 plt.show()
 
 # %% [markdown]
-# **Longer, and with controls.** The games above are short, few and from few seeds. A *study*, a long computation that runs apart from the notebooks (`benchmarks/mode_collapse.py`; `make studies`), plays more of them to a common number of steps of $G$, on the ring and on the grid of 25.
+# **Longer, and with controls.** The games above are short, few and from few seeds. A *study*, a long computation that runs apart from the notebooks (`benchmarks/mode_collapse.py`; `make studies`), plays more of them to a common number of steps of $G$. The table has what it has finished so far.
 # It holds a control: whoever looks $k$ steps ahead, or takes five critic steps, also asks $D$ more often. Would more steps of $D$ alone do? So minimax is played once more with five steps of $D$ for each of $G$. The milliseconds a step, for all seeds of a game at once on one core, say what each game costs.
 #
 # How to read the table: the modes stand there seed by seed, at the end of the game. A game that still moves may have found a mode and lost it again, so the figure below shows the way there. Where all differences are equal, ± 0.0 claims too much; there read *all found* with its interval. And mind what such games do not show: on pictures, Lucic et al.
