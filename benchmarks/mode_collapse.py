@@ -18,8 +18,8 @@ from bedgen_utils.run import profile_numbers
 
 P = argparse.Namespace(**profile_numbers("cpu", "05"))
 DATA = {
-    "ring of 8": (toys.ring(8, P.radius), {"seeds": 10, "steps": 10_000}),
-    "grid of 25": (toys.grid(5, 1.0), {"seeds": 5, "steps": 10_000}),
+    "ring of 8": (toys.ring(8, P.radius), {"seeds": 10, "steps": 16_000}),
+    "grid of 25": (toys.grid(5, 1.0), {"seeds": 5, "steps": 16_000}),
 }
 GAMES = {
     "minimax": {"game": "minimax"},
