@@ -638,7 +638,9 @@ plt.show()
 # (2018) found no loss that consistently beats the non-saturating one once all are tuned.
 
 # %%
-played = sorted((r for r in read_study("mode_collapse") if r["seed"] == "0"), key=lambda r: r["data"] != "ring of 8")
+IN_ORDER = ["minimax", "minimax, 5 steps of D", "non-saturating", "WGAN-GP", "unrolled, k = 1", "unrolled, k = 5", "unrolled, k = 10"]
+played = [r for r in read_study("mode_collapse") if r["seed"] == "0"]
+played.sort(key=lambda r: (r["data"] != "ring of 8", IN_ORDER.index(r["game"])))
 
 
 def numbers(text):
