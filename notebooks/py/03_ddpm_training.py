@@ -372,11 +372,23 @@ reference = moments(test_images, cache=True)
 work = run.folder / "03"
 work.mkdir(exist_ok=True)
 
+@torch.no_grad()
+def losses_of(model):
+    """The weighted loss on n_look training and as many test pictures, at times and with noise that are always the same."""
+    where, losses = next(model.parameters()).device, []
+    for pictures in (train_images[: p.n_look], test_images[: p.n_look]):
+        g = torch.Generator().manual_seed(seed)
+        t = torch.randint(1, p.T + 1, (p.n_look,), generator=g)
+        noise = torch.randn(p.n_look, *pictures.shape[1:], generator=g)
+        losses.append(diffusion.training_loss(model, to_float(pictures).to(where), t.to(where), noise.to(where), weighting=p.weighting))
+    known, unseen = losses
+    return {"train_loss": known.mean().item(), "test_loss": unseen.mean().item(), "gap_error": (unseen - known).std().item() / p.n_look**0.5}
+
 def look(model, young):
-    """Sixteen pictures from fixed noise, kept on disk, and the distance of the first n_look pictures to the test set."""
+    """Sixteen pictures from fixed noise, kept on disk, the distance of the first n_look pictures to the test set, and two losses."""
     made = DDPM(model, diffusion, p.size, [], {}, "training", young).sample(p.n_look, seed=1, steps=p.steps)
     score = compare(made, reference)
-    return {"distance": score.distance, "n": p.n_look, "made": made[:16].tolist()}
+    return {"distance": score.distance, "n": p.n_look, "made": made[:16].tolist(), **losses_of(model)}
 
 if p.train:
     torch.manual_seed(seed)
@@ -395,12 +407,16 @@ losses = [row for row in history if "loss" in row]
 looks = [row for row in history if "distance" in row]
 seconds, seen = losses[-1]["seconds"], losses[-1]["images"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
-left.plot([r["images"] for r in losses], [r["loss"] for r in losses])
+left.plot([r["images"] for r in losses], [r["loss"] for r in losses], label="while training")
+if "test_loss" in looks[0]:
+    left.plot([r["images"] for r in looks], [r["train_loss"] for r in looks], "o", label="averaged network, training pictures")
+    left.plot([r["images"] for r in looks], [r["test_loss"] for r in looks], "x", ms=8, label="averaged network, test pictures")
+    left.legend(fontsize=8)
 left.set(xlabel="pictures seen", ylabel="weighted loss (mean of the last steps)", yscale="log", title="Loss")
 right.plot([r["images"] for r in looks], [r["distance"] for r in looks], "o-")
 right.set(xlabel="pictures seen", ylabel=f"Fréchet distance ({looks[-1]['n']} samples)", ylim=(0, None), title="Distance to the test pictures")
 save_figure(run, fig, "nb03_training", "The weighted loss (left) and the Fréchet distance of samples (right) over the pictures seen.",
-            {"loss": [[r["images"], r["loss"]] for r in losses], "distance": [[r["images"], r["distance"]] for r in looks], "seconds": seconds}, reference.protocol(looks[0]["n"]))
+            {"loss": [[r["images"], r["loss"]] for r in losses], "distance": [[r["images"], r["distance"]] for r in looks], "looks": [{k: v for k, v in r.items() if k != "made"} for r in looks], "seconds": seconds}, reference.protocol(looks[0]["n"]))
 plt.show()
 early = looks[-2]
 then = min(losses, key=lambda r: abs(r["images"] - early["images"]))
@@ -882,7 +898,7 @@ display(Markdown(f"The lowest mean bound has *{by_bits}*, {mean_bits[by_bits]:.2
 # %% [markdown]
 # ## 12. Did it learn, or memorise?
 #
-# Two looks. First, the loss at each $t$ on training pictures and on test pictures: a network that knows its training pictures by heart does better on them. Second, for
+# Section 5 showed the loss on training and on test pictures while the network learnt: a network that learns its pictures by heart goes on improving on them alone, and the two part. Two more looks. First, the loss at each $t$ on training pictures and on test pictures: a network that knows its training pictures by heart does better on them. Second, for
 # samples, the nearest training picture (by mean squared difference of pixels, mirrored ones included).
 
 # %%
@@ -919,6 +935,8 @@ save_figure(run, fig, "nb03_memorising", "Loss on training and test pictures (le
 plt.show()
 gap = (by_test[:, 0] - by_train[:, 0]) / np.hypot(by_test[:, 1], by_train[:, 1])
 display(Markdown(
+    ("While it learnt, the loss on test pictures less that on training pictures was " + ", ".join(f"{r['test_loss'] - r['train_loss']:+.4f} ± {2 * r['gap_error']:.4f} ({r['images']:,} pictures seen)" for r in looks)
+     + f" of {looks[-1]['train_loss']:.4f} at the end (± two standard errors; other pictures, so not 0 even for a network that has seen neither). " if "test_loss" in looks[0] else "") +
     f"The loss on test pictures is the higher one at {(gap > 0).sum()} of {len(gap)} times; the largest difference, test minus training, is {gap.max():+.1f} standard errors (the same pictures serve every t, so these are not independent looks). A sample is on average {of_samples.mean():.1f} grey levels (root mean square) away from its "
     f"nearest training picture; a *test* picture, which the network cannot have copied from, is {of_test.mean():.1f} away from its own. "
     + ("Less than a fifth closer, the limit we set, and smooth pictures are closer to everything: no sign of copying here." if of_samples.mean() > 0.8 * of_test.mean()
