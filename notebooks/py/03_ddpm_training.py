@@ -22,8 +22,8 @@
 # * draw pictures with three samplers and say what each network evaluation buys, and what a guide adds.
 #
 # You need notebooks 01 and 02: $q(x_t \mid x_0)$ (Eq. 8), the posterior (Eq. 10), the parameterisations $\epsilon$, $x_0$ and $v$, and the
-# bound $L_{\text{vlb}}$ (Eq. 4). In profile `cpu` the notebook trains for about thirteen minutes on two cores and measures
-# for about seven; the run you see says how long its training took.
+# bound $L_{\text{vlb}}$ (Eq. 4). In profile `cpu` the notebook trains for about four minutes on two cores that multiply
+# bfloat16 numbers and for thirteen on two that do not, and measures for two to seven; the run you see says how long its training took.
 
 # %% tags=["parameters"]
 profile = "cpu"

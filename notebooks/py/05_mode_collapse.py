@@ -572,14 +572,23 @@ for name, settings in GAMES.items():
     films[name] = film
     found, near = (values.tolist() for values in toys.mode_statistics(film[p.ring_steps], ring, p.std))
     base = base or found
-    rows.append({"game": name, **outcome(found, near, len(ring), base), "seconds": round(time.monotonic() - began, 1)})
+    inside = (film[p.ring_steps].norm(dim=2) < 2 * p.radius).float().mean(1).tolist()
+    rows.append(
+        {
+            "game": name,
+            **outcome(found, near, len(ring), base),
+            "share within 2R": " ".join(f"{share:.1f}" for share in inside),
+            "seconds": round(time.monotonic() - began, 1),
+        }
+    )
 display(
     save_table(
         run,
         rows,
         "nb05_games",
         f"The ring of 8, {p.ring_steps:,} steps of G, {p.seeds} seeds. Modes found: seed by seed. All found: seeds that found every mode, with the 95 % "
-        f"interval of the chance (Clopper-Pearson). More than minimax: mean difference from the same seeds, ± the 95 % interval (t).",
+        f"interval of the chance (Clopper-Pearson). More than minimax: mean difference from the same seeds, ± the 95 % interval (t). "
+        f"Share within 2R: of the points, within twice the radius of the ring, seed by seed.",
     )
 )
 
@@ -600,6 +609,8 @@ for row, (name, film) in enumerate(films.items()):
         )
         ax.set_title(title, fontsize=8)
         ax.grid(False)
+        if (cloud.norm(dim=1) < 1.6 * p.radius).float().mean() < 0.01:
+            ax.text(0, 0, f"outside: {cloud.norm(dim=1).mean() / p.radius:.1f} R\nfrom the middle", ha="center", va="center", fontsize=7)
     axes[row, 0].set_ylabel(name, fontsize=8)
 save_figure(
     run,
@@ -609,6 +620,10 @@ save_figure(
     {"rows": rows},
 )
 plt.show()
+
+# %% [markdown]
+# Modes are lost in two ways. A cloud may sit on one mode or a few, and hop between them. Or it may have left the ring for good: the $D$ that follows it calls everything out there generated, $D(G(z)) \approx 0$, and there Eq. 15
+# has hardly a slope (notebook 04, section 3). The column *share within 2R* tells which it is.
 
 # %%
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2))
