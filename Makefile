@@ -36,13 +36,14 @@ bench: setup
 	@$(PY) benchmarks/equal_quality.py --only ours "diffusers, our recipe" $(ARGS)
 	@$(PY) benchmarks/gan_equal_time.py --only ours DCGAN SNGAN R3GAN $(ARGS)
 
+# On one core each, as the rows that are there: rows on more would not compare with them.
 studies: setup
-	@$(PY) benchmarks/samplers.py $(ARGS)
-	@$(PY) benchmarks/recipes.py $(ARGS)
-	@$(PY) benchmarks/gan_augmentation.py $(ARGS)
-	@$(PY) benchmarks/mode_collapse.py $(ARGS)
-	@$(PY) benchmarks/both_models.py $(ARGS)
-	@$(PY) benchmarks/released.py $(ARGS)
+	@$(PY) benchmarks/samplers.py --threads 1 $(ARGS)
+	@$(PY) benchmarks/recipes.py --threads 1 $(ARGS)
+	@$(PY) benchmarks/gan_augmentation.py --threads 1 $(ARGS)
+	@$(PY) benchmarks/mode_collapse.py --threads 1 $(ARGS)
+	@$(PY) benchmarks/both_models.py --threads 1 $(ARGS)
+	@$(PY) benchmarks/released.py --threads 1 $(ARGS)
 
 # Bring notebooks/*.ipynb in line with their reviewed source notebooks/py/*.py, keeping outputs of unchanged cells.
 notebooks: setup

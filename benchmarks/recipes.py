@@ -7,7 +7,7 @@ Lite0 features), without the young guide, whose weight was chosen for profile cp
 bits per dimension with its standard error and the means of its terms over spans of t (variance beta_t where none is
 learned; notebook 03, section 10, says how it is summed).
 
-    python benchmarks/recipes.py --minutes 5 --threads 1 --seeds 0 1 [--only "batch 8" …]
+    python benchmarks/recipes.py --threads 1 [--minutes 2.5] [--seeds 0 1] [--only "batch 8" …]
 
 Two calls with one thread each fit a machine with two cores that does nothing else; ``seconds`` tells whether the
 minutes were kept. A row each goes to figures/studies/recipes.csv (``studies.py``); what is there is not run again.
@@ -112,7 +112,7 @@ def measure(change: dict, minutes: float, seed: int) -> dict:
 
 
 def main() -> None:
-    options = studies.options(__doc__, "recipes.csv", list(RECIPES), [0], minutes=5.0)
+    options = studies.options(__doc__, "recipes.csv", list(RECIPES), [0, 1], minutes=2.5)
     for seed in options.seeds:
         for name in options.only:
             key = {"recipe": name, "seed": seed, "minutes": options.minutes, "threads": options.threads}
