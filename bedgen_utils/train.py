@@ -86,7 +86,8 @@ class Loop:
     ``history`` is a list of rows, one each ``log_every`` steps and one an evaluation; it survives in the checkpoint.
     """
 
-    def __init__(self, folder: Path, name: str, settings: dict, images: Tensor, steps: int, batch: int, seed: int):
+    def __init__(self, folder: Path, name: str, settings: dict, images: Tensor, steps: int, batch: int, seed: int,
+                 mirror: bool = True):
         self.accelerator = Accelerator(mixed_precision=best_precision())
         self.device, self.images, self.steps, self.batch, self.seed = (
             self.accelerator.device,
@@ -95,6 +96,7 @@ class Loop:
             batch,
             seed,
         )
+        self.mirror = mirror
         self.images_a_step = batch * self.accelerator.num_processes
         # Another recipe, other code or other pictures must never go on from this one's checkpoint.
         code = b"".join(
@@ -130,7 +132,8 @@ class Loop:
         )
 
     def draw(self) -> tuple[Tensor, torch.Generator]:
-        """The next batch (float, [-1, 1], each flipped left-right with probability 1/2), and the step's generator.
+        """The next batch (float, [-1, 1]; where ``mirror``, each flipped left-right with probability 1/2), and the
+        step's generator.
 
         An epoch is a permutation of the pictures given by (seed, epoch): each picture once, none twice.
         """
@@ -145,7 +148,7 @@ class Loop:
             order = torch.randperm(n, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
             here = index // n == epoch
             chosen[here] = order[index[here] % n]
-        flip = torch.rand(self.batch, generator=generator) < 0.5
+        flip = torch.rand(self.batch, generator=generator) < (0.5 if self.mirror else 0.0)
         # As bytes, from memory that the GPU can fetch by itself while it computes.
         x, flip = (q.pin_memory() if self.device.type == "cuda" else q for q in (self.images[chosen], flip))
         x = to_float(x.to(self.device, non_blocking=True))
@@ -302,6 +305,7 @@ def train_gan(
     r1_every: int = 16,
     augment: str = "adaptive",
     p: float = 0.0,
+    mirror: bool = True,
     ema_decay: float = 0.998,
     seed: int = 0,
     evaluate: Callable[[nn.Module], dict] | None = None,
@@ -312,7 +316,8 @@ def train_gan(
     rate: of Adam for both networks, with the fall of ``learning_rate`` in the last 40 % of the steps.
     loss: a name in ``gan.LOSSES``. r1: weight gamma of the R1 penalty gamma/2 |grad D(x)|^2, taken every ``r1_every``
     steps and multiplied by that (lazy regularisation); 0 switches it off. The relativistic game takes R2 with it.
-    augment: "adaptive" (p starts at ``p`` and follows r_t), "fixed" (p stays) or "none".
+    augment: "adaptive" (p starts at ``p`` and follows r_t), "fixed" (p stays) or "none". mirror: show each picture
+    mirrored half of the time besides; without it mirroring is left to the augmentation.
     evaluate: called with the averaged generator after the first and each ``evaluate_every``-th epoch; its dict joins
     the row of that epoch. Returns the averaged generator and the history, one row an epoch: ``epoch``, ``images``,
     ``seconds`` (training alone, so far), ``d_loss``, ``g_loss``, ``r_t`` (mean sign of D on augmented reals, in the
@@ -331,12 +336,12 @@ def train_gan(
         "loss": loss,
         "r1": [r1, r1_every],
         "seed": seed,
-        "augment": [augment, p],
+        "augment": [augment, p, mirror],
         "ema": ema_decay,
         "G": repr(generator),
         "D": repr(discriminator),
     }
-    loop = Loop(Path(folder), "gan", settings, images, steps, batch, seed)
+    loop = Loop(Path(folder), "gan", settings, images, steps, batch, seed, mirror)
     generator, discriminator = generator.to(loop.device), discriminator.to(loop.device)
     ema = EMA(generator, ema_decay)
     g_opt = torch.optim.Adam(generator.parameters(), lr=rate, betas=betas, fused=True)

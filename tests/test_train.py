@@ -159,6 +159,13 @@ def test_an_epoch_shows_each_picture_once(tmp_path):
     assert epochs[0] != epochs[1]
 
 
+def test_half_of_the_pictures_come_mirrored_unless_that_is_left_to_the_augmentation(tmp_path):
+    images = torch.arange(64, dtype=torch.uint8).expand(400, 3, 64, 64).contiguous()  # dark on the left
+    for mirror, low, high in [(True, 0.4, 0.6), (False, 0, 0)]:  # 400 draws: 1/2 +- 4 sigma
+        x, _ = Loop(tmp_path, "x", {}, images, steps=1, batch=400, seed=0, mirror=mirror).draw()
+        assert low <= (x[:, 0, 0, 0] > x[:, 0, 0, -1]).float().mean() <= high
+
+
 def test_ddpm_learns(tmp_path):
     *_, history = ddpm(tmp_path, images_seen=1600, peak_rate=2e-3)
     # The best that a network could do that knows t but does not look at x_t: return the mean of v at each pixel.
