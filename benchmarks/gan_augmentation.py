@@ -2,9 +2,9 @@
 
     python benchmarks/gan_augmentation.py --threads 1 --seeds 0 1 2
 
-Everything but the augmentation is the recipe of profile ``cpu``: "none" (mirror images only, which all get),
-"fixed" (p = 0.3 throughout) and "adaptive"; and the first and the last once more in a game without the R1 penalty,
-whose pull towards a flat D is itself a remedy for knowing the pictures by heart. Two calls with one thread each fit a
+Everything but the augmentation is the recipe of profile ``cpu``: "none" (not even mirrored pictures), "fixed"
+(p = 0.3 throughout) and "adaptive"; and the first and the last once more in a game without the R1 penalty, whose pull
+towards a flat D is itself a remedy for knowing the pictures by heart. Two calls with one thread each fit a
 machine with two cores. A row each goes to figures/studies/gan_augmentation.csv (``studies.py``): the Fréchet distance
 (EfficientNet-Lite0) of 2,000 samples to the test pictures at the end, its curve from 250 samples every ten epochs, p,
 r_t, and the share of D's verdict gap between training and generated pictures that test pictures lose at the end (what
@@ -71,7 +71,7 @@ def measure(kind: str, epochs: int, seed: int, folder: str) -> dict:
     with tempfile.TemporaryDirectory() as scratch:
         generator, history = train_gan(
             G, D, images, Path(scratch), epochs=epochs, batch=P.batch, rate=P.rate, betas=tuple(P.betas), r1=r1,
-            r1_every=P.r1_every, augment=augment, p=p, ema_decay=P.ema_decay, seed=seed,
+            r1_every=P.r1_every, augment=augment, p=p, mirror=P.mirror, ema_decay=P.ema_decay, seed=seed,
             evaluate=look, evaluate_every=P.evaluate_every,
         )  # fmt: skip
     looks = [row for row in history if row["epoch"] % P.evaluate_every == 0]
