@@ -297,16 +297,16 @@ def train_gan(
     folder: Path,
     *,
     epochs: int,
-    batch: int = 32,
-    rate: float = 2e-4,
+    batch: int = 16,
+    rate: float = 1e-3,
     betas: tuple[float, float] = (0.0, 0.99),
-    loss: str = "non_saturating",
-    r1: float = 1.0,
+    loss: str = "relativistic",
+    r1: float = 0.01,
     r1_every: int = 16,
     augment: str = "adaptive",
     p: float = 0.0,
     mirror: bool = True,
-    ema_decay: float = 0.998,
+    ema_decay: float = 0.999,
     seed: int = 0,
     evaluate: Callable[[nn.Module], dict] | None = None,
     evaluate_every: int = 10,
@@ -384,7 +384,8 @@ def train_gan(
             discriminator.requires_grad_(False)
             # The same pictures as above, augmented anew: one pass of G serves both steps.
             fake_logits = D(seen_by_d(fake))
-            reals_for_g = D(real_seen).detach() if loss == "relativistic" else None
+            with torch.no_grad():  # by now D has moved: its opinion of the real ones is another
+                reals_for_g = D(real_seen) if loss == "relativistic" else None
             g_loss = g_loss_fn(fake_logits, reals_for_g)
             g_opt.zero_grad()
             loop.accelerator.backward(g_loss)

@@ -53,8 +53,8 @@ def train_generator(images, epochs, seed):
     G, D = Generator(P4.size, P4.latent, P4.width), Discriminator(P4.size, P4.d_width)
     with tempfile.TemporaryDirectory() as folder:
         generator, history = train_gan(
-            G, D, images, Path(folder), epochs=epochs, batch=P4.batch, rate=P4.rate, betas=tuple(P4.betas), r1=P4.r1,
-            r1_every=P4.r1_every, ema_decay=P4.ema_decay, seed=seed,
+            G, D, images, Path(folder), epochs=epochs, batch=P4.batch, rate=P4.rate, betas=tuple(P4.betas),
+            loss=P4.loss, r1=P4.r1, r1_every=P4.r1_every, ema_decay=P4.ema_decay, seed=seed,
         )  # fmt: skip
     return GAN(generator, P4.size, history, {}, "study")
 

@@ -5,14 +5,14 @@
 Everything but the augmentation is the recipe of profile ``cpu``: "none" (not even mirrored pictures), "fixed"
 (p = 0.3 throughout) and "adaptive"; and the first and the last once more in a game without the R1 penalty, whose pull
 towards a flat D is itself a remedy for knowing the pictures by heart. Two calls with one thread each fit a
-machine with two cores. A row each goes to figures/studies/gan_augmentation.csv (``studies.py``): the Fréchet distance
-(EfficientNet-Lite0) of 2,000 samples to the test pictures at the end, its curve from 250 samples every ten epochs, p,
-r_t, and the share of D's verdict gap between training and generated pictures that test pictures lose at the end (what
-D knows by heart).
+machine with two cores. A row each goes to figures/studies/gan_augmentation.csv (``studies.py``): the Fréchet and the
+kernel distance (EfficientNet-Lite0) of 2,000 samples to the test pictures at the end, both also from 250 samples after
+the first epoch, the curve of the former after every tenth, p, r_t, and the share of D's verdict gap between training
+and generated pictures that test pictures lose at the end (what D knows by heart).
 
 With ``--folder PATH`` the pictures are your own: three quarters to learn from, a quarter as reference. So small a
-reference raises Fréchet distances, so these rows, in gan_photographs.csv beside the other table, hold the kernel
-distance too, and "real kernel" is what the training pictures themselves score.
+reference raises Fréchet distances; in these rows, in gan_photographs.csv beside the other table, "real kernel" is what
+the training pictures themselves score.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import torch
 
 from bedgen_utils.data import dataset_sha256, load_bedrooms
 from bedgen_utils.gan import Discriminator, Generator
-from bedgen_utils.metrics import compare, features, kernel_distance, moments
+from bedgen_utils.metrics import features, frechet_from_features, kernel_distance, moments
 from bedgen_utils.released import GAN
 from bedgen_utils.run import profile_numbers, to_float
 from bedgen_utils.train import train_gan
@@ -52,7 +52,7 @@ def pictures(folder: str) -> tuple[torch.Tensor, torch.Tensor]:
 def measure(kind: str, epochs: int, seed: int, folder: str) -> dict:
     augment, p, r1 = KINDS[kind]
     images, test = pictures(folder)
-    reference = moments(test, cache=True)
+    reference, of_test = moments(test, cache=True), features(test[:1_000])
     torch.manual_seed(seed)
     G, D = Generator(P.size, P.latent, P.width), Discriminator(P.size, P.d_width)
 
@@ -65,29 +65,33 @@ def measure(kind: str, epochs: int, seed: int, folder: str) -> dict:
 
     def look(generator):
         made = samples(generator, P.n_look, 1)
-        known, fake = verdict(images), verdict(made)
-        return {"distance": compare(made, reference).distance, "gap": (known - verdict(test)) / (known - fake)}
+        known, fake, of_made = verdict(images), verdict(made), features(made)
+        return {
+            "distance": frechet_from_features(of_made, reference),
+            "kernel": kernel_distance(of_made, of_test).value,
+            "gap": (known - verdict(test)) / (known - fake),
+        }
 
     with tempfile.TemporaryDirectory() as scratch:
         generator, history = train_gan(
-            G, D, images, Path(scratch), epochs=epochs, batch=P.batch, rate=P.rate, betas=tuple(P.betas), r1=r1,
-            r1_every=P.r1_every, augment=augment, p=p, mirror=P.mirror, ema_decay=P.ema_decay, seed=seed,
-            evaluate=look, evaluate_every=P.evaluate_every,
+            G, D, images, Path(scratch), epochs=epochs, batch=P.batch, rate=P.rate, betas=tuple(P.betas),
+            loss=P.loss, r1=r1, r1_every=P.r1_every, augment=augment, p=p, mirror=P.mirror, ema_decay=P.ema_decay,
+            seed=seed, evaluate=look, evaluate_every=P.evaluate_every,
         )  # fmt: skip
-    looks = [row for row in history if row["epoch"] % P.evaluate_every == 0]
-    final = samples(generator, P.n_final, 3)
+    looks = [row for row in history if "distance" in row]
+    made = features(samples(generator, P.n_final, 3))
     extra = {}
     if folder:
-        of_test, of_train = features(test), features(images)
         extra = {
             "train pictures": len(images),
             "reference": len(test),
-            "kernel": round(kernel_distance(features(final), of_test).value, 4),
-            "real kernel": round(kernel_distance(of_train, of_test).value, 4),
+            "real kernel": round(kernel_distance(features(images), of_test).value, 4),
             "data_sha256": dataset_sha256("folder", folder),
         }
     return extra | {
-        "distance": round(compare(final, reference).distance),
+        "distance": round(frechet_from_features(made, reference)),
+        "kernel": round(kernel_distance(made, of_test).value, 4),
+        "first kernel": round(looks[0]["kernel"], 4),
         "curve": " ".join(f"{row['distance']:.0f}" for row in looks),
         "p": round(history[-1]["p"], 3),
         "r_t": round(history[-1]["r_t"], 3),

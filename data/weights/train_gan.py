@@ -46,7 +46,7 @@ def main() -> None:
         return {"distance": compare(made, reference).distance, "n": 1_000, "made": made[:8].tolist()} | verdicts
 
     generator, history = train_gan(
-        G, D, train, options.folder, epochs=options.epochs, batch=BATCH, rate=7e-4, r1=0.1,
+        G, D, train, options.folder, epochs=options.epochs, batch=BATCH, rate=7e-4, loss="non_saturating", r1=0.1,
         ema_decay=0.9995, seed=SEED, evaluate=look, evaluate_every=max(1, options.epochs // 10),
     )  # fmt: skip
     samples = {row["epoch"]: torch.tensor(row.pop("made"), dtype=torch.uint8) for row in history if "made" in row}
