@@ -34,13 +34,14 @@ bench: setup
 	@$(PY) benchmarks/features.py
 	@$(PY) benchmarks/equal_time.py $(ARGS)
 	@$(PY) benchmarks/equal_quality.py --only ours "diffusers, our recipe" $(ARGS)
-	@$(PY) benchmarks/gan_equal_time.py --only ours DCGAN SNGAN R3GAN $(ARGS)
+	@$(PY) benchmarks/gan_equal_time.py --threads 1 $(ARGS)
 
 # On one core each, as the rows that are there: rows on more would not compare with them.
 studies: setup
 	@$(PY) benchmarks/samplers.py --threads 1 $(ARGS)
 	@$(PY) benchmarks/recipes.py --threads 1 $(ARGS)
 	@$(PY) benchmarks/gan_augmentation.py --threads 1 $(ARGS)
+	@$(PY) benchmarks/gan_equal_time.py --threads 1 --minutes 3 --games $(ARGS)
 	@$(PY) benchmarks/mode_collapse.py --threads 1 $(ARGS)
 	@$(PY) benchmarks/both_models.py --threads 1 $(ARGS)
 	@$(PY) benchmarks/released.py --threads 1 $(ARGS)

@@ -134,8 +134,8 @@ class AdaptiveP:
 
     r_t = mean sign(logit of an augmented real image): 0 when D cannot tell, 1 when it is sure of every real image; 0.6
     means 80 % of them are called real. `rise` is how many images p needs from 0 to 1: the paper's 500,000 would outlast
-    our whole training, so it is a quarter of the budget (in images) by default. The relativistic game fixes logits only
-    up to a constant: hand over logits less the mean logit of generated images there.
+    our whole training, so it is a quarter of the budget (in images) by default. The relativistic game and WGAN-GP fix
+    logits only up to a constant: hand over logits less the mean logit of generated images there.
     """
 
     def __init__(self, budget, p=0.0, target=0.6, bound=0.8, share=0.25, every=4):

@@ -1,8 +1,8 @@
 r"""The generative adversarial network: two networks, four games (report, section 1.2, Eq. 13-15).
 
 A generator G turns a latent z ~ N(0, I) into an image; a discriminator D turns an image into one number, the logit
-a(x). The probability that x is real is D(x) = sigmoid(a(x)). Goodfellow et al. (2014) let both play for one value,
-Eq. 13,
+a(x). Goodfellow et al. (2014) read D(x) = sigmoid(a(x)) as the probability that x is real and let both play for one
+value, Eq. 13,
 
     min_G max_D  V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))].
 

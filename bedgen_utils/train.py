@@ -314,14 +314,16 @@ def train_gan(
     """Train ``generator`` against ``discriminator`` on uint8 ``images`` (N, 3, S, S) for ``epochs`` passes over them.
 
     rate: of Adam for both networks, with the fall of ``learning_rate`` in the last 40 % of the steps.
-    loss: a name in ``gan.LOSSES``. r1: weight gamma of the R1 penalty gamma/2 |grad D(x)|^2, taken every ``r1_every``
-    steps and multiplied by that (lazy regularisation); 0 switches it off. The relativistic game takes R2 with it.
+    loss: a name in ``gan.LOSSES``. r1: weight gamma of the R1 penalty gamma/2 |grad a(x)|^2, taken every ``r1_every``
+    steps and multiplied by that (lazy regularisation); 0 switches it off. The relativistic game takes R2 with it;
+    "wgan_gp" has a penalty of its own, at every step, and ignores both.
     augment: "adaptive" (p starts at ``p`` and follows r_t), "fixed" (p stays) or "none". mirror: show each picture
     mirrored half of the time besides; without it mirroring is left to the augmentation.
     evaluate: called with the averaged generator after the first and each ``evaluate_every``-th epoch; its dict joins
     the row of that epoch. Returns the averaged generator and the history, one row an epoch: ``epoch``, ``images``,
     ``seconds`` (training alone, so far), ``d_loss``, ``g_loss``, ``r_t`` (mean sign of D on augmented reals, in the
-    relativistic game after taking off its mean on generated ones), ``p``, and what ``evaluate`` returned.
+    relativistic game and in "wgan_gp" after taking off its mean on generated ones), ``p``, and what ``evaluate``
+    returned.
     """
     if augment not in ("adaptive", "fixed", "none"):
         raise ValueError(f"augment={augment!r}; choose adaptive, fixed or none")
@@ -364,7 +366,7 @@ def train_gan(
                 group["lr"] = learning_rate(loop.step + 1, steps, rate, warmup=1)
             if pipe:
                 pipe.generator = draws
-            # --- discriminator: ascends Eq. 14
+            # --- discriminator: ascends Eq. 14 (in the game of Eq. 13)
             fake = G(z)
             real_seen = seen_by_d(real)
             fake_seen = seen_by_d(fake.detach())
@@ -394,7 +396,7 @@ def train_gan(
             loop.step += 1
             ema.update(generator, loop.step)
             verdicts = real_logits.detach()
-            if loss == "relativistic":  # logits mean something only beside those of generated pictures
+            if loss in ("relativistic", "wgan_gp"):  # logits mean something only beside those of generated pictures
                 verdicts = verdicts - fake_logits_for_d.detach().mean()
             if augment == "adaptive":
                 controller.update(verdicts, loop.images_a_step)
