@@ -368,7 +368,7 @@ conclusions = [
     ("The GAN learnt to generate images resembling bedrooms.",
      verdict(good_enough(a), f"Precision {a['precision']:.2f} against {floor['precision']:.2f} for real rooms. Recall {a['recall']:.2f} against {floor['recall']:.2f}: variety is another matter.")),
     ("Augmentation was necessary to train the GAN on so few pictures.",
-     ("**It helps; without it the GAN still learns here.** " if middle + half < 0 else "**Not decided here.** ") + f"Over {len(paired)} seeds of 300 epochs on 1,000 pictures the distance with adaptive augmentation is {np.exp(middle):.2f} times that without (95 %: [{np.exp(middle - half):.2f}, {np.exp(middle + half):.2f}]; notebook 04, section 6). Our game has a penalty on the slope of D besides, which the report's had not."),
+     ("**It helps; without it the GAN still learns here.** " if middle + half < 0 else "**Not decided here.** ") + f"Over {len(paired)} seeds of 300 epochs on 1,000 pictures the distance with adaptive augmentation is {np.exp(middle):.2f} times that without (95 %: [{np.exp(middle - half):.2f}, {np.exp(middle + half):.2f}]; notebook 04, section 7). Our game has a penalty on the slope of D besides, which the report's had not."),
     ("Only the GAN meets the requirements.",
      verdict(good_enough(a) and not good_enough(d), f"GAN: distance {standing(a)}. DDPM: {standing(d)}. What the report required it does not say; this is our rule.")),
     ("The falling FID curve shows that the GAN has, more or less, converged.",
@@ -473,7 +473,7 @@ display(Markdown(" ".join(
 # * **Small pictures.** At 32 pixels a side a bed is about twenty pixels wide; ranks of models may change with size.
 # * **Not FID.** EfficientNet-Lite0 is a smaller network than the 2015 Inception, seen through other eyes. The numbers here compare with each other and with nothing in the literature.
 # * **Clocks.** Minutes of training are those of the machine that made the weights. Two runs compare by them only where the load was the same: the larger networks of section 6 shared a GPU with other runs; those of the study in section 2 ran two at a time, a core each.
-# * **Few seeds.** Sections 1, 3 and 4 rest on one training run each; shorter runs with several seeds stand in section 2, those of the GAN on 1,000 pictures in notebook 04, section 6.
+# * **Few seeds.** Sections 1, 3 and 4 rest on one training run each; shorter runs with several seeds stand in section 2, those of the GAN on 1,000 pictures in notebook 04, section 7.
 #
 # ## Summary
 
