@@ -58,7 +58,7 @@ def mlp_parameters(seeds, sizes, generator=None, dtype=torch.float32):
     """Weights and biases of S = `seeds` perceptrons: [(S, in, out), (S, 1, out), ...].
 
     The weights have the scale of Metz et al. (2017), 0.8/sqrt(in): from z ~ N(0, I) a generator with two hidden layers
-    begins as a blob of about a quarter. He's sqrt(2/in) would spread it over all modes before the game has begun.
+    begins as a blob around the origin. He's sqrt(2/in) would spread it over all modes before the game has begun.
     """
     out = []
     for a, b in zip(sizes[:-1], sizes[1:], strict=True):
@@ -68,11 +68,11 @@ def mlp_parameters(seeds, sizes, generator=None, dtype=torch.float32):
 
 
 def mlp(parameters, x):
-    """(S, N, in) -> (S, N, out): a ReLU after every layer but the last."""
+    """(S, N, in) -> (S, N, out): tanh after every layer but the last, as in the toy experiment of Metz et al. (2017)."""
     for i in range(0, len(parameters), 2):
         x = torch.baddbmm(parameters[i + 1], x, parameters[i])
         if i + 2 < len(parameters):
-            x = F.relu(x)
+            x = x.tanh()
     return x
 
 
@@ -128,18 +128,24 @@ def g_objective(game, g_parameters, d_parameters, real, z, unrolled=0, optimizer
     return -d_objective(game, answer, real, fake)
 
 
-def play(game, centres, std, *, seeds=5, steps=2000, batch=128, unrolled=0, critic_steps=1, gp_weight=0.1, g_rate=1e-2,
-         d_rate=1e-3, hidden=64, latent=32, seed=0, snapshots=(), n_snapshot=1000):
-    """Play `seeds` independent games; returns {step: generated points (S, n_snapshot, 2)}.
+def play(game, centres, std, *, seeds=5, steps=2000, batch=128, unrolled=0, critic_steps=1, gp_weight=0.1, g_rate=5e-3,
+         d_rate=1e-3, steepness=1.0, hidden=64, latent=32, seed=0, snapshots=(), n_snapshot=1000):
+    """Play `seeds` independent games; returns {step: generated points (2, S, n_snapshot, 2)}: [0] those of the
+    generators as they are at that step, [1] those of their moving averages (decay 0.997, as `train.EMA`).
 
-    As with Metz et al. (2017), G has two hidden layers, D one, and G learns ten times as fast as D: D can follow, not
-    lead. game: a key of `gan.LOSSES`. unrolled: k, how many answers of D the generator looks ahead. critic_steps:
-    steps of D for one of G. gp_weight: weight of WGAN-GP's penalty (its authors, too, take 0.1 on the plane). g_rate,
-    d_rate: learning rates of Adam. snapshots: the steps at which points are drawn; the last step is always among them.
+    G and D have two hidden layers, and G learns five times as fast as D: D can follow, not lead. game: a key of
+    `gan.LOSSES`. unrolled: k, how many answers of D the generator looks ahead. critic_steps: steps of D for one of G.
+    gp_weight: weight of WGAN-GP's penalty (its authors, too, take 0.1 on the plane). g_rate, d_rate: learning rates of
+    Adam. steepness: of D's first layer, see below. snapshots: the steps at which points are drawn; the last step is
+    always among them.
     """
     rng = torch.Generator().manual_seed(seed)
     g = mlp_parameters(seeds, (latent, hidden, hidden, 2), rng)
-    d = mlp_parameters(seeds, (2, hidden, 1), rng)
+    d = mlp_parameters(seeds, (2, hidden, hidden, 1), rng)
+    # With biases of 0 every unit of D would switch on a line through the origin. These lines lie all over the data, and
+    # the steeper, the finer the structure that D sees from the start.
+    d[:2] = steepness * d[0], steepness * torch.randn(d[1].shape, generator=rng)
+    average = [p.clone() for p in g]
     for p in g + d:
         p.requires_grad_(True)
     optimizer_g = torch.optim.Adam(g, g_rate, betas=(0.5, 0.999), fused=True)
@@ -164,8 +170,10 @@ def play(game, centres, std, *, seeds=5, steps=2000, batch=128, unrolled=0, crit
         for p, gradient in zip(g, torch.autograd.grad(loss, g), strict=True):
             p.grad = gradient
         optimizer_g.step()
-        if step in snapshots or step == steps:
-            with torch.no_grad():
+        with torch.no_grad():
+            for mean, p in zip(average, g, strict=True):
+                mean.lerp_(p, 1 - min(0.997, (1 + step) / (10 + step)))
+            if step in snapshots or step == steps:
                 z = torch.randn(seeds, n_snapshot, latent, generator=torch.Generator().manual_seed(seed + 1))
-                film[step] = mlp(g, z)
+                film[step] = torch.stack([mlp(g, z), mlp(average, z)])
     return film

@@ -48,7 +48,7 @@ def test_mode_statistics():
 def games(seeds=2, dtype=torch.float64):
     rng = torch.Generator().manual_seed(0)
     g = toys.mlp_parameters(seeds, (3, 7, 2), rng, dtype)
-    d = toys.mlp_parameters(seeds, (2, 6, 1), rng, dtype)
+    d = toys.mlp_parameters(seeds, (2, 6, 6, 1), rng, dtype)
     real = toys.sample_mixture(toys.ring(8).to(dtype), (seeds, 16), 0.05, rng)
     z = torch.randn(seeds, 16, 3, generator=rng, dtype=dtype)
     return [p.requires_grad_(True) for p in g], [p.requires_grad_(True) for p in d], real, z
@@ -136,8 +136,8 @@ def test_a_short_game_learns_and_is_repeatable():
     centres = toys.ring(8, 1.5)
     settings = dict(seeds=2, steps=400, g_rate=3e-3, d_rate=3e-2, snapshots=(1,), n_snapshot=400)
     film = toys.play("non_saturating", centres, 0.1, **settings)
-    assert set(film) == {1, 400} and film[1].shape == (2, 400, 2)
+    assert set(film) == {1, 400} and film[1].shape == (2, 2, 400, 2)
     again = toys.play("non_saturating", centres, 0.1, **settings)
-    assert torch.equal(film[400], again[400]) and not torch.equal(film[400][0], film[400][1])
-    distance = [torch.cdist(film[s], centres.expand(2, -1, -1)).min(2).values.mean() for s in (1, 400)]
-    assert distance[1] < 0.5 * distance[0]
+    assert torch.equal(film[400], again[400]) and not torch.equal(film[400][0, 0], film[400][0, 1])
+    now, averaged = (torch.cdist(film[s], centres.expand(2, 2, -1, -1)).min(3).values.mean((1, 2)) for s in (1, 400))
+    assert (averaged < 0.5 * now).all()
