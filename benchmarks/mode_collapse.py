@@ -3,7 +3,8 @@
     python benchmarks/mode_collapse.py --threads 1 [--only "ring of 8: unrolled, k = 5" …]
 
 Notebook 05 plays some of them and says what the games are. On one data set all have the same networks, rates and number
-of steps of G; "minimax, 5 steps of D" is the control for games that ask D more often. A row a game goes to
+of steps of G. Two controls: "minimax, 5 steps of D" for games that ask D more often, "minimax, D steeper" for how much
+hangs on D's first layer, which begins twice as steep there. A row a game goes to
 figures/studies/mode_collapse.csv (``studies.py``): the modes found and the share of points near a mode for each of its
 seeds, by the averaged generator at the end and on the way, and by the generator as it is ("now"); the milliseconds a
 step.
@@ -26,6 +27,7 @@ SEEDS = 10
 GAMES = {
     "minimax": {"game": "minimax"},
     "minimax, 5 steps of D": {"game": "minimax", "critic_steps": 5},
+    "minimax, D steeper": {"game": "minimax", "steeper": 2},
     "non-saturating": {"game": "non_saturating"},
     "WGAN-GP": {"game": "wgan_gp", "critic_steps": 5},
     **{f"unrolled, k = {k}": {"game": "minimax", "unrolled": k} for k in (1, 5, 10)},
@@ -34,12 +36,14 @@ MOMENTS = {"1/8": 1 / 8, "1/4": 1 / 4, "1/2": 1 / 2, "5/8": 5 / 8, "3/4": 3 / 4,
 
 
 def measure(data: str, game: str, seed: int) -> dict:
-    centres, steps = DATA[data]["centres"], DATA[data]["steps"]
+    options = DATA[data] | GAMES[game]
+    options["steepness"] *= options.pop("steeper", 1)
+    centres, steps = options["centres"], options["steps"]
     at = {name: round(steps * share) for name, share in MOMENTS.items()}
     began = time.monotonic()
     film = toys.play(
         std=P.std, seeds=SEEDS, seed=seed, hidden=P.hidden, latent=P.latent, batch=P.batch, g_rate=P.g_rate,
-        d_rate=P.d_rate, snapshots=at.values(), **DATA[data], **GAMES[game],
+        d_rate=P.d_rate, snapshots=at.values(), **options,
     )  # fmt: skip
     seconds = time.monotonic() - began
     row = {"modes": len(centres), "games": SEEDS, "steps": steps, "ms a step": round(1e3 * seconds / steps, 1)}
