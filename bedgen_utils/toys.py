@@ -68,7 +68,7 @@ def mlp_parameters(seeds, sizes, generator=None, dtype=torch.float32):
 
 
 def mlp(parameters, x):
-    """(S, N, in) -> (S, N, out): tanh after every layer but the last, as in the toy experiment of Metz et al. (2017)."""
+    """(S, N, in) -> (S, N, out): tanh after every layer but the last, as on the plane of Metz et al. (2017)."""
     for i in range(0, len(parameters), 2):
         x = torch.baddbmm(parameters[i + 1], x, parameters[i])
         if i + 2 < len(parameters):
