@@ -1,7 +1,7 @@
 r"""Adaptive discriminator augmentation (Karras et al. 2020), written from the paper.
 
-With 1,000 images a discriminator soon knows each by heart and its verdict no longer helps the generator. So D never
-sees a clean image: all that it is shown, real or generated, first goes through a random operation T. G is trained by
+With 1,000 images a discriminator soon knows each by heart and its verdict no longer helps the generator. So all
+that D is shown, real or generated, first goes through a random operation T. G is trained by
 
     E_z[log(1 - D(T(G(z))))],        gradients running back through T,
 
@@ -132,10 +132,10 @@ class AugmentPipe:
 class AdaptiveP:
     """The controller: every `every` batches, p += sign(r_t - target) * images seen since / rise, kept in [0, bound].
 
-    r_t = mean sign(logit of an augmented real image): 0 when D cannot tell, 1 when it is sure of every real image; 0.6
-    means 80 % of them are called real. `rise` is how many images p needs from 0 to 1: the paper's 500,000 would outlast
-    our whole training, so it is a quarter of the budget (in images) by default. The relativistic game and WGAN-GP fix
-    logits only up to a constant: hand over logits less the mean logit of generated images there.
+    r_t = mean sign(logit of an augmented real image): 0 when D cannot tell, 1 when it calls every one real, however
+    narrowly; 0.6 means 80 % of them are called real. `rise` is how many images p needs from 0 to 1: the paper's 500,000
+    would outlast our whole training, so it is a quarter of the budget (in images) by default. The relativistic game and
+    WGAN-GP fix logits only up to a constant: hand over logits less the mean logit of generated images there.
     """
 
     def __init__(self, budget, p=0.0, target=0.6, bound=0.8, share=0.25, every=4):

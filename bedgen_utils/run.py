@@ -188,10 +188,10 @@ def save_table(run: Run, rows: list[dict], table_id: str, caption: str, protocol
 
 def read_study(name: str) -> list[dict]:
     """The rows, all values strings, of figures/studies/NAME.csv: what took hours and was measured once, by
-    benchmarks/NAME.py. FileNotFoundError if it is not there."""
+    a script in benchmarks/. FileNotFoundError if it is not there."""
     path = REPO / "figures" / "studies" / f"{name}.csv"
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing; python benchmarks/{name}.py makes it")
+        raise FileNotFoundError(f"{path} is missing; a script in benchmarks/ makes it, git checkout brings it back")
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

@@ -57,8 +57,8 @@ def mode_statistics(points, centres, std):
 def mlp_parameters(seeds, sizes, generator=None, dtype=torch.float32):
     """Weights and biases of S = `seeds` perceptrons: [(S, in, out), (S, 1, out), ...].
 
-    The weights have the scale of Metz et al. (2017), 0.8/sqrt(in): from z ~ N(0, I) a generator with two hidden layers
-    begins as a blob around the origin. He's sqrt(2/in) would spread it over all modes before the game has begun.
+    The weights have the scale 0.8/sqrt(in): from z ~ N(0, I) a generator with two hidden layers
+    begins as a blob of standard deviation about 0.3; with He's sqrt(2/in) it would be three times as wide.
     """
     out = []
     for a, b in zip(sizes[:-1], sizes[1:], strict=True):
@@ -133,17 +133,17 @@ def play(game, centres, std, *, seeds=5, steps=2000, batch=128, unrolled=0, crit
     """Play `seeds` independent games; returns {step: generated points (2, S, n_snapshot, 2)}: [0] those of the
     generators as they are at that step, [1] those of their moving averages (decay 0.997, as `train.EMA`).
 
-    G and D have two hidden layers, and G learns five times as fast as D: D can follow, not lead. game: a key of
-    `gan.LOSSES`. unrolled: k, how many answers of D the generator looks ahead. critic_steps: steps of D for one of G.
-    gp_weight: weight of WGAN-GP's penalty (its authors, too, take 0.1 on the plane). g_rate, d_rate: learning rates of
-    Adam. steepness: of D's first layer, see below. snapshots: the steps at which points are drawn; the last step is
-    always among them.
+    G and D have two hidden layers; by the default rates G steps five times as far as D, which follows and does not
+    lead. game: a key of `gan.LOSSES`. unrolled: k, how many answers of D the generator looks ahead. critic_steps: steps
+    of D for one of G. gp_weight: weight of WGAN-GP's penalty (its authors, too, take 0.1 on the plane). g_rate, d_rate:
+    learning rates of Adam. steepness: of D's first layer, see below. snapshots: the steps at which points are drawn;
+    the last step is always among them.
     """
     rng = torch.Generator().manual_seed(seed)
     g = mlp_parameters(seeds, (latent, hidden, hidden, 2), rng)
     d = mlp_parameters(seeds, (2, hidden, hidden, 1), rng)
-    # With biases of 0 every unit of D would switch on a line through the origin. These lines lie all over the data, and
-    # the steeper, the finer the structure that D sees from the start.
+    # With biases of 0 every unit of D's first layer would switch on a line through the origin. These lines lie all over
+    # the data, and the steeper, the finer the structure that D sees from the start.
     d[:2] = steepness * d[0], steepness * torch.randn(d[1].shape, generator=rng)
     average = [p.clone() for p in g]
     for p in g + d:

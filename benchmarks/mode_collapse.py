@@ -1,4 +1,4 @@
-"""Mode collapse counted: every game on the ring of 8 and on the grid of 25, over ten seeds.
+"""Mode collapse counted: every game on the ring of 8 and on the grid of 25, ten times each.
 
     python benchmarks/mode_collapse.py --threads 1 [--only "ring of 8: unrolled, k = 5" …]
 

@@ -141,3 +141,10 @@ def test_a_short_game_learns_and_is_repeatable():
     assert torch.equal(film[400], again[400]) and not torch.equal(film[400][0, 0], film[400][0, 1])
     now, averaged = (torch.cdist(film[s], centres.expand(2, 2, -1, -1)).min(3).values.mean((1, 2)) for s in (1, 400))
     assert (averaged < 0.5 * now).all()
+
+
+@pytest.mark.parametrize("more", [{"steepness": 2.0}, {"critic_steps": 2}, {"unrolled": 1}])
+def test_options_of_play_are_used(more):
+    settings = dict(seeds=2, steps=2, hidden=8, latent=4, batch=16, n_snapshot=5)
+    a, b = (toys.play("minimax", toys.ring(8), 0.05, **settings, **options) for options in ({}, more))
+    assert not torch.equal(a[2], b[2])

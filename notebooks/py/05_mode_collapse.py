@@ -18,7 +18,7 @@
 # * say what mode collapse is, and count it;
 # * explain what a Wasserstein distance measures, why its critic needs a bounded slope, and what goes wrong without;
 # * derive on one line why two players circle each other, and why looking ahead (Unrolled GAN) stops the circling;
-# * compare four games over several seeds, and read a table that says how sure it is;
+# * compare four games and two controls over several seeds, and read a table that says how sure it is;
 # * measure diversity on pictures.
 #
 # You need Eq. 13 to 15 from notebook 04. In profile `cpu` it takes about six minutes on two cores.
@@ -48,7 +48,7 @@ from bedgen_utils.factors import FACTORS, KIND, SIZE, combined, labels, load_cla
 from bedgen_utils.gan import Discriminator, Generator
 from bedgen_utils.metrics import SmallSampleWarning, features, moments, precision_recall
 from bedgen_utils.released import GAN, load
-from bedgen_utils.run import COLOURS, read_study, save_figure, save_table, show_images, start
+from bedgen_utils.run import COLOURS, profile_numbers, read_study, save_figure, save_table, show_images, start
 from bedgen_utils.train import train_gan
 
 run = start("05", profile, seed, out)
@@ -103,7 +103,8 @@ check("eq:05-ring", different(grid), 25, 0, "different centres on the grid")
 # $$ P(\|\epsilon\| < 3) = 1 - e^{-9/2} \approx 0.989 . $$
 #
 # A mode is **found** if at least a fifth of $N/K$ points are near it, $N/K$ being its fair share of all $N$ points among $K$
-# modes; a single stray point finds nothing.
+# modes; a single stray point finds nothing. Read both together: points spread evenly over the square of the grid (5 x 5, with centres 1
+# apart) have 7 % near a mode, and an even blob over its nine middle modes "finds" all nine.
 
 # %%
 true_points = toys.sample_mixture(ring, (1, 100_000), p.std, torch.Generator().manual_seed(seed))
@@ -311,12 +312,12 @@ display(
 # <!-- eq:05-duality -->
 # $$ W(P, Q) = \max_{f:\ |f(x) - f(y)| \le \|x - y\|}\; \mathbb E_{x \sim P}[f(x)] - \mathbb E_{y \sim Q}[f(y)] , $$
 #
-# read $f$ as a price list: moving sand from $y$ to $x$ earns $f(x) - f(y)$, but no more than the way is long. So a
-# *critic* network $f$ is trained to raise the difference of means, and $G$ to lower it. So no price list earns more than
+# read $f$ as a price list: moving sand from $y$ to $x$ earns $f(x) - f(y)$, but no more than the way is long. So no price list earns more than
 # any plan costs: where one earns exactly what a plan costs, both are best. On a line the code below finds such a pair.
 # The prices: $\mathbb E_P f - \mathbb E_Q f = \int f'(x)\,(F_Q(x) - F_P(x))\,dx$ by parts, and with $|f'| \le 1$ that is
 # largest for $f' = \operatorname{sign}(F_Q - F_P)$. The plan: quantile to quantile. That a pair exists in general, for
-# distributions with finite means, is the theorem.
+# distributions with finite means, is the theorem. In a game a *critic* network plays $f$: it is trained to raise the difference of means, $G$ to
+# lower it.
 
 # %%
 x = np.linspace(-12, 12, 48_001)
@@ -378,7 +379,8 @@ check(
 
 # %%
 def critic(rule, steps, rate=3e-3, weight=10.0):
-    """Difference of means that a critic reports between two clouds 4 apart, after each tenth step."""
+    """What a critic reports as the distance of two clouds 4 apart, before the update of every tenth step, the first and the
+    last: pairs (step, difference of means)."""
     rng = torch.Generator().manual_seed(seed)
     d = [q.requires_grad_(True) for q in toys.mlp_parameters(1, (2, 64, 64, 1), rng)]
     optimizer = torch.optim.Adam(d, rate)
@@ -434,7 +436,7 @@ save_figure(
     {k: v[-1][1] for k, v in reports.items()},
 )
 plt.show()
-slope, distance, weight = sp.symbols("s W lambda", positive=True)
+slope, distance, weight = sp.symbols("g W lambda", positive=True)
 best = 1 + distance / (2 * weight)
 check_zero(
     "eq:05-gp-step-1",
@@ -505,28 +507,30 @@ if p.critic_steps >= 200:  # enough to converge
 # %% [markdown]
 # ## 4. The games, over seeds
 #
-# Now the games themselves, set up as in the toy experiment of Metz et al. (2017), only smaller. All have the same two
+# Now the games themselves, in the spirit of the toy experiment of Metz et al. (2017), only smaller. All have the same two
 # networks (perceptrons with two hidden layers and tanh), the same latents and the same optimizer (Adam), by whose rates $G$
-# moves five times as fast as $D$: a discriminator that follows and does not lead, which makes collapse likely. All begin
-# alike: $G$ paints a small blob in the middle, far from most modes, so where the points go from there is the game's doing. The units of
-# $D$'s first layer switch along lines that lie all over the data, and how *steep* they are says how fine the structure is
-# that $D$ sees at first: 0.4 on the ring, 2 on a grid of 25 whose modes lie closer. (Metz et al. begin with all these lines through the origin.) Flat, $D$ begins by telling
-# one side of the plane from the other, and $G$ need only run to the other side. These settings were chosen to make
-# collapse likely; the study below says what becomes of minimax when $D$ begins steeper.
+# steps five times as far as $D$: a discriminator that follows and does not lead. All begin alike: $G$ paints a small blob in
+# the middle, so where the points go from there is the game's doing. A unit of $D$'s first layer is $\tanh(w \cdot x + b)$
+# and switches on the line $w \cdot x + b = 0$. We draw $b$ at random, so that these lines lie all over the data (with $b = 0$
+# they would all go through the origin), and multiply $w$ and $b$ by a *steepness*: 0.4 on the ring, 2 on a grid of 25,
+# whose modes lie closer. It leaves the lines where they are and says how sharply the units switch, hence how fine a structure $D$ sees at
+# first. Flat, $D$ begins by telling one side of the plane from the other, and $G$ need only run to the other side. These settings
+# were chosen, after trials, so that minimax does badly. The intervals below say what other seeds would give, not what other settings would.
 #
 # The games differ in what this notebook is about, the loss, the penalty, the look ahead, and in what these bring
-# with them: WGAN-GP takes five critic steps for one of $G$ and a penalty of $\lambda = 0.1$ (its authors, too, use that on
-# the plane). The unrolled generator foresees $k$ steps of the discriminator's real optimizer (Adam), not of plain gradient
+# with them: WGAN-GP takes five critic steps for one of $G$, so that its critic does not lag, and $\lambda = 0.1$ (its authors, too, use that on
+# the plane; two heaps $W$ apart are then reported as $W + 5W^2$, no longer the distance, but still 0 only where they meet).
+# The unrolled generator foresees $k$ steps of the discriminator's real optimizer (Adam), not of plain gradient
 # descent, whose steps are unbounded: $G$ could win by placing points so far out that $D$'s foreseen answer overshoots.
 #
 # A game's outcome hangs on chance, so each is played from several seeds. (All seeds of one game are computed in one
-# batched product; they share no number.) The same seed begins with the same networks in every game. As everywhere in this
-# course, what counts are the pictures, here points, of the *averaged* generator, whose weights are a running mean of $G$'s (of
-# the last three hundred steps or so); the film shows $G$ as it is at that step.
+# batched product; they share no weight and no random number.) The same seed begins with the same networks in every game. As everywhere in this
+# course, what counts are the pictures, here points, of the *averaged* generator, whose weights are an exponentially weighted mean of $G$'s with
+# a memory of about $1/0.003 \approx 330$ steps; the film shows $G$ as it is at that step. (The grid is only shown here; the study below counts on it.)
 
 # %%
 GAMES = {
-    "minimax, Eq. 15": dict(game="minimax"),
+    "minimax": dict(game="minimax"),
     "non-saturating": dict(game="non_saturating"),
     "WGAN-GP": dict(game="wgan_gp", critic_steps=5),
     **{f"unrolled, k = {k}": dict(game="minimax", unrolled=k) for k in p.unrolled},
@@ -585,7 +589,7 @@ for plane, board in PLANES.items():
             points = film[p.ring_steps]
             found, near = (values.tolist() for values in toys.mode_statistics(points[1], ring, p.std))
             base = base or found
-            within.append((torch.stack(list(film.values())).norm(dim=-1) < 2 * p.radius).float().mean().item())
+            within.append((torch.stack(list(film.values())).norm(dim=-1) < 2 * p.radius).float().mean(-1).min().item())
             rows.append({"game": name, **outcome(found, near, len(ring), base), "seconds": round(time.monotonic() - began, 1)})
 display(
     save_table(
@@ -615,35 +619,38 @@ def film_strip(plane, name):
             ax.set_title(title, fontsize=8)
             ax.grid(False)
         row[0].set_ylabel(game, fontsize=8)
-    save_figure(run, fig, name, f"One seed of each game on the {plane}: what G paints while it learns, and what its average paints at the end. Crosses: the modes.", {"rows": rows})
+    save_figure(run, fig, name, f"The first seed of each game on the {plane}: what G paints while it learns, and what its average paints at the end. Crosses: the modes.", {"rows": rows} if plane == "ring of 8" else {})
     plt.show()
 
 
 film_strip("ring of 8", "nb05_film")
 film_strip("grid of 25", "nb05_film_grid")
-display(Markdown(f"Of all points on the ring, at all these moments and from all seeds, {100 * min(within):.0f} % or more (by game) lie within twice the radius: no game wins by running away."))
+display(Markdown(f"In the worst game and seed, at the worst of these moments, {100 * min(within):.0f} % of the points on the ring lie within twice its radius" + (": nobody runs away." if min(within) > 0.9 else ".")))
 
 # %% [markdown]
-# Collapse as one pictures it is to be seen where minimax begins: the points gather in two or three heaps, and these *move*. $D$ learns that
+# Collapse as one pictures it is to be seen where minimax begins: the points gather in a few heaps, and these *move*. $D$ learns that
 # heaps are generated there, $G$ runs to where $D$ has not yet looked, $D$ follows. That is the circle of section 2, on the
-# plane. The average of such a dance lies between the places where it was danced, near no mode; so an average alone cures
-# nothing while the dance goes on. It does help a game that only trembles about the right answer.
+# plane. Averaging the *weights* over such a dance gives a network that $G$ never was; most often it paints near few modes (the *share
+# near a mode*), so an average alone cures nothing while the dance goes on. It does help a generator that only trembles about the right answer.
 #
 # **More seeds, and with controls.** A *study*, a computation that runs apart from the notebooks (`benchmarks/mode_collapse.py`;
 # `make studies`), plays the same games from ten seeds on ring and grid. It holds two controls. Whoever looks $k$ steps ahead, or takes
 # five critic steps, also asks $D$ more often: would more steps of $D$ alone do? So minimax is played once more with five steps of $D$ for
 # each of $G$. And once with a $D$ whose first layer begins twice as steep. The milliseconds a step, for all ten seeds of a game at once on one core, say what each game costs.
 #
-# How to read the table: the modes stand there seed by seed, at the end of the game, by the averaged generator. A game that still moves may have
-# found a mode and lose it again, so *throughout* counts the seeds that held all modes at each of five moments in the second half of the
-# game, and *by G itself* those whose generator, not averaged, holds all at the end. Where all differences are equal, ± 0.0 claims too much; there read
-# *all found* with its interval. And mind what such games do not show: on pictures, Lucic et al.
+# How to read the table: the modes stand there seed by seed, at the end of the game, by the averaged generator. A count at the end mixes three
+# things, never found, found late, found and lost again; so *throughout* counts the seeds that held all modes at each of five moments in the second half of the
+# game, and *by G itself* those whose generator, not averaged, holds all at the end; the curves tell more. Where nearly all differences from minimax are equal, the t interval, made for normal numbers,
+# says little: there read *all found* with its interval. All games take the same number of steps of $G$, not the same time; whether minimax would catch up in
+# equal time, the table does not say. And mind what such games do not show: on pictures, Lucic et al.
 # (2018) found no loss that consistently beats the non-saturating one once all are tuned.
 
 # %%
 IN_ORDER = ["minimax", "minimax, 5 steps of D", "minimax, D steeper", "non-saturating", "WGAN-GP", "unrolled, k = 1", "unrolled, k = 5", "unrolled, k = 10"]
 played = [r for r in read_study("mode_collapse") if r["seed"] == "0"]
 played.sort(key=lambda r: (r["data"] != "ring of 8", IN_ORDER.index(r["game"])))
+of_cpu = profile_numbers("cpu", "05")  # the study's settings
+assert {(r["data"], int(r["steps"])) for r in played} == {("ring of 8", of_cpu["ring_steps"]), ("grid of 25", of_cpu["grid_steps"])}
 MOMENTS = [k.removeprefix("found ") for k in played[0] if k.startswith("found ") and "now" not in k]
 
 
@@ -687,34 +694,39 @@ display(
 )
 fig, axes = plt.subplots(1, len(lengths), figsize=(1.5 + 4.2 * len(lengths), 3.2), squeeze=False)
 for ax, (data, (steps, _)) in zip(axes[0], lengths.items(), strict=True):
-    for i, row in enumerate(r for r in played if r["data"] == data):
-        found = np.array([numbers(row[f"found {m}"]) for m in MOMENTS])
-        at = np.array([share_of_game(m) for m in MOMENTS]) * steps
-        ax.plot(at, found.mean(1), "os^Dvx*P"[i % 8] + "-", ms=4, label=row["game"], color=COLOURS[i % len(COLOURS)])
-        ax.fill_between(at, found.min(1), found.max(1), color=COLOURS[i % len(COLOURS)], alpha=0.06)
-    ax.set(xlabel="step of the generator", ylabel="modes found", ylim=(0, int(row["modes"]) * 1.04), title=data.capitalize())
+    for row in (r for r in played if r["data"] == data):
+        i = IN_ORDER.index(row["game"])
+        held = [sum(found == int(row["modes"]) for found in numbers(row[f"found {m}"])) for m in MOMENTS]
+        ax.plot([share_of_game(m) * steps for m in MOMENTS], held, "os^Dvx*P"[i] + ("-" if i < 3 else "--" if i < 5 else ":"), ms=4, label=row["game"], color=COLOURS[i % len(COLOURS)])
+    ax.set(xlabel="step of the generator", ylabel="seeds that hold all modes", ylim=(-0.2, int(row["games"]) + 0.3), title=data.capitalize())
 axes[0, -1].legend(*axes[0, 0].get_legend_handles_labels(), fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
 save_figure(
     run,
     fig,
     "nb05_modes_long",
-    "Modes found by the averaged generators of the study: mean (line) and range over seeds (band).",
+    "The study: how many of ten seeds hold all modes, by the averaged generator, at seven moments. Dotted: unrolled games.",
     {"rows": long_rows},
 )
 plt.show()
 
 
 def verdict(data):
-    """Which games find everything, which do not, in words."""
+    """What the ends of the games say, with Fisher's exact test (two-sided) for three questions."""
     mine = {row["game"]: row["all found"].split(" ")[0] for row in long_rows if row["data"] == data}
-    every = [game for game, share in mine.items() if len(set(share.split("/"))) == 1]
+
+    def against(one, other):
+        table = [[int(share.split("/")[0]), int(share.split("/")[1]) - int(share.split("/")[0])] for share in (mine[one], mine[other])]
+        return f"{mine[one]} against {mine[other]} (p = {stats.fisher_exact(table).pvalue:.2g})"
+
+    lasting = {row["game"]: row["throughout"] for row in long_rows if row["data"] == data}
     return (
-        f"* **{data.capitalize()}**: minimax finds all modes from {mine['minimax'].replace('/', ' of ')} seeds. From every seed: {', '.join(f'*{game}*' for game in every) or 'no game'}. "
-        + "The others: " + (", ".join(f"*{game}* {share}" for game, share in mine.items() if game not in every and game != "minimax") or "none") + "."
+        f"* **{data.capitalize()}**, seeds that find all modes by the end. WGAN-GP against minimax: {against('WGAN-GP', 'minimax')}; unrolled, k = 5, against minimax: {against('unrolled, k = 5', 'minimax')}. "
+        f"Is it only that D is asked more often? Unrolled, k = 5, against minimax with five steps of D: {against('unrolled, k = 5', 'minimax, 5 steps of D')}. How much hangs on how D begins: minimax with a steeper D {mine['minimax, D steeper']}. "
+        f"Throughout the second half: minimax {lasting['minimax']}, k = 5 {lasting['unrolled, k = 5']}, k = 10 {lasting['unrolled, k = 10']}, WGAN-GP {lasting['WGAN-GP']}."
     )
 
 
-display(Markdown("\n".join(verdict(data) for data in lengths)))
+display(Markdown("\n".join(verdict(data) for data in lengths) + "\n\n(Fisher's exact test asks how often two games with one and the same chance would differ so much; six such questions, so a p of 0.05 is no rarity.)"))
 
 # %% [markdown]
 # ## 5. Diversity of pictures
