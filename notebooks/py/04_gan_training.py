@@ -959,7 +959,7 @@ if control:
     )
 if "kernel" in last:
     text += (
-        f" The kernel distance falls from {first['kernel']:.2f} ± {2 * first['kernel_error']:.2f} to {last['kernel']:.2f} ± {2 * last['kernel_error']:.2f} (two standard errors)"
+        f" The kernel distance goes from {first['kernel']:.2f} ± {2 * first['kernel_error']:.2f} to {last['kernel']:.2f} ± {2 * last['kernel_error']:.2f} (two standard errors)"
         + (f", by a factor of {first['kernel'] / last['kernel']:.1f}." if last["kernel"] > 2 * last["kernel_error"] else ".")
     )
 display(Markdown(text))
