@@ -537,7 +537,7 @@ GAMES = {
 }
 PLANES = {
     "ring of 8": dict(centres=ring, seeds=p.seeds, steps=p.ring_steps, steepness=p.ring_steepness),
-    "grid of 25": dict(centres=grid, seeds=p.grid_seeds, steps=p.grid_steps, steepness=p.grid_steepness),
+    "grid of 25": dict(centres=grid, seeds=1, steps=p.grid_steps, steepness=p.grid_steepness),
 }
 
 
