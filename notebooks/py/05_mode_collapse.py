@@ -512,7 +512,7 @@ if p.critic_steps >= 200:  # enough to converge
 # steps five times as far as $D$: a discriminator that follows and does not lead. All begin alike: $G$ paints a small blob in
 # the middle, so where the points go from there is the game's doing. A unit of $D$'s first layer is $\tanh(w \cdot x + b)$
 # and switches on the line $w \cdot x + b = 0$. We draw $b$ at random, so that these lines lie all over the data (with $b = 0$
-# they would all go through the origin), and multiply $w$ and $b$ by a *steepness*: 0.3 on the ring, 2 on a grid of 25,
+# they would all go through the origin), and multiply $w$ and $b$ by a *steepness*: 0.4 on the ring, 2 on a grid of 25,
 # whose modes lie closer. It leaves the lines where they are and says how sharply the units switch, hence how fine a structure $D$ sees at
 # first. Flat, $D$ begins by telling one side of the plane from the other, and $G$ need only run to the other side. These settings
 # were chosen, after trials, so that minimax does badly. The intervals below say what other seeds would give, not what other settings would.
