@@ -23,7 +23,7 @@
 #   need not show in the generated pictures;
 # * train the pair for 300 epochs on two CPU cores and read what the curves say.
 #
-# You need a little probability and PyTorch; notebooks 01 to 03 are not needed. In profile `cpu` it takes about eight
+# You need a little probability and PyTorch; notebooks 01 to 03 are not needed. In profile `cpu` it takes about six
 # minutes on two cores, most of them in section 7. (Profile `released` shows another run: all 12,000 pictures of 64 pixels, 118 epochs, on a GPU.)
 
 # %% tags=["parameters"]

@@ -21,7 +21,7 @@
 # * compare four games and two controls over several seeds, and read a table that says how sure it is;
 # * measure diversity on pictures.
 #
-# You need Eq. 13 to 15 from notebook 04. In profile `cpu` it takes about six minutes on two cores.
+# You need Eq. 13 to 15 from notebook 04. In profile `cpu` it takes about four minutes on two cores.
 
 # %% tags=["parameters"]
 profile = "cpu"
@@ -628,7 +628,7 @@ film_strip("grid of 25", "nb05_film_grid")
 display(Markdown(f"In the worst game and seed, at the worst of these moments, {100 * min(within):.0f} % of the points on the ring lie within twice its radius" + (": nobody runs away." if min(within) > 0.9 else ".")))
 
 # %% [markdown]
-# Collapse as one pictures it is to be seen where minimax begins: the points gather in a few heaps, and these *move*. $D$ learns that
+# Collapse as one pictures it is to be seen on the grid where minimax and the non-saturating game begin (this first seed of the ring is spared): the points gather in a few heaps, and these *move*. $D$ learns that
 # heaps are generated there, $G$ runs to where $D$ has not yet looked, $D$ follows. That is the circle of section 2, on the
 # plane. Averaging the *weights* over such a dance gives a network that $G$ never was; most often it paints near few modes (the *share
 # near a mode*), so an average alone cures nothing while the dance goes on. It does help a generator that only trembles about the right answer.
