@@ -131,7 +131,7 @@ def g_objective(game, g_parameters, d_parameters, real, z, unrolled=0, optimizer
 def play(game, centres, std, *, seeds=5, steps=2000, batch=128, unrolled=0, critic_steps=1, gp_weight=0.1, g_rate=5e-3,
          d_rate=1e-3, steepness=1.0, hidden=64, latent=32, seed=0, snapshots=(), n_snapshot=1000):
     """Play `seeds` independent games; returns {step: generated points (2, S, n_snapshot, 2)}: [0] those of the
-    generators as they are at that step, [1] those of their moving averages (decay 0.997, as `train.EMA`).
+    generators as they are at that step, [1] those of their moving averages (decay 0.999, as `train.EMA`).
 
     G and D have two hidden layers; by the default rates G steps five times as far as D, which follows and does not
     lead. game: a key of `gan.LOSSES`. unrolled: k, how many answers of D the generator looks ahead. critic_steps: steps
@@ -172,7 +172,7 @@ def play(game, centres, std, *, seeds=5, steps=2000, batch=128, unrolled=0, crit
         optimizer_g.step()
         with torch.no_grad():
             for mean, p in zip(average, g, strict=True):
-                mean.lerp_(p, 1 - min(0.997, (1 + step) / (10 + step)))
+                mean.lerp_(p, 1 - min(0.999, (1 + step) / (10 + step)))
             if step in snapshots or step == steps:
                 z = torch.randn(seeds, n_snapshot, latent, generator=torch.Generator().manual_seed(seed + 1))
                 film[step] = torch.stack([mlp(g, z), mlp(average, z)])

@@ -46,8 +46,9 @@ def measure(data: str, game: str, seed: int) -> dict:
         d_rate=P.d_rate, snapshots=at.values(), **options,
     )  # fmt: skip
     seconds = time.monotonic() - began
-    row = {"modes": len(centres), "games": SEEDS, "steps": steps, "ms a step": round(1e3 * seconds / steps, 1)}
-    row |= {"data_sha256": ""}  # no bedrooms in it
+    row = {"modes": len(centres), "games": SEEDS, "steps": steps, "steepness": options["steepness"]}
+    row |= {"rate of G": P.g_rate, "rate of D": P.d_rate, "batch": P.batch, "std": P.std}
+    row |= {"ms a step": round(1e3 * seconds / steps, 1), "data_sha256": ""}  # no bedrooms in it
     for name, step in at.items():
         for which, points in zip((f"now {name}", name), film[step], strict=True):
             found, near = toys.mode_statistics(points, centres, P.std)
