@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch.func import grad
 
 from .gan import LOSSES
+from .train import learning_rate
 
 
 def ring(modes=8, radius=2.0):
@@ -136,8 +137,9 @@ def play(game, centres, std, *, seeds=5, steps=2000, batch=128, unrolled=0, crit
     G and D have two hidden layers; by the default rates G steps five times as far as D, which follows and does not
     lead. game: a key of `gan.LOSSES`. unrolled: k, how many answers of D the generator looks ahead. critic_steps: steps
     of D for one of G. gp_weight: weight of WGAN-GP's penalty (its authors, too, take 0.1 on the plane). g_rate, d_rate:
-    learning rates of Adam. steepness: of D's first layer, see below. snapshots: the steps at which points are drawn;
-    the last step is always among them.
+    learning rates of Adam, which both fall over the last 40 % of the steps (`train.learning_rate`): at full rates a
+    game that has found all may still jump away at its last steps. steepness: of D's first layer, see below.
+    snapshots: the steps at which points are drawn; the last step is always among them.
     """
     rng = torch.Generator().manual_seed(seed)
     g = mlp_parameters(seeds, (latent, hidden, hidden, 2), rng)
@@ -156,6 +158,8 @@ def play(game, centres, std, *, seeds=5, steps=2000, batch=128, unrolled=0, crit
 
     film = {}
     for step in range(1, steps + 1):
+        for optimizer, rate in ((optimizer_g, g_rate), (optimizer_d, d_rate)):
+            optimizer.param_groups[0]["lr"] = learning_rate(step, steps, rate, warmup=1)
         for _ in range(critic_steps):
             real, z = draw()
             with torch.no_grad():

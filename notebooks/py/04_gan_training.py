@@ -774,6 +774,8 @@ display(
         of_contest,
     )
 )
+
+
 def named(row):
     return f"{row['game']} at {'a third of the rate' if row['rate'] == 'a third' else 'the full rate'} ({row['Fréchet distance']})"
 
@@ -813,17 +815,18 @@ def experiment(name, epochs, evaluate_every, augment):
     """Train a fresh pair; returns the averaged generator and the rows of its history."""
     torch.manual_seed(seed)
     G, D = Generator(p.size, p.latent, p.width), Discriminator(p.size, p.d_width)
-    called = []
+    first = True  # the first look takes as many samples as the end, so that the two can be compared
 
     @torch.no_grad()
     def look(averaged):
+        nonlocal first
         sampler = GAN(averaged, p.size, [], {}, "training")
         made = sampler.sample(p.n_look, seed=1)
         made_features = features(made)
         many = {}
-        if not called and name == "adaptive":  # the first time with as many samples as at the end, so that the two can be compared
+        if first and name == "adaptive":
             many["distance_of_many"] = frechet_from_features(features(sampler.sample(p.n_final, seed=3)), reference)
-            called.append(True)
+        first = False
 
         def verdict(images):
             return D(to_float(images[: p.n_verdict]).to(device)).mean().item()
@@ -933,8 +936,7 @@ text = (
     f"{last['distance']:.0f} (epoch {last['epoch']}), both from {last['n']} samples, which raises both, so their ratio says little "
     f"(the report's FID fell from about 300 to 74). "
     + ("Section 10 compares the two with more samples. " if "distance_of_many" in first else "")
-    + 
-f"$p$ ends at {history[-1]['p']:.2f}; "
+    + f"$p$ ends at {history[-1]['p']:.2f}; "
     + (f"it first passes 0.05 at epoch {min(strong)}. " if strong else "it never passes 0.05, so this run hardly used the augmentation. ")
 )
 
@@ -1031,14 +1033,19 @@ save_figure(
 plt.show()
 
 
+def log_ratio(one, other):
+    """Mean over seeds of log(one/other) and half its 95 % interval."""
+    return mean_and_interval(np.log(np.array(one) / np.array(other)))
+
+
 def ratio(one, other):
     """Geometric mean over seeds of one/other with its 95 % interval (Student's t on the logarithms), in words."""
-    middle, half = mean_and_interval(np.log(np.array(one) / np.array(other)))
+    middle, half = log_ratio(one, other)
     return f"{np.exp(middle):.2f} [{np.exp(middle - half):.2f}, {np.exp(middle + half):.2f}]"
 
 
 more, more_half = mean_and_interval(np.array(column("adaptive", "gap")) - np.array(column("fixed", "gap")))
-between, between_half = mean_and_interval(np.log(np.array(column("adaptive", "distance")) / np.array(column("fixed", "distance"))))
+between, between_half = log_ratio(column("adaptive", "distance"), column("fixed", "distance"))
 display(
     Markdown(
         f"Seed by seed, the adaptive run ends at {ratio(column('adaptive', 'distance'), column('none', 'distance'))} times the Fréchet distance of the run without augmentation, at {ratio(column('adaptive', 'kernel'), column('none', 'kernel'))} times its kernel distance "

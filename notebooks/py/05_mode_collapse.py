@@ -509,7 +509,8 @@ if p.critic_steps >= 200:  # enough to converge
 #
 # Now the games themselves, in the spirit of the toy experiment of Metz et al. (2017), only smaller. All have the same two
 # networks (perceptrons with two hidden layers and tanh), the same latents and the same optimizer (Adam), by whose rates $G$
-# steps five times as far as $D$: a discriminator that follows and does not lead. All begin alike: $G$ paints a small blob in
+# steps five times as far as $D$: a discriminator that follows and does not lead. Both rates fall over the last 40 % of the steps, as they
+# do in training on pictures, for at full rates even a game that has found all modes may jump away from them just before one looks. All begin alike: $G$ paints a small blob in
 # the middle, so where the points go from there is the game's doing. A unit of $D$'s first layer is $\tanh(w \cdot x + b)$
 # and switches on the line $w \cdot x + b = 0$. We draw $b$ at random, so that these lines lie all over the data (with $b = 0$
 # they would all go through the origin), and multiply $w$ and $b$ by a *steepness*: 0.4 on the ring, 2 on a grid of 25,
@@ -526,7 +527,7 @@ if p.critic_steps >= 200:  # enough to converge
 # A game's outcome hangs on chance, so each is played from several seeds. (All seeds of one game are computed in one
 # batched product; they share no weight and no random number.) The same seed begins with the same networks in every game. As everywhere in this
 # course, what counts are the pictures, here points, of the *averaged* generator, whose weights are an exponentially weighted mean of $G$'s with
-# a memory of about $1/0.003 \approx 330$ steps; the film shows $G$ as it is at that step. (The grid is only shown here; the study below counts on it.)
+# a memory of about $1/0.001 = 1000$ steps; the film shows $G$ as it is at that step. (The grid is only shown here; the study below counts on it.)
 
 # %%
 GAMES = {
@@ -559,11 +560,11 @@ def outcome(found, near, modes, base):
 
     base: the modes that minimax found from the same seeds.
     """
-    complete = sum(int(f) == modes for f in found)
-    low, high = all_found(complete, len(found))
+    whole = sum(f == modes for f in found)
+    low, high = all_found(whole, len(found))
     return {
-        "modes found": " ".join(str(int(f)) for f in found),
-        "all found": f"{complete}/{len(found)} [{low:.2f}, {high:.2f}]",
+        "modes found": " ".join(str(f) for f in found),
+        "all found": f"{whole}/{len(found)} [{low:.2f}, {high:.2f}]",
         "more than minimax": "" if found is base else "{:+.1f} ± {:.1f}".format(*interval(np.subtract(found, base))),
         "share near a mode": "{:.2f} ± {:.2f}".format(*interval(near)),
     }
@@ -602,7 +603,8 @@ display(
 )
 
 # %%
-def film_strip(plane, name):
+def film_strip(plane, name, which=0):
+    """What G paints on the plane in game number `which`, in every game."""
     board = PLANES[plane]
     reach = 1.6 * board["centres"].norm(dim=1).max().item()
     real = toys.sample_mixture(board["centres"], (1000,), p.std, torch.Generator().manual_seed(seed))
@@ -610,8 +612,8 @@ def film_strip(plane, name):
     columns = len(next(iter(strips.values()))) + 2
     fig, axes = plt.subplots(len(strips), columns, figsize=(1.4 * columns, 1.5 * len(strips)), squeeze=False)
     for row, (game, film) in zip(axes, strips.items(), strict=True):
-        clouds = [*((f"step {s:,}", cloud[0, 0], 0) for s, cloud in film.items())]
-        clouds += [("averaged", list(film.values())[-1][1, 0], 2), ("data", real, 1)]
+        clouds = [*((f"step {s:,}", cloud[0, which], 0) for s, cloud in film.items())]
+        clouds += [("averaged", list(film.values())[-1][1, which], 2), ("data", real, 1)]
         for ax, (title, cloud, colour) in zip(row, clouds, strict=True):
             ax.plot(*cloud.T, ".", ms=1, alpha=0.5, color=COLOURS[colour], rasterized=True)
             ax.plot(*board["centres"].T, "k+", ms=5, mew=0.6)
@@ -619,19 +621,20 @@ def film_strip(plane, name):
             ax.set_title(title, fontsize=8)
             ax.grid(False)
         row[0].set_ylabel(game, fontsize=8)
-    save_figure(run, fig, name, f"The first seed of each game on the {plane}: what G paints while it learns, and what its average paints at the end. Crosses: the modes.", {"rows": rows} if plane == "ring of 8" else {})
+    save_figure(run, fig, name, f"Seed {which + 1} of each game on the {plane}: what G paints while it learns, and what its average paints at the end. Crosses: the modes.", {"rows": rows} if plane == "ring of 8" else {})
     plt.show()
 
 
-film_strip("ring of 8", "nb05_film")
+film_strip("ring of 8", "nb05_film", which=int(np.argmin(base)))  # where minimax finds fewest
 film_strip("grid of 25", "nb05_film_grid")
 display(Markdown(f"In the worst game and seed, at the worst of these moments, {100 * min(within):.0f} % of the points on the ring lie within twice its radius" + (": nobody runs away." if min(within) > 0.9 else ".")))
 
 # %% [markdown]
-# Collapse as one pictures it is to be seen on the grid where minimax and the non-saturating game begin (this first seed of the ring is spared): the points gather in a few heaps, and these *move*. $D$ learns that
+# Collapse as one pictures it is to be seen where minimax and the non-saturating game begin (of the ring's seeds, the film shows one from which minimax ends with the fewest modes): the points gather in a few heaps, and these *move*. $D$ learns that
 # heaps are generated there, $G$ runs to where $D$ has not yet looked, $D$ follows. That is the circle of section 2, on the
 # plane. Averaging the *weights* over such a dance gives a network that $G$ never was; most often it paints near few modes (the *share
 # near a mode*), so an average alone cures nothing while the dance goes on. It does help a generator that only trembles about the right answer.
+# Nor do smaller steps undo it: they slow the dance down.
 #
 # **More seeds, and with controls.** A *study*, a computation that runs apart from the notebooks (`benchmarks/mode_collapse.py`;
 # `make studies`), plays the same games from ten seeds on ring and grid. It holds two controls. Whoever looks $k$ steps ahead, or takes
@@ -650,35 +653,41 @@ IN_ORDER = ["minimax", "minimax, 5 steps of D", "minimax, D steeper", "non-satur
 played = [r for r in read_study("mode_collapse") if r["seed"] == "0"]
 played.sort(key=lambda r: (r["data"] != "ring of 8", IN_ORDER.index(r["game"])))
 of_cpu = profile_numbers("cpu", "05")  # the study's settings
-assert {(r["data"], int(r["steps"])) for r in played} == {("ring of 8", of_cpu["ring_steps"]), ("grid of 25", of_cpu["grid_steps"])}
+for row in played:
+    board = row["data"].split()[0]
+    steeper = 2 if row["game"] == "minimax, D steeper" else 1
+    assert float(row["steps"]) == of_cpu[f"{board}_steps"] and float(row["steepness"]) == steeper * of_cpu[f"{board}_steepness"]
+    assert (float(row["rate of G"]), float(row["rate of D"])) == (of_cpu["g_rate"], of_cpu["d_rate"])
 MOMENTS = [k.removeprefix("found ") for k in played[0] if k.startswith("found ") and "now" not in k]
 
 
-def numbers(text):
-    return [float(value) for value in text.split()]
+def modes_found(row, moment):
+    return [int(count) for count in row[f"found {moment}"].split()]
 
 
 def share_of_game(moment):
     return 1.0 if moment == "end" else float(Fraction(moment))
 
 
-def complete(row, moments, now=""):
-    """Seeds that hold all modes at each of these moments, as "7/10"."""
-    held = np.array([numbers(row[f"found {now}{m}"]) for m in moments]) == int(row["modes"])
-    return f"{held.all(0).sum()}/{held.shape[1]}"
+def holding(row, *moments):
+    """How many seeds hold all modes at each of these moments."""
+    return int((np.array([modes_found(row, m) for m in moments]) == int(row["modes"])).all(0).sum())
 
+
+study = {(row["data"], row["game"]): row for row in played}
+SECOND_HALF = [m for m in MOMENTS if share_of_game(m) >= 0.5]
 
 long_rows = []
 for row in played:
-    base = numbers(next(r for r in played if r["data"] == row["data"] and r["game"] == "minimax")["found end"])
-    found = base if row["game"] == "minimax" else numbers(row["found end"])
+    near = [float(share) for share in row["near end"].split()]
+    base = modes_found(study[row["data"], "minimax"], "end")
     long_rows.append(
         {
             "data": row["data"],
             "game": row["game"],
-            **outcome(found, numbers(row["near end"]), int(row["modes"]), base),
-            "throughout": complete(row, [m for m in MOMENTS if share_of_game(m) >= 0.5]),
-            "by G itself": complete(row, ["end"], "now "),
+            **outcome(base if row["game"] == "minimax" else modes_found(row, "end"), near, int(row["modes"]), base),
+            "throughout": f"{holding(row, *SECOND_HALF)}/{row['games']}",
+            "by G itself": f"{holding(row, 'now end')}/{row['games']}",
             "ms a step": float(row["ms a step"]),
         }
     )
@@ -696,8 +705,7 @@ fig, axes = plt.subplots(1, len(lengths), figsize=(1.5 + 4.2 * len(lengths), 3.2
 for ax, (data, (steps, _)) in zip(axes[0], lengths.items(), strict=True):
     for row in (r for r in played if r["data"] == data):
         i = IN_ORDER.index(row["game"])
-        held = [sum(found == int(row["modes"]) for found in numbers(row[f"found {m}"])) for m in MOMENTS]
-        ax.plot([share_of_game(m) * steps for m in MOMENTS], held, "os^Dvx*P"[i] + ("-" if i < 3 else "--" if i < 5 else ":"), ms=4, label=row["game"], color=COLOURS[i % len(COLOURS)])
+        ax.plot([share_of_game(m) * steps for m in MOMENTS], [holding(row, m) for m in MOMENTS], "os^Dvx*P"[i] + ("-" if i < 3 else "--" if i < 5 else ":"), ms=4, label=row["game"], color=COLOURS[i % len(COLOURS)])
     ax.set(xlabel="step of the generator", ylabel="seeds that hold all modes", ylim=(-0.2, int(row["games"]) + 0.3), title=data.capitalize())
 axes[0, -1].legend(*axes[0, 0].get_legend_handles_labels(), fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
 save_figure(
@@ -712,13 +720,13 @@ plt.show()
 
 def verdict(data):
     """What the ends of the games say, with Fisher's exact test (two-sided) for three questions."""
-    mine = {row["game"]: row["all found"].split(" ")[0] for row in long_rows if row["data"] == data}
+    n = lengths[data][1]
+    mine, lasting = ({game: holding(row, *moments) for (plane, game), row in study.items() if plane == data} for moments in (["end"], SECOND_HALF))
 
     def against(one, other):
-        table = [[int(share.split("/")[0]), int(share.split("/")[1]) - int(share.split("/")[0])] for share in (mine[one], mine[other])]
-        return f"{mine[one]} against {mine[other]} (p = {stats.fisher_exact(table).pvalue:.2g})"
+        table = [[mine[game], n - mine[game]] for game in (one, other)]
+        return f"{mine[one]} against {mine[other]} of {n} (p = {stats.fisher_exact(table).pvalue:.2g})"
 
-    lasting = {row["game"]: row["throughout"] for row in long_rows if row["data"] == data}
     return (
         f"* **{data.capitalize()}**, seeds that find all modes by the end. WGAN-GP against minimax: {against('WGAN-GP', 'minimax')}; unrolled, k = 5, against minimax: {against('unrolled, k = 5', 'minimax')}. "
         f"Is it only that D is asked more often? Unrolled, k = 5, against minimax with five steps of D: {against('unrolled, k = 5', 'minimax, 5 steps of D')}. How much hangs on how D begins: minimax with a steeper D {mine['minimax, D steeper']}. "
@@ -1019,5 +1027,5 @@ display(
 #    distance? Which measure of notebook 04 would notice?
 # 5. Play the unrolled game with `d_rate=1e-2`, ten times as much. What happens to the modes, and why? Plot the foreseen
 #    discriminator beside the one that is there five steps later.
-# 6. Let both rates of `toys.play` fall to 0 over the last 40 % of the steps. From how many seeds does minimax then find the
-#    ring? Why would smaller steps stop a dance?
+# 6. Take the two lines out of `toys.play` that let the rates fall. Which games lose modes at the end, by $G$ itself and by its
+#    average? Why would smaller steps calm a dance?
