@@ -26,7 +26,7 @@ import hashlib
 import importlib.util
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -34,7 +34,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .augment import AdaptiveP, AugmentPipe
+from .augment import COLOUR, GEOMETRY, AdaptiveP, AugmentPipe
 from .checkpoint import resume_training, save_training
 from .diffusion import GaussianDiffusion
 from .gan import LOSSES, gradient_penalty, r1_penalty
@@ -305,6 +305,7 @@ def train_gan(
     r1_every: int = 16,
     augment: str = "adaptive",
     p: float = 0.0,
+    ops: Sequence[str] = GEOMETRY + COLOUR,
     mirror: bool = True,
     ema_decay: float = 0.999,
     seed: int = 0,
@@ -317,8 +318,8 @@ def train_gan(
     loss: a name in ``gan.LOSSES``. r1: weight gamma of the R1 penalty gamma/2 |grad a(x)|^2, taken every ``r1_every``
     steps and multiplied by that (lazy regularisation); 0 switches it off. The relativistic game takes R2 with it;
     "wgan_gp" has a penalty of its own, at every step, and ignores both.
-    augment: "adaptive" (p starts at ``p`` and follows r_t), "fixed" (p stays) or "none". mirror: show each picture
-    mirrored half of the time besides; without it mirroring is left to the augmentation.
+    augment: "adaptive" (p starts at ``p`` and follows r_t), "fixed" (p stays) or "none", by the operations ``ops``.
+    mirror: show each picture mirrored half of the time besides; without it mirroring is left to the augmentation.
     evaluate: called with the averaged generator after the first and each ``evaluate_every``-th epoch; its dict joins
     the row of that epoch. Returns the averaged generator and the history, one row an epoch: ``epoch``, ``images``,
     ``seconds`` (training alone, so far), ``d_loss``, ``g_loss``, ``r_t`` (mean sign of D on augmented reals, in the
@@ -338,7 +339,7 @@ def train_gan(
         "loss": loss,
         "r1": [r1, r1_every],
         "seed": seed,
-        "augment": [augment, p, mirror],
+        "augment": [augment, p, mirror, list(ops)],
         "ema": ema_decay,
         "G": repr(generator),
         "D": repr(discriminator),
@@ -350,7 +351,7 @@ def train_gan(
     d_opt = torch.optim.Adam(discriminator.parameters(), lr=rate, betas=betas, fused=True)
     extra = loop.resume({"G": generator, "D": discriminator, "ema": ema.model}, {"g_adam": g_opt, "d_adam": d_opt}, {})
     G, D, g_opt, d_opt = loop.accelerator.prepare(generator, discriminator, g_opt, d_opt)
-    pipe = AugmentPipe() if augment != "none" else None
+    pipe = AugmentPipe(ops) if augment != "none" else None
     controller = AdaptiveP(budget=epochs * len(images), p=p)
     controller.load_state_dict(extra)
     sums = torch.zeros(3, device=loop.device)

@@ -3,12 +3,13 @@
     python benchmarks/gan_augmentation.py --threads 1 --seeds 0 1 2
 
 Everything but the augmentation is the recipe of profile ``cpu``: "none" (not even mirrored pictures), "fixed" (p = 0.3
-throughout) and "adaptive"; "none, no R1" and "adaptive, no R1" do without R1 and R2 too, whose pull towards a flat D is
-itself a remedy for knowing the pictures by heart (the stored table has no rows of these two). Two calls with one thread
-each fit a machine with two cores. A row each goes to figures/studies/gan_augmentation.csv (``studies.py``): the Fréchet
-and the kernel distance (EfficientNet-Lite0) of 2,000 samples to the test pictures at the end, both also from 250
-samples after the first epoch, the curve of the former after every tenth, p, r_t, and the share of D's verdict gap
-between training and generated pictures that test pictures lose at the end (what D knows by heart).
+throughout) and "adaptive"; "adaptive, no colour" by the geometric operations alone; "none, no R1" and "adaptive, no R1"
+do without R1 and R2 too, whose pull towards a flat D is itself a remedy for knowing the pictures by heart (the stored
+table has no rows of these two). Two calls with one thread each fit a machine with two cores. A row each goes to
+figures/studies/gan_augmentation.csv (``studies.py``): the Fréchet and the kernel distance (EfficientNet-Lite0) of 2,000
+samples to the test pictures at the end, both also from 250 samples after the first epoch, the curve of the former after
+every tenth, p, r_t, and the share of D's verdict gap between training and generated pictures that test pictures lose at
+the end (what D knows by heart).
 
 With ``--folder PATH`` the pictures are your own: three quarters to learn from, a quarter as reference, for every seed
 the same. So small a reference raises Fréchet distances; in these rows, in gan_photographs.csv beside the other table,
@@ -22,6 +23,7 @@ from pathlib import Path
 import studies
 import torch
 
+from bedgen_utils.augment import GEOMETRY
 from bedgen_utils.data import dataset_sha256, load_bedrooms
 from bedgen_utils.gan import Discriminator, Generator
 from bedgen_utils.metrics import features, frechet_from_features, kernel_distance, moments
@@ -30,12 +32,13 @@ from bedgen_utils.run import profile_numbers, to_float
 from bedgen_utils.train import train_gan
 
 P = argparse.Namespace(**profile_numbers("cpu", "04"))
-KINDS = {  # augmentation, p at the start, weight of R1
-    "none": ("none", 0.0, P.r1),
-    "adaptive": ("adaptive", 0.0, P.r1),
-    "fixed": ("fixed", 0.3, P.r1),
-    "none, no R1": ("none", 0.0, 0.0),
-    "adaptive, no R1": ("adaptive", 0.0, 0.0),
+KINDS = {  # what differs from profile cpu
+    "none": {"augment": "none"},
+    "adaptive": {},
+    "fixed": {"augment": "fixed", "p": 0.3},
+    "adaptive, no colour": {"ops": GEOMETRY},
+    "none, no R1": {"augment": "none", "r1": 0.0},
+    "adaptive, no R1": {"r1": 0.0},
 }
 
 
@@ -50,7 +53,6 @@ def pictures(folder: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def measure(kind: str, epochs: int, seed: int, folder: str) -> dict:
-    augment, p, r1 = KINDS[kind]
     images, test = pictures(folder)
     reference, of_test = moments(test, cache=True), features(test[:1_000])
     torch.manual_seed(seed)
@@ -75,8 +77,8 @@ def measure(kind: str, epochs: int, seed: int, folder: str) -> dict:
     with tempfile.TemporaryDirectory() as scratch:
         generator, history = train_gan(
             G, D, images, Path(scratch), epochs=epochs, batch=P.batch, rate=P.rate, betas=tuple(P.betas),
-            loss=P.loss, r1=r1, r1_every=P.r1_every, augment=augment, p=p, mirror=P.mirror, ema_decay=P.ema_decay,
-            seed=seed, evaluate=look, evaluate_every=P.evaluate_every,
+            loss=P.loss, r1_every=P.r1_every, mirror=P.mirror, ema_decay=P.ema_decay, seed=seed, evaluate=look,
+            evaluate_every=P.evaluate_every, **({"r1": P.r1} | KINDS[kind]),
         )  # fmt: skip
     looks = [row for row in history if "distance" in row]
     made = features(samples(generator, P.n_final, 3))

@@ -6,8 +6,9 @@
 All learn from the 12,000 rendered pictures at 32 px, mirrored at random; in float32, but for ours where the processor
 multiplies bfloat16:
 
-    ours            networks, recipe, game and loop of profile cpu
-    ours, GAME      the same in this game (``gan.LOSSES``), at the same rate or at a third of it
+    ours            networks, game and loop of profile cpu; as 12,000 pictures ask for it, batches of 32 at the rate
+                    1.4e-3, and no colour among the operations of the augmentation
+    ours, GAME      networks, recipe and loop of profile cpu in this game (``gan.LOSSES``), at its rate or a third of it
     DCGAN           Radford et al. 2016 for 32 px: Adam 2e-4 (0.5, 0.999), batch 64; in front of D the translation,
                     colour and cutout of DiffAugment (Zhao et al. 2020)
     SNGAN           Miyato et al. 2018, table 3 (32 px): residual blocks, spectral normalisation, hinge, five critic
@@ -29,6 +30,7 @@ import math
 import resource
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import studies
@@ -39,7 +41,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 from tqdm import tqdm
 
-from bedgen_utils.augment import AugmentPipe
+from bedgen_utils.augment import COLOUR, GEOMETRY, AugmentPipe
 from bedgen_utils.data import load_bedrooms
 from bedgen_utils.gan import LOSSES, Discriminator, Generator, non_saturating_g, relativistic_d, relativistic_g
 from bedgen_utils.gan import minimax_d as logistic_d
@@ -281,17 +283,17 @@ def play_r3gan(batches, seconds):
 # --- ours ----------------------------------------------------------------------------------------------------------
 
 
-def play_ours(images, seconds, seed, loss=P.loss, slower=1.0):
+def play_ours(images, seconds, seed, loss=P.loss, batch=P.batch, rate=P.rate, ops=GEOMETRY + COLOUR):
     def trained(pictures, epochs, **options):
         G, D = Generator(P.size, P.latent, P.width), Discriminator(P.size, P.d_width)
         with tempfile.TemporaryDirectory() as folder:
             averaged, history = train_gan(
-                G, D, pictures, Path(folder), epochs=epochs, batch=P.batch, rate=P.rate / slower, betas=tuple(P.betas),
-                loss=loss, r1=P.r1, r1_every=P.r1_every, ema_decay=P.ema_decay, seed=seed, **options,
+                G, D, pictures, Path(folder), epochs=epochs, batch=batch, rate=rate, betas=tuple(P.betas), loss=loss,
+                r1=P.r1, r1_every=P.r1_every, ema_decay=P.ema_decay, ops=ops, seed=seed, **options,
             )  # fmt: skip
         return averaged, D, P.latent, history
 
-    warm = trained(images[: 64 * P.batch], 6, augment="fixed", p=0.1)[-1]  # p = 0 would cost less than what follows
+    warm = trained(images[: 64 * batch], 6, augment="fixed", p=0.1)[-1]  # p = 0 would cost less than what follows
     speed = (warm[-1]["images"] - warm[1]["images"]) / (warm[-1]["seconds"] - warm[1]["seconds"])
     torch.manual_seed(seed)
     *models, history = trained(images, max(1, round(speed * seconds / len(images))))
@@ -302,7 +304,7 @@ def games():
     for loss in LOSSES:
         for slower in (1.0, 3.0):
             name = f"ours, {loss}" + (", a third of the rate" if slower > 1 else "")
-            yield name, lambda i, s, seed, loss=loss, slower=slower: play_ours(i, s, seed, loss, slower)
+            yield name, partial(play_ours, loss=loss, rate=P.rate / slower)
 
 
 def other(play):
@@ -315,7 +317,7 @@ def other(play):
 
 
 CONTESTANTS = {
-    "ours": play_ours,
+    "ours": partial(play_ours, batch=32, rate=1.4e-3, ops=GEOMETRY),
     "DCGAN": other(play_dcgan),
     "SNGAN": other(play_sngan),
     "R3GAN": other(play_r3gan),

@@ -313,6 +313,20 @@ def test_gan_learns_the_two_colours(tmp_path):
     assert made[:, :, :3].mean() > 0.3 and made[:, :, -3:].mean() < -0.3  # light above, dark below
 
 
+def test_d_sees_the_operations_that_were_asked_for_and_no_others(tmp_path):
+    def weights(name, **options):
+        torch.manual_seed(0)
+        G, D = Generator(16, 8, 8), Discriminator(16, 8)
+        train_gan(G, D, pictures(32), tmp_path / name, epochs=1, batch=8, **options)
+        return D.last.weight.detach()
+
+    plain, without, shifted = weights("a", augment="none"), *(
+        weights(str(ops), augment="fixed", p=1.0, ops=ops) for ops in ((), ("shift",))
+    )
+    assert torch.equal(plain, without)
+    assert not torch.equal(plain, shifted)
+
+
 def test_gan_refuses_an_unknown_augmentation(tmp_path):
     with pytest.raises(ValueError, match="adaptive"):
         train_gan(Generator(16, 8, 8), Discriminator(16, 8), pictures(8), tmp_path, epochs=1, augment="always")
