@@ -1,13 +1,14 @@
 """Our GAN beside three others, and its four games beside each other, in equal minutes on the same machine.
 
     python benchmarks/gan_equal_time.py --threads 1                      # ours twice, three others, 20 minutes each
-    python benchmarks/gan_equal_time.py --threads 1 --minutes 3 --games     # four games, each at two rates
+    python benchmarks/gan_equal_time.py --threads 1 --minutes 3 --games  # four games, each at two rates
 
 All learn from the 12,000 rendered pictures at 32 px, mirrored at random; in float32, but for ours where the processor
 multiplies bfloat16:
 
     ours            networks, recipe, game and loop of profile cpu
-    ours without colours  the same, but augmented by the geometric operations alone; batches of 32 at the rate 1.4e-3
+    ours without colours  the same, but augmented by the geometric operations alone; G half as wide again, batches of 32
+                    at the rate 1.4e-3
     ours, GAME      as ours in this game (``gan.LOSSES``), at the same rate or at a third of it
     DCGAN           Radford et al. 2016 for 32 px: Adam 2e-4 (0.5, 0.999), batch 64; in front of D the translation,
                     colour and cutout of DiffAugment (Zhao et al. 2020)
@@ -283,9 +284,9 @@ def play_r3gan(batches, seconds):
 # --- ours ----------------------------------------------------------------------------------------------------------
 
 
-def play_ours(images, seconds, seed, loss=P.loss, batch=P.batch, rate=P.rate, ops=GEOMETRY + COLOUR):
+def play_ours(images, seconds, seed, loss=P.loss, width=P.width, batch=P.batch, rate=P.rate, ops=GEOMETRY + COLOUR):
     def trained(pictures, epochs, **options):
-        G, D = Generator(P.size, P.latent, P.width), Discriminator(P.size, P.d_width)
+        G, D = Generator(P.size, P.latent, width), Discriminator(P.size, P.d_width)
         with tempfile.TemporaryDirectory() as folder:
             averaged, history = train_gan(
                 G, D, pictures, Path(folder), epochs=epochs, batch=batch, rate=rate, betas=tuple(P.betas), loss=loss,
@@ -318,7 +319,7 @@ def other(play):
 
 CONTESTANTS = {
     "ours": play_ours,
-    "ours without colours": partial(play_ours, batch=32, rate=1.4e-3, ops=GEOMETRY),
+    "ours without colours": partial(play_ours, width=48, batch=32, rate=1.4e-3, ops=GEOMETRY),
     "DCGAN": other(play_dcgan),
     "SNGAN": other(play_sngan),
     "R3GAN": other(play_r3gan),
