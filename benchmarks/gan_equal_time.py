@@ -7,8 +7,8 @@ All learn from the 12,000 rendered pictures at 32 px, mirrored at random; in flo
 multiplies bfloat16:
 
     ours            networks, recipe, game and loop of profile cpu
-    ours without colours  the same, but augmented by the geometric operations alone; G half as wide again, batches of 32
-                    at the rate 1.4e-3
+    ours without colours  the same, but augmented by the geometric operations alone; G half as wide again, batches of 64
+                    at the rate 2e-3
     ours, GAME      as ours in this game (``gan.LOSSES``), at the same rate or at a third of it
     DCGAN           Radford et al. 2016 for 32 px: Adam 2e-4 (0.5, 0.999), batch 64; in front of D the translation,
                     colour and cutout of DiffAugment (Zhao et al. 2020)
@@ -319,7 +319,7 @@ def other(play):
 
 CONTESTANTS = {
     "ours": play_ours,
-    "ours without colours": partial(play_ours, width=48, batch=32, rate=1.4e-3, ops=GEOMETRY),
+    "ours without colours": partial(play_ours, width=48, batch=64, rate=2e-3, ops=GEOMETRY),
     "DCGAN": other(play_dcgan),
     "SNGAN": other(play_sngan),
     "R3GAN": other(play_r3gan),
