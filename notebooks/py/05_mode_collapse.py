@@ -630,11 +630,11 @@ film_strip("grid of 25", "nb05_film_grid")
 display(Markdown(f"In the worst game and seed, at the worst of these moments, {100 * min(within):.0f} % of the points on the ring lie within twice its radius" + (": nobody runs away." if min(within) > 0.9 else ".")))
 
 # %% [markdown]
-# Collapse as one pictures it is to be seen on the grid, where minimax and the non-saturating game begin (the film of the ring shows a seed from which minimax ends with the fewest modes, be they all eight): the points gather in a few heaps, and these *move*. $D$ learns that
+# Collapse as one pictures it is to be seen on the grid, where minimax and the non-saturating game begin (the film of the ring shows a seed from which minimax ends with the fewest modes, be they all eight): the points gather in a few heaps and threads, and these *move*. $D$ learns that
 # heaps are generated there, $G$ runs to where $D$ has not yet looked, $D$ follows. That is the circle of section 2, on the
 # plane. Averaging the *weights* over such a dance gives a network that $G$ never was; most often it paints near few modes (the *share
 # near a mode*), so an average alone cures nothing while the dance goes on. It does help a generator that only trembles about the right answer.
-# Nor do smaller steps undo what the dance has lost: on the grid they slow it down, and minimax ends with few modes all the same.
+# Smaller steps calm the dance, but what is lost they bring back only in part: on the grid modes are still missing at the end (table below).
 #
 # **More seeds, and with controls.** A *study*, a computation that runs apart from the notebooks (`benchmarks/mode_collapse.py`;
 # `make studies`), plays the same games from ten seeds on ring and grid. It holds two controls. Whoever looks $k$ steps ahead, or takes
