@@ -8,8 +8,8 @@ multiplies bfloat16:
 
     ours            networks, recipe, game and loop of profile cpu
     ours without colours
-                    the same, but augmented by the geometric operations alone, with a G half as wide again, in batches of
-                    64 at the rate 2e-3 (377 in twenty minutes; not in the stored table yet)
+                    the same, but augmented by the geometric operations alone, G half as wide again, in batches of 64 at
+                    the rate 2e-3 (not in the stored table yet)
     ours, GAME      as ours in this game (``gan.LOSSES``), at the same rate or at a third of it
     DCGAN           Radford et al. 2016 for 32 px: Adam 2e-4 (0.5, 0.999), batch 64; in front of D the translation,
                     colour and cutout of DiffAugment (Zhao et al. 2020)
