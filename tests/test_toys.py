@@ -143,6 +143,13 @@ def test_a_short_game_learns_and_is_repeatable():
     assert (averaged < 0.5 * now).all()
 
 
+def test_the_players_come_to_rest_at_the_end():
+    settings = dict(seeds=3, steps=300, hidden=16, latent=8, batch=64, snapshots=(149, 150, 299))
+    film = toys.play("minimax", toys.ring(8), 0.05, **settings)
+    halfway, end = ((film[s] - film[s - 1])[0].norm(dim=-1).mean(1) for s in (150, 300))  # of the same latents
+    assert (end < 0.25 * halfway).all()  # at the end the rates have fallen to a twentieth
+
+
 @pytest.mark.parametrize("more", [{"steepness": 2.0}, {"critic_steps": 2}, {"unrolled": 1}])
 def test_options_of_play_are_used(more):
     settings = dict(seeds=2, steps=2, hidden=8, latent=4, batch=16, n_snapshot=5)
