@@ -3,12 +3,13 @@
     python benchmarks/gan_augmentation.py --threads 1 --seeds 0 1 2
 
 Everything but the augmentation is the recipe of profile ``cpu``: "none" (not even mirrored pictures), "fixed" (p = 0.3
-throughout) and "adaptive"; "none, no R1" and "adaptive, no R1" do without R1 and R2 too, whose pull towards a flat D is
-itself a remedy for knowing the pictures by heart (the stored table has no rows of these two). Two calls with one thread
-each fit a machine with two cores. A row each goes to figures/studies/gan_augmentation.csv (``studies.py``): the Fréchet
-and the kernel distance (EfficientNet-Lite0) of 2,000 samples to the test pictures at the end, both also from 250
-samples after the first epoch, the curve of the former after every tenth, p, r_t, and the share of D's verdict gap
-between training and generated pictures that test pictures lose at the end (what D knows by heart).
+throughout), "adaptive", and "adaptive, geometry" by the geometric operations alone; "none, no R1" and "adaptive, no R1"
+do without R1 and R2 too, whose pull towards a flat D is itself a remedy for knowing the pictures by heart (the stored
+table has no rows of these two). Two calls with one thread each fit a machine with two cores. A row each goes to
+figures/studies/gan_augmentation.csv (``studies.py``): the Fréchet and the kernel distance (EfficientNet-Lite0) of 2,000
+samples to the test pictures at the end, both also from 250 samples after the first epoch, the curve of the former after
+every tenth, p, r_t, and the share of D's verdict gap between training and generated pictures that test pictures lose at
+the end (what D knows by heart).
 
 With ``--folder PATH`` the pictures are your own: three quarters to learn from, a quarter as reference, for every seed
 the same. So small a reference raises Fréchet distances; in these rows, in gan_photographs.csv beside the other table,
@@ -22,6 +23,7 @@ from pathlib import Path
 import studies
 import torch
 
+from bedgen_utils.augment import GEOMETRY
 from bedgen_utils.data import dataset_sha256, load_bedrooms
 from bedgen_utils.gan import Discriminator, Generator
 from bedgen_utils.metrics import features, frechet_from_features, kernel_distance, moments
@@ -34,6 +36,7 @@ KINDS = {  # what differs from profile cpu
     "none": {"augment": "none"},
     "adaptive": {},
     "fixed": {"augment": "fixed", "p": 0.3},
+    "adaptive, geometry": {"ops": GEOMETRY},
     "none, no R1": {"augment": "none", "r1": 0.0},
     "adaptive, no R1": {"r1": 0.0},
 }

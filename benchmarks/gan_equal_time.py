@@ -1,6 +1,7 @@
 """Our GAN beside three others, and its four games beside each other, in equal minutes on the same machine.
 
     python benchmarks/gan_equal_time.py --threads 1                      # ours twice, three others, 20 minutes each
+    python benchmarks/gan_equal_time.py --threads 1 --seeds 1 2 --only ours "ours without colours" DCGAN
     python benchmarks/gan_equal_time.py --threads 1 --minutes 3 --games  # four games, each at two rates
 
 All learn from the 12,000 rendered pictures at 32 px, mirrored at random; in float32, but for ours where the processor
@@ -9,7 +10,7 @@ multiplies bfloat16:
     ours            networks, recipe, game and loop of profile cpu
     ours without colours
                     the same, but augmented by the geometric operations alone, G half as wide again, in batches of 64 at
-                    the rate 2e-3 (not in the stored table yet)
+                    the rate 2e-3
     ours, GAME      as ours in this game (``gan.LOSSES``), at the same rate or at a third of it
     DCGAN           Radford et al. 2016 for 32 px: Adam 2e-4 (0.5, 0.999), batch 64; in front of D the translation,
                     colour and cutout of DiffAugment (Zhao et al. 2020)
