@@ -555,17 +555,17 @@ def all_found(successes, n):
     return low, high
 
 
-def outcome(found, near, modes, base):
+def outcome(found, near, modes, base=None):
     """The columns of a game's row, from the modes found and the share of points near one, seed by seed.
 
-    base: the modes that minimax found from the same seeds.
+    base: the modes that minimax found from the same seeds; None: this game is minimax.
     """
     whole = sum(f == modes for f in found)
     low, high = all_found(whole, len(found))
     return {
         "modes found": " ".join(str(f) for f in found),
         "all found": f"{whole}/{len(found)} [{low:.2f}, {high:.2f}]",
-        "more than minimax": "" if found is base else "{:+.1f} ± {:.1f}".format(*interval(np.subtract(found, base))),
+        "more than minimax": "" if base is None else "{:+.1f} ± {:.1f}".format(*interval(np.subtract(found, base))),
         "share near a mode": "{:.2f} ± {:.2f}".format(*interval(near)),
     }
 
@@ -589,9 +589,9 @@ for plane, board in PLANES.items():
         if plane == "ring of 8":
             points = film[p.ring_steps]
             found, near = (values.tolist() for values in toys.mode_statistics(points[1], ring, p.std))
-            base = base or found
             within.append((torch.stack(list(film.values())).norm(dim=-1) < 2 * p.radius).float().mean(-1).min().item())
             rows.append({"game": name, **outcome(found, near, len(ring), base), "seconds": round(time.monotonic() - began, 1)})
+            base = base or found  # minimax is played first
 display(
     save_table(
         run,
@@ -621,7 +621,7 @@ def film_strip(plane, name, which=0):
             ax.set_title(title, fontsize=8)
             ax.grid(False)
         row[0].set_ylabel(game, fontsize=8)
-    save_figure(run, fig, name, f"Seed {which + 1} of each game on the {plane}: what G paints while it learns, and what its average paints at the end. Crosses: the modes.", {"rows": rows} if plane == "ring of 8" else {})
+    save_figure(run, fig, name, f"One seed of each game on the {plane} (number {which + 1} of {p.seeds}): what G paints while it learns, and what its average paints at the end. Crosses: the modes.", {"rows": rows} if plane == "ring of 8" else {})
     plt.show()
 
 
@@ -685,7 +685,7 @@ for row in played:
         {
             "data": row["data"],
             "game": row["game"],
-            **outcome(base if row["game"] == "minimax" else modes_found(row, "end"), near, int(row["modes"]), base),
+            **outcome(modes_found(row, "end"), near, int(row["modes"]), None if row["game"] == "minimax" else base),
             "throughout": f"{holding(row, *SECOND_HALF)}/{row['games']}",
             "by G itself": f"{holding(row, 'now end')}/{row['games']}",
             "ms a step": float(row["ms a step"]),
