@@ -1,7 +1,8 @@
 """Our GAN beside three others, and its four games beside each other, in equal minutes on the same machine.
 
     python benchmarks/gan_equal_time.py --threads 1                      # ours twice, three others, 20 minutes each
-    python benchmarks/gan_equal_time.py --threads 1 --seeds 1 2 --only ours "ours without colours" DCGAN
+    python benchmarks/gan_equal_time.py --threads 1 --seeds 1 2 --only ours
+    python benchmarks/gan_equal_time.py --threads 1 --seeds 1 2 3 4 --only "ours without colours" DCGAN
     python benchmarks/gan_equal_time.py --threads 1 --minutes 3 --games  # four games, each at two rates
 
 All learn from the 12,000 rendered pictures at 32 px, mirrored at random; in float32, but for ours where the processor
