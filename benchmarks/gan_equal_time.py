@@ -300,7 +300,7 @@ def play_ours(images, seconds, seed, loss=P.loss, width=P.width, batch=P.batch, 
     warm = trained(images[: 64 * batch], 6, augment="fixed", p=0.1)[-1]  # p = 0 would cost less than what follows
     speed = (warm[-1]["images"] - warm[1]["images"]) / (warm[-1]["seconds"] - warm[1]["seconds"])
     torch.manual_seed(seed)
-    # A machine slows down under a long load, by a tenth here: an eighth off, so that no run takes more than its time.
+    # A machine slows down under a long load, by a tenth here: an eighth off, lest a run take longer than its time.
     *models, history = trained(images, max(1, round(7 / 8 * speed * seconds / len(images))))
     return *models, history[-1]["images"], history[-1]["seconds"]
 
