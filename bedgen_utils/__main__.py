@@ -1,68 +1,72 @@
-"""``python -m bedgen_utils COMMAND``: what ``make`` calls, for any environment that has the packages."""
+"""``python -m bedgen_utils COMMAND``: what ``make COMMAND`` calls, for those without make."""
 
 import argparse
-import os
+import shutil
 import subprocess
 import sys
+from os import environ
+from pathlib import Path
 
-from .run import PROFILES, REPO
-
-
-def _numbers(text: str) -> tuple[str, ...]:
-    return tuple(part.strip().zfill(2) for part in text.split(",") if part.strip())
+REPO = Path(__file__).resolve().parents[1]
+PY = sys.executable
+# Two workers with one thread each: two tests that both use every core would wait for each other.
+TEST = [PY, "-m", "pytest", "-n", "2", "--dist", "loadgroup"]
+RUFF = [PY, "-m", "ruff"]
+COMMANDS = {
+    "test": ("all tests; options go to pytest, as in: test -k data -x", [TEST]),
+    "lab": ("open the notebooks in JupyterLab", [[PY, "-m", "jupyterlab", "notebooks"]]),
+    "compare": ("put a run beside the published one", [[PY, "-m", "tools.compare"]]),
+    "mutants": ("which small edits of the package no test notices", [[PY, "-m", "tools.mutants"]]),
+    "notebooks": (
+        "bring notebooks/*.ipynb in line with their sources, keeping outputs of unchanged cells",
+        [[PY, "-m", "tools.notebooks"]],
+    ),
+    "lint": (
+        "ruff and mypy",
+        [[*RUFF, "check"], [*RUFF, "format", "--check"], [PY, "-m", "mypy"]],
+    ),
+    "setup": ("install requirements.lock", [[PY, "-m", "tools.environment", "setup"]]),
+    "lock": ("make requirements.lock anew", [[PY, "-m", "tools.environment", "lock"]]),
+}
+PROFILES = {"figures": "cpu", "smoke": "smoke", "released": "released"}
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bedgen_utils", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, about in (("figures", "run the notebooks and rewrite figures/"),
-                        ("smoke", "the same in profile smoke: every cell, tiny sizes")):
+    for name, profile in PROFILES.items():
+        about = f"run the notebooks in profile {profile} and publish their figures"
         p = commands.add_parser(name, help=about, description=about)
-        p.add_argument("--profile", choices=PROFILES, default="smoke" if name == "smoke" else "cpu",
-                       help="how much to compute (default: %(default)s)")
-        p.add_argument("--out", metavar="DIR", help="where figures/, notebooks/ and runs/ go (default: the repository "
-                       "for profile cpu, runs/PROFILE/published in it for others)")
-        p.add_argument("--only", metavar="03[,04]", type=_numbers, default=(), help="only these notebooks")
-        p.add_argument("--force", action="store_true", help="run also what is up to date, from the beginning")
-        p.add_argument("--seed", type=int, default=0, help="seed of every notebook (default: 0)")
-    p = commands.add_parser("notebooks", help="compare notebooks/*.ipynb with their sources notebooks/py/*.py")
-    p.add_argument("--sync", action="store_true", help="and bring them in line, keeping outputs of unchanged cells")
-    p = commands.add_parser("test", help="all tests, the notebooks in profile smoke included")
-    p.add_argument("pytest", nargs=argparse.REMAINDER, help="options for pytest, as in: test -k data -x")
-    options = parser.parse_args(arguments)
-    return {"figures": _figures, "smoke": _figures, "notebooks": _notebooks, "test": _test}[options.command](options)
+        p.add_argument("--profile", default=profile, help="how much to compute (%(default)s)")
+        p.add_argument("--out", metavar="DIR", help="where figures/, notebooks/ and runs/ go")
+        p.add_argument("--only", metavar="03[,04]", help="only these notebooks")
+        p.add_argument("--seed", help="seed of every notebook (0)")
+        p.add_argument("--force", action="store_true", help="run also what is up to date, anew")
+    commands.add_parser("studies", help="measure what studies have not measured yet: hours")
+    commands.add_parser("clean", help="remove runs/ and caches")
+    for name, (about, _) in COMMANDS.items():
+        commands.add_parser(name, help=about, add_help=False)
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.command not in COMMANDS:
+        parser.error(f"unknown: {' '.join(rest)}")
+    if not (REPO / "Snakefile").exists():
+        parser.error("run it from a checkout of the repository")
+    sys.path.insert(0, str(REPO))
+    if options.command == "clean":
+        for name in ("runs", ".snakemake", ".pytest_cache", ".ruff_cache", ".mypy_cache"):
+            shutil.rmtree(REPO / name, ignore_errors=True)
+        return 0
+    if options.command in PROFILES or options.command == "studies":
+        from tools.pipeline import make
 
-
-def _figures(options) -> int:
-    from .figures import NotebookFailed, make_figures
-    try:
-        make_figures(options.profile, options.seed, options.out, options.only, options.force)
-    except NotebookFailed as error:
-        print(error, file=sys.stderr)
-        return 1
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
-
-
-def _notebooks(options) -> int:
-    from . import notebooks
-    if options.sync:
-        for path in notebooks.sync():
-            print(f"wrote {path.relative_to(REPO)}")
-    problems = notebooks.differences()
-    print("\n".join(problems) or "each notebook agrees with its source")
-    return 1 if problems else 0
-
-
-def _test(options) -> int:
-    # Two workers with one thread each: two tests that both use every core would wait for each other.
-    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadgroup", *options.pytest]
-    return subprocess.run(command, cwd=REPO, env={"OMP_NUM_THREADS": "1"} | os.environ).returncode
+        given = {
+            k: v for k, v in vars(options).items() if k != "command" and v not in (None, False)
+        }
+        return make(given, *(["studies"] if options.command == "studies" else []))
+    steps = [list(step) for step in COMMANDS[options.command][1]]
+    steps[-1] += rest
+    env = {"OMP_NUM_THREADS": "1"} | environ if options.command == "test" else None
+    return max(subprocess.run(step, cwd=REPO, env=env).returncode for step in steps)
 
 
 if __name__ == "__main__":

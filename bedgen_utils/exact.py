@@ -1,16 +1,20 @@
-"""A one-dimensional world in which diffusion can be solved exactly: data from a mixture of Gaussians.
+"""A one-dimensional world in which diffusion can be solved exactly: data from a mixture of
+Gaussians.
 
-With x_0 ~ Σ_k w_k N(m_k, s_k²), the noised data are again a mixture, by Eq. 8: its means are √ᾱ_t m_k, its variances
-ᾱ_t s_k² + 1 − ᾱ_t. Given x_t and the component k, x_0 is normal: with g_k = √ᾱ_t s_k² / (ᾱ_t s_k² + 1 − ᾱ_t),
+With x_0 ~ Σ_k w_k N(m_k, s_k²), the noised data are again a mixture, by Eq. 8: its means are √ᾱ_t
+m_k, its variances ᾱ_t s_k² + 1 − ᾱ_t. Given x_t and the component k, x_0 is normal: with g_k = √ᾱ_t
+s_k² / (ᾱ_t s_k² + 1 − ᾱ_t),
 
     E[x_0 | x_t, k] = m_k + g_k (x_t − √ᾱ_t m_k),    Var[x_0 | x_t, k] = s_k² (1 − √ᾱ_t g_k).
 
-Averaged over the responsibilities p(k | x_t) this gives the denoiser with the least squared error, E[x_0 | x_t], and
-what it leaves open, Var[x_0 | x_t]. By Eq. 10-11 the exact reverse step has variance
+Averaged over the responsibilities p(k | x_t) this gives the denoiser with the least squared error,
+E[x_0 | x_t], and what it leaves open, Var[x_0 | x_t]. By Eq. 10-11 the exact reverse step has
+variance
 
     Var[x_{t−1} | x_t] = β̃_t + c_t² Var[x_0 | x_t],    c_t = √ᾱ_{t−1} β_t / (1 − ᾱ_t).
 
-Every term of the bound (Eq. 4-7) is then a one-dimensional integral, and so is the gap between bound and entropy:
+Every term of the bound (Eq. 4-7) is then a one-dimensional integral, and so is the gap between
+bound and entropy:
 
     E[L_vlb] = H(x_0) + KL(q(x_T) ‖ N(0, 1)) + Σ_t E KL(q(x_{t−1} | x_t) ‖ p_θ(x_{t−1} | x_t)).
 """
@@ -21,19 +25,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .diffusion import GaussianDiffusion
+from .diffusion import GaussianDiffusion, Model
 
 
 @dataclass
 class Mixture:
-    """Σ_k w_k N(m_k, s_k²) on the line; weights sum to one. All arithmetic is float64; data have shape (N, 1)."""
+    """Σ_k w_k N(m_k, s_k²) on the line; weights sum to one. Data have shape (N, 1).
 
-    weights: tuple = (0.35, 0.25, 0.40)
-    means: tuple = (-0.7, 0.0, 0.6)
-    stds: tuple = (0.12, 0.05, 0.2)
+    All arithmetic is float64, and on the CPU whatever device the data are on.
+    """
+
+    weights: tuple[float, ...] = (0.35, 0.25, 0.40)
+    means: tuple[float, ...] = (-0.7, 0.0, 0.6)
+    stds: tuple[float, ...] = (0.12, 0.05, 0.2)
 
     def _components(self, abar: float) -> tuple[Tensor, Tensor, Tensor]:
-        w, m, s = (torch.tensor(v, dtype=torch.float64) for v in (self.weights, self.means, self.stds))
+        numbers = (self.weights, self.means, self.stds)
+        w, m, s = (torch.tensor(v, dtype=torch.float64) for v in numbers)
         return w, abar**0.5 * m, (abar * s**2 + 1 - abar).sqrt()
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -48,16 +56,16 @@ class Mixture:
 
     def log_prob(self, x: Tensor, abar: float = 1.0) -> Tensor:
         """log q(x_t) in nats, elementwise."""
-        return torch.logsumexp(self._log_joint(x.double(), abar), -1)
+        return torch.logsumexp(self._log_joint(x.cpu().double(), abar), -1)
 
     def cdf(self, x: Tensor, abar: float = 1.0) -> Tensor:
         """P(x_t <= x), elementwise."""
         w, m, s = self._components(abar)
-        return (w * torch.special.ndtr((x.double()[..., None] - m) / s)).sum(-1)
+        return (w * torch.special.ndtr((x.cpu().double()[..., None] - m) / s)).sum(-1)
 
     def posterior(self, x: Tensor, abar: float) -> tuple[Tensor, Tensor]:
         """E[x_0 | x_t = x] and Var[x_0 | x_t = x], each of x's shape."""
-        x = x.double()
+        x = x.cpu().double()
         responsibility = torch.softmax(self._log_joint(x, abar), -1)
         _, m, s = self._components(1.0)
         gain = abar**0.5 * s**2 / (abar * s**2 + 1 - abar)
@@ -66,33 +74,36 @@ class Mixture:
         within, between = s**2 * (1 - abar**0.5 * gain), (mean_k - mean[..., None]) ** 2
         return mean, (responsibility * (within + between)).sum(-1)
 
-    def denoiser(self, diffusion: GaussianDiffusion):
-        """The best model(x, t) there is, in the diffusion's parameterisation; x (N, 1), one t for the whole batch.
+    def denoiser(self, diffusion: GaussianDiffusion) -> Model:
+        """The best model(x, t) there is, in the diffusion's parameterisation; x (N, 1), one t for
+        the whole batch.
 
         If the variance is learned, its second channel gives the exact Var[x_{t−1} | x_t].
         """
         d = diffusion
 
         def model(x: Tensor, t: Tensor) -> Tensor:
-            t_ = int(t[0])
-            x0, variance = self.posterior(x, float(d.abar[t_]))
-            eps = d.predict_eps_from_xstart(x.double(), t, x0)
-            output = d.target(x0, x.double(), t, eps)
+            at, xt, t = int(t[0]), x.cpu().double(), t.cpu()
+            x0, left = self.posterior(xt, float(d.abar[at]))
+            output = d.target(x0, xt, t, d.predict_eps_from_xstart(xt, t, x0))
             if d.variance == "learned":
-                step = d.posterior_variance[t_] + d.posterior_coef_x0[t_] ** 2 * variance
-                fraction = (step.log() - d.log_small[t_]) / (d.log_large[t_] - d.log_small[t_])
+                true = d.posterior_variance[at] + d.posterior_coef_x0[at] ** 2 * left
+                fraction = (true.log() - d.log_small[at]) / (d.log_large[at] - d.log_small[at])
                 output = torch.cat([output, 2 * fraction - 1], 1)
-            return output.to(x.dtype)
+            return output.to(x.dtype).to(x.device)
 
         return model
 
     def grid(self, abar: float, points: int = 1501) -> tuple[Tensor, Tensor]:
-        """Nodes and weights so that Σ weights f(nodes) = E f(x_t): the trapezoid rule ±10 standard deviations out.
+        """Nodes and weights so that Σ weights f(nodes) = E f(x_t): the trapezoid rule ±10 standard
+        deviations out.
 
-        On smooth functions that vanish at both ends it converges faster than any power of the spacing.
+        On smooth functions that vanish at both ends it converges faster than any power of the
+        spacing.
         """
         _, m, s = self._components(abar)
-        x = torch.linspace(float((m - 10 * s).min()), float((m + 10 * s).max()), points, dtype=torch.float64)
+        ends = float((m - 10 * s).min()), float((m + 10 * s).max())
+        x = torch.linspace(*ends, points, dtype=torch.float64)
         return x, self.log_prob(x, abar).exp() * (x[1] - x[0])
 
     def entropy(self, abar: float = 1.0) -> float:
@@ -103,24 +114,17 @@ class Mixture:
     def bound_terms(self, diffusion: GaussianDiffusion) -> tuple[Tensor, Tensor]:
         """E L_0 … E L_T for the exact denoiser, and their share of the gap; each (T+1,), nats.
 
-        Entry t − 1 of the gap is E KL(q(x_{t−1} | x_t) ‖ p_θ(x_{t−1} | x_t)), entry T is KL(q(x_T) ‖ N(0, 1)).
-        Their sums agree, E L_vlb = H(x_0) + Σ gap, whatever the moments and the entropies of x_1 … x_T are: that tests
-        the constants only; the values are tested by quadrature and by `GaussianDiffusion.vlb`.
+        Entry t − 1 of the gap is E KL(q(x_{t−1} | x_t) ‖ p_θ(x_{t−1} | x_t)), entry T is KL(q(x_T)
+        ‖ N(0, 1)). Their sums agree, E L_vlb = H(x_0) + Σ gap, whatever the moments and the
+        entropies of x_1 … x_T are: that tests the constants only; the values are tested by
+        quadrature and by `GaussianDiffusion.vlb`.
         """
-        d, L, gap = diffusion, torch.zeros(diffusion.T + 1).double(), torch.zeros(diffusion.T + 1).double()
+        d, L, gap = diffusion, *torch.zeros(2, diffusion.T + 1, dtype=torch.float64)
         H = [self.entropy(float(a)) for a in d.abar]
         for t in range(1, d.T + 1):
-            x, w = self.grid(float(d.abar[t]))
-            left = d.posterior_coef_x0[t] ** 2 * self.posterior(x, float(d.abar[t]))[1]  # what E[x_0 | x_t] leaves open
-            true = d.posterior_variance[t] + left
-            log_p = {"small": d.log_small[t], "large": d.log_large[t], "learned": true.log()}[d.variance]
-            if t == 1:
-                L[0] = (w * 0.5 * (math.log(2 * math.pi) + log_p + left * torch.exp(-log_p))).sum()
-            else:
-                β̃ = d.posterior_variance[t]
-                L[t - 1] = (w * 0.5 * (log_p - β̃.log() + true * torch.exp(-log_p) - 1)).sum()
-            cross = (w * 0.5 * (math.log(2 * math.pi) + log_p + true * torch.exp(-log_p))).sum()
-            conditional = H[t - 1] + 0.5 * math.log(2 * math.pi * math.e * float(d.betas[t])) - H[t]  # H(x_{t−1} | x_t)
+            L[t - 1], cross = self._step_terms(d, t)
+            # H(x_{t−1} | x_t)
+            conditional = H[t - 1] + 0.5 * math.log(2 * math.pi * math.e * float(d.betas[t])) - H[t]
             gap[t - 1] = cross - conditional
         x, w = self.grid(float(d.abar[-1]))
         second = float((w * x**2).sum())
@@ -128,3 +132,19 @@ class Mixture:
         noise = float(1 - d.abar[-1])
         L[-1] = 0.5 * (second - 1 - math.log(noise))
         return L, gap
+
+    def _step_terms(self, d: GaussianDiffusion, t: int) -> tuple[Tensor, Tensor]:
+        """E L_{t−1}, and the cross entropy −E log p_θ(x_{t−1} | x_t), in nats."""
+        x, w = self.grid(float(d.abar[t]))
+        # what E[x_0 | x_t] leaves open
+        left = d.posterior_coef_x0[t] ** 2 * self.posterior(x, float(d.abar[t]))[1]
+        small = d.posterior_variance[t]
+        true = small + left
+        log_p = {"small": d.log_small[t], "large": d.log_large[t], "learned": true.log()}[
+            d.variance
+        ]
+        log_2pi, precision = math.log(2 * math.pi), torch.exp(-log_p)
+        cross = (w * 0.5 * (log_2pi + log_p + true * precision)).sum()
+        if t == 1:
+            return (w * 0.5 * (log_2pi + log_p + left * precision)).sum(), cross
+        return (w * 0.5 * (log_p - small.log() + true * precision - 1)).sum(), cross

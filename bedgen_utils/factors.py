@@ -1,62 +1,81 @@
-"""Which rooms does a generator paint? A classifier of scene factors, and what its answers say about a set of pictures.
+"""Which rooms does a generator paint? A classifier of scene factors, and what its answers say about
+a set of images.
 
-A rendered room x was made from known factors y_1, …, y_K: what lies on the floor, how the wall is painted, from where
-one looks. A small network with weights theta learns the probability h_k(y | x; theta) of each class of each factor by
-lowering the sum of their cross-entropies,
+A rendered room x was made from known factors y_1, …, y_K: what lies on the floor, how the wall is
+painted, from where one looks. A small network with weights θ learns the probability h_k(y | x; θ)
+of each class of each factor by lowering the sum of their cross-entropies,
 
-    L(theta) = - sum_k E_(x, y) log h_k(y_k | x; theta).
+    L(θ) = −Σ_k E_(x, y) log h_k(y_k | x; θ).
 
-Its answer is the likeliest class. Asked about generated pictures it counts rooms. Its answers err: if the classes of a
-factor have shares pi and C[a, b] = P(answer b | class a), its answers have shares C^T pi. So answers are compared with
-answers, those on generated pictures with those on test pictures, never with the factors themselves. Two lists of
-answers are compared by the total variation distance of their shares p and q,
+Its answer is the likeliest class. Asked about generated images it counts rooms. Its answers err: if
+the classes of a factor have shares π and C[a, b] = P(answer b | class a), its answers have shares
+Cᵀ π. So answers are compared with answers, those on generated images with those on test images,
+never with the factors themselves. Two lists of answers are compared by the total variation distance
+of their shares p and q,
 
-    TV(p, q) = 1/2 sum_c |p_c - q_c|:    0 for equal shares, 1 if no class is in both.
+    TV(p, q) = ½ Σ_c |p_c − q_c|:    0 for equal shares, 1 if no class is in both.
 
-From N pictures it is above 0 for equal shares, too: print that of two sets of real pictures beside it.
+From N images it is above 0 for equal shares, too: print that of two sets of real images beside it.
 """
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .checkpoint import load_tensors
-from .data import load_factors
-from .run import REPO, to_float
+from .data import load_factors, replace_atomically, to_float
+from .run import REPO
 
-# Of the factors of the dataset those that can be told at 32 pixels: a network asked for all removed at least two fifths
-# of the errors of the commonest answer for these. What stands on a shelf or hangs on a wall is not among them.
-FACTORS = {
+# Of the factors of the dataset those that can be told at 32 pixels: a network asked for all removed
+# at least two fifths of the errors of the commonest answer for these. What stands on a shelf or
+# hangs on a wall is not among them.
+FACTORS: dict[str, list] = {
     "view": ["below -8", "straight", "above 8"],  # camera_angle in degrees; 0 looks along the bed
     "window_behind_bed": [False, True],
     "lamps_on": [False, True],
     "footboard": [False, True],
     "floor": ["carpet", "wood", "tiles"],
-    "floor_colour": ["beige", "blue", "brown", "burgundy", "cherry", "grey", "honey", "oak", "pale", "walnut", "white"],
+    "floor_colour": [
+        "beige", "blue", "brown", "burgundy", "cherry", "grey", "honey", "oak", "pale", "walnut",
+        "white",
+    ],
     "wall_colour": [
-        "beige", "blue", "burgundy", "charcoal", "cream", "gold", "grey", "lilac", "orange", "pale blue",
-        "pale yellow", "sage", "tan", "taupe", "white",
+        "beige", "blue", "burgundy", "charcoal", "cream", "gold", "grey", "lilac", "orange",
+        "pale blue", "pale yellow", "sage", "tan", "taupe", "white",
     ],
     "blanket_colour": [
-        "beige", "blue", "brown", "burgundy", "charcoal", "cream", "gold", "green", "grey", "navy", "orange", "pink",
-        "purple", "red", "teal", "white",
+        "beige", "blue", "brown", "burgundy", "charcoal", "cream", "gold", "green", "grey", "navy",
+        "orange", "pink", "purple", "red", "teal", "white",
     ],
 }  # fmt: skip
-KIND = ("view", "window_behind_bed", "lamps_on", "footboard", "floor")  # whose combination we call a kind of room
+# Whose combination we call a kind of room.
+KIND = ("view", "window_behind_bed", "lamps_on", "footboard", "floor")
 SIZE = 32  # pixels a side that the network sees
+RELEASED = REPO / "data" / "weights" / "factors.safetensors"
+
+
+def view(angle: float) -> str:
+    """The class of a camera angle in degrees."""
+    return "straight" if abs(angle) <= 8 else "below -8" if angle < 0 else "above 8"
 
 
 def labels(split: str) -> Tensor:
-    """The factors of ``split`` ("train" or "test") of the rendered rooms: (N, K) int64, the index of each class."""
-    rows = load_factors(split)
-    for row in rows:
-        angle = row["camera_angle"]
-        row["view"] = "straight" if abs(angle) <= 8 else "below -8" if angle < 0 else "above 8"
-    return torch.tensor([[classes.index(row[name]) for name, classes in FACTORS.items()] for row in rows])
+    """The factors of ``split`` ("train", "validation", "test", "all") of the rendered rooms.
+
+    (N, K) int64, the index of each class, in the order of ``load_bedrooms``.
+    """
+    rows = [row | {"view": view(row["camera_angle"])} for row in load_factors(split)]
+    return torch.tensor([[c.index(row[name]) for name, c in FACTORS.items()] for row in rows])
+
+
+# ---- the classifier
 
 
 class _Halve(nn.Module):
@@ -64,8 +83,10 @@ class _Halve(nn.Module):
 
     def __init__(self, c_in: int, c_out: int):
         super().__init__()
-        self.conv1, self.norm1 = nn.Conv2d(c_in, c_out, 3, 2, 1, bias=False), nn.BatchNorm2d(c_out)
-        self.conv2, self.norm2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False), nn.BatchNorm2d(c_out)
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, 2, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(c_out)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(c_out)
         self.shortcut = nn.Conv2d(c_in, c_out, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,7 +95,7 @@ class _Halve(nn.Module):
 
 
 class FactorNet(nn.Module):
-    """h: pictures (N, 3, 32, 32) in [-1, 1] -> a tuple of logits, (N, classes) for each of ``FACTORS``."""
+    """h: images (N, 3, 32, 32) in [-1, 1] -> logits (N, classes) for each of ``FACTORS``."""
 
     def __init__(self, width: int = 24):
         super().__init__()
@@ -97,57 +118,111 @@ class FactorNet(nn.Module):
 
     @torch.no_grad()
     def read(self, images: Tensor, batch: int = 500) -> Tensor:
-        """The likeliest class of each factor on uint8 pictures (N, 3, S, S), S a multiple of 32: (N, K) int64."""
+        """The likeliest classes (N, K) on uint8 images (N, 3, S, S), S a multiple of 32."""
         if images.dtype != torch.uint8 or images.shape[-1] % SIZE or not len(images):
-            raise ValueError(f"expected uint8 pictures of a multiple of {SIZE} pixels, got {tuple(images.shape)}")
+            raise ValueError(
+                f"expected uint8 images of a multiple of {SIZE} pixels, "
+                f"got {images.dtype} {tuple(images.shape)}"
+            )
         device = next(self.parameters()).device
 
-        def answers(part):
+        def answers(part: Tensor) -> Tensor:
             small = F.avg_pool2d(to_float(part.to(device)), images.shape[-1] // SIZE)
             return torch.stack([logits.argmax(1) for logits in self(small)], dim=1).cpu()
 
         return torch.cat([answers(part) for part in images.split(batch)])
 
 
-def train_factors(images: Tensor, answers: Tensor, epochs: int = 12, batch: int = 64, seed: int = 0) -> FactorNet:
-    """A ``FactorNet`` trained on uint8 ``images`` (N, 3, 32, 32) and their ``labels`` (N, K); AdamW, one-cycle rate."""
+def train_factors(
+    images: Tensor, answers: Tensor, epochs: int = 12, batch: int = 64, seed: int = 0
+) -> FactorNet:
+    """A ``FactorNet`` trained on uint8 ``images`` (N, 3, 32, 32) and their ``labels`` (N, K).
+
+    AdamW with a one-cycle rate, half the images mirrored. ValueError for fewer images than a batch.
+    """
+    if len(images) < batch:
+        raise ValueError(f"{len(images)} images do not fill a batch of {batch}: lower batch=")
     torch.manual_seed(seed)
-    network = FactorNet()
-    steps = epochs * (len(images) // batch)
+    network, steps = FactorNet(), epochs * (len(images) // batch)
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.05, fused=True)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps)
-    draws = torch.Generator().manual_seed(seed)
-    with tqdm(total=steps * batch, unit="image", desc="factors") as bar:
-        for _ in range(epochs):
-            for index in torch.randperm(len(images), generator=draws)[: len(images) // batch * batch].split(batch):
-                x, y = to_float(images[index]), answers[index].clone()
-                mirrored = torch.rand(batch, generator=draws) < 0.5
-                x[mirrored] = x[mirrored].flip(-1)
-                y[mirrored, 0] = 2 - y[mirrored, 0]  # a mirrored room is seen from the other side
-                loss = sum(F.cross_entropy(logits, y[:, k]) for k, logits in enumerate(network(x)))
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                rate.step()
-                bar.update(batch)
+    batches = _batches(images, answers, epochs, batch, torch.Generator().manual_seed(seed))
+    for x, y in tqdm(batches, total=steps, unit="batch", desc="factors"):
+        losses = [F.cross_entropy(logits, y[:, k]) for k, logits in enumerate(network(x))]
+        loss = sum(losses, torch.zeros(()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        rate.step()
     return network.eval().requires_grad_(False)
+
+
+def _batches(
+    images: Tensor, answers: Tensor, epochs: int, batch: int, draws: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images in [-1, 1] and their answers, shuffled anew each epoch, half of them mirrored."""
+    view_of = list(FACTORS).index("view")
+    for _ in range(epochs):
+        order = torch.randperm(len(images), generator=draws)
+        for index in order[: len(images) // batch * batch].split(batch):
+            x, y = to_float(images[index]), answers[index]
+            mirrored = torch.rand(batch, generator=draws) < 0.5
+            x[mirrored] = x[mirrored].flip(-1)
+            y[mirrored, view_of] = 2 - y[mirrored, view_of]  # it is seen from the other side
+            yield x, y
+
+
+def save_classifier(network: FactorNet, path: str | Path, provenance: dict | None = None) -> None:
+    """Write ``network`` in float16 with what it was trained for; provenance: what made it."""
+    tensors = {
+        key: (v.half() if v.is_floating_point() else v).cpu().contiguous()
+        for key, v in network.state_dict().items()
+    }
+    header = {"kind": "factors", "network": network.config, "factors": FACTORS}
+    header |= {"made_by": provenance or {}, "sha256": _checksum(tensors)}
+    metadata = {"header": json.dumps(header)}
+    replace_atomically(Path(path), lambda temporary: save_file(tensors, temporary, metadata))
 
 
 def load_classifier(path: str | Path | None = None) -> FactorNet:
     """The released classifier, made by ``data/weights/train_factors.py``, or the one at ``path``.
 
-    Raises ValueError if the file is damaged or its factors are not ours.
+    Raises ValueError if the file is damaged or altered or its factors are not ours.
     """
-    tensors, meta = load_tensors(Path(path) if path else REPO / "data" / "weights" / "factors.safetensors")
-    if meta.get("factors") != FACTORS:
-        raise ValueError(f"{path or 'the released classifier'} was not trained for these factors; train it again")
-    network = FactorNet(**meta["network"])
+    path = Path(path) if path else RELEASED
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            header = json.loads((file.metadata() or {}).get("header", "{}"))
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(
+            f"{path} is not a whole weights file ({error}): take it from the repository again"
+        ) from error
+    if header.get("factors") != FACTORS:
+        raise ValueError(f"{path} was not trained for these factors; train it again")
+    if header.get("sha256") != _checksum(tensors):
+        raise ValueError(
+            f"{path} is damaged, its tensors are not those that were saved: "
+            "take it from the repository again"
+        )
+    network = FactorNet(**header["network"])
     network.load_state_dict(tensors)
     return network.eval().requires_grad_(False)
 
 
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+# ---- what its answers say
+
+
 def combined(answers: Tensor, names: Sequence[str]) -> tuple[Tensor, int]:
-    """One class for each combination of the classes of ``names``: (N,) int64, and how many combinations there are."""
+    """One class for each combination of those of ``names``: (N,) int64; and how many there are."""
     index, count = torch.zeros(len(answers), dtype=torch.long), 1
     for name in names:
         k, classes = list(FACTORS).index(name), len(FACTORS[name])
@@ -156,6 +231,12 @@ def combined(answers: Tensor, names: Sequence[str]) -> tuple[Tensor, int]:
 
 
 def total_variation(a: Tensor, b: Tensor, classes: int) -> float:
-    """TV of the shares of ``classes`` classes in two lists of answers (N,) and (M,)."""
+    """TV of the shares of ``classes`` classes in two lists of answers (N,) and (M,).
+
+    ValueError for an empty list, whose shares are 0/0, or an answer that is none of the classes.
+    """
+    for answers in (a, b):
+        if not len(answers) or not 0 <= int(answers.min()) <= int(answers.max()) < classes:
+            raise ValueError(f"expected one answer or more, each one of {classes} classes")
     p, q = (torch.bincount(x, minlength=classes).double() / len(x) for x in (a, b))
     return 0.5 * (p - q).abs().sum().item()

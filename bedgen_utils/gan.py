@@ -1,28 +1,33 @@
 r"""The generative adversarial network: two networks, four games (report, section 1.2, Eq. 13-15).
 
-A generator G turns a latent z ~ N(0, I) into an image; a discriminator D turns an image into one number, the logit
-a(x). Goodfellow et al. (2014) read D(x) = sigmoid(a(x)) as the probability that x is real and let both play for one
-value, Eq. 13,
+A generator G turns a latent z ~ N(0, I) into an image; a discriminator D turns an image into one
+number, the logit a(x). Goodfellow et al. (2014) read D(x) = sigmoid(a(x)) as the probability that x
+is real and let both play for one value, Eq. 13,
 
-    min_G max_D  V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))].
+    min_G max_D  V(D, G) = E_x[log D(x)] + E_z[log(1 − D(G(z)))].
 
-D climbs V (Eq. 14), G goes down its second term (Eq. 15). With softplus(u) = log(1 + e^u) no logarithm of a rounded
-zero is ever taken, because log D(x) = -softplus(-a(x)) and log(1 - D(x)) = -softplus(a(x)).
+D climbs V (Eq. 14), G goes down its second term (Eq. 15). With softplus(u) = log(1 + e^u) no
+logarithm of a rounded zero is ever taken, because log D(x) = -softplus(-a(x)) and log(1 - D(x)) =
+-softplus(a(x)).
 
-Both networks keep their expensive layers away from full resolution: on a CPU the time goes into moving activations, not
-into multiplications. The generator therefore ends with a map of half the image's side that holds four pixels in each
-place (pixel_shuffle), and the discriminator begins with a convolution of stride 2.
+Both networks keep their expensive layers away from full resolution: on a CPU the time goes into
+moving activations, not into multiplications. The generator therefore ends with a map of half the
+image's side that holds four pixels in each place (pixel_shuffle), and the discriminator begins with
+a convolution of stride 2.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
+
+Critic = Callable[[Tensor], Tensor]  # images (N, …) -> logits (N,)
 
 
-def _stages(size, width):
-    """Channels from 4x4 up to size/2 x size/2: `width` at the largest map, doubled with every halving of the side."""
+def _stages(size: int, width: int) -> list[int]:
+    """Channels from 4x4 up to size/2 x size/2: `width` there, doubled with each halving."""
     n = int(math.log2(size)) - 2
     if size != 4 * 2**n or n < 2:
         raise ValueError(f"size must be a power of two, at least 16; got {size}")
@@ -32,21 +37,24 @@ def _stages(size, width):
 class Generator(nn.Module):
     """G: latents (N, latent) ~ N(0, I) -> images (N, 3, size, size) in [-1, 1].
 
-    A linear layer paints a 4x4 map, each `Up` doubles its side, and the last convolution writes 2x2 pixels per place.
+    A linear layer paints a 4x4 map, each `Up` doubles its side, and the last convolution writes 2x2
+    pixels per place.
     """
 
-    def __init__(self, size=32, latent=64, width=32):
+    def __init__(self, size: int = 32, latent: int = 64, width: int = 32):
         super().__init__()
         channels = _stages(size, width)
         self.config = {"size": size, "latent": latent, "width": width}
         self.size, self.latent = size, latent
         self.first = nn.Linear(latent, channels[0] * 16)
         self.norm = nn.BatchNorm2d(channels[0])
-        self.blocks = nn.Sequential(*(Up(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True)))
+        self.blocks = nn.Sequential(
+            *(Up(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True))
+        )
         self.to_pixels = nn.Conv2d(channels[-1], 12, 3, padding=1)
         self.fold = nn.PixelShuffle(2)
 
-    def forward(self, z):
+    def forward(self, z: Tensor) -> Tensor:
         if z.ndim != 2 or z.shape[1] != self.latent:
             raise ValueError(f"latents must have shape (N, {self.latent}), got {tuple(z.shape)}")
         h = self.first(z).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
@@ -57,34 +65,39 @@ class Generator(nn.Module):
 class Up(nn.Module):
     """Twice the side: transposed convolution (4x4, stride 2), batch normalisation, ReLU."""
 
-    def __init__(self, c_in, c_out):
+    def __init__(self, c_in: int, c_out: int):
         super().__init__()
         self.conv = nn.ConvTranspose2d(c_in, c_out, 4, stride=2, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(c_out)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.norm(self.conv(x)))
 
 
 class Discriminator(nn.Module):
     """D before its sigmoid: images (N, 3, size, size) in [-1, 1] -> logits (N,).
 
-    No layer mixes the samples of a batch, so the gradient of a logit with respect to its own image, which the penalties
-    below need, is well defined; that is also why there is no batch normalisation here.
+    No layer mixes the samples of a batch, so the gradient of a logit with respect to its own image,
+    which the penalties below need, is well defined; that is also why there is no batch
+    normalisation here.
     """
 
-    def __init__(self, size=32, width=32):
+    def __init__(self, size: int = 32, width: int = 32):
         super().__init__()
         channels = _stages(size, width)[::-1]
         self.config = {"size": size, "width": width}
         self.size = size
         self.from_pixels = nn.Conv2d(3, channels[0], 4, stride=2, padding=1)
-        self.blocks = nn.Sequential(*(Down(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True)))
+        self.blocks = nn.Sequential(
+            *(Down(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True))
+        )
         self.last = nn.Linear(channels[-1] * 16, 1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1:] != (3, self.size, self.size):
-            raise ValueError(f"images must have shape (N, 3, {self.size}, {self.size}), got {tuple(x.shape)}")
+            raise ValueError(
+                f"images must have shape (N, 3, {self.size}, {self.size}), got {tuple(x.shape)}"
+            )
         x = x.contiguous(memory_format=torch.channels_last)
         h = self.blocks(F.leaky_relu(self.from_pixels(x), 0.2))
         return self.last(h.flatten(1)).squeeze(1)
@@ -93,53 +106,55 @@ class Discriminator(nn.Module):
 class Down(nn.Module):
     """Half the side: convolution (4x4, stride 2), leaky ReLU."""
 
-    def __init__(self, c_in, c_out):
+    def __init__(self, c_in: int, c_out: int):
         super().__init__()
         self.conv = nn.Conv2d(c_in, c_out, 4, stride=2, padding=1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return F.leaky_relu(self.conv(x), 0.2)
 
 
-# --- the games: logits of real and of generated images (N,) -> scalar losses, both to be minimised ----------------
+# ---- the games: logits of real and of generated images (N,) -> scalar losses, both to be minimised
 
 
-def minimax_d(real, fake):
-    """-V of Eq. 13: -mean log D(x) - mean log(1 - D(G(z))). Its negative gradient is Eq. 14."""
+def minimax_d(real: Tensor, fake: Tensor) -> Tensor:
+    """−V of Eq. 13: −mean log D(x) − mean log(1 − D(G(z))). Its negative gradient is Eq. 14."""
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
-def minimax_g(fake, real=None):
-    """mean log(1 - D(G(z))), Eq. 15: what the generator descends in the game as first written."""
+def minimax_g(fake: Tensor, real: Tensor | None = None) -> Tensor:
+    """mean log(1 − D(G(z))), Eq. 15: what the generator descends in the game as first written."""
     return -F.softplus(fake).mean()
 
 
-def non_saturating_g(fake, real=None):
-    """-mean log D(G(z)) (Goodfellow et al. 2014, section 3): the same fixed point as Eq. 15, another gradient."""
+def non_saturating_g(fake: Tensor, real: Tensor | None = None) -> Tensor:
+    """−mean log D(G(z)): the fixed point of Eq. 15, another gradient."""
     return F.softplus(-fake).mean()
 
 
-def wasserstein_d(real, fake):
-    """mean f(G(z)) - mean f(x): minus the Kantorovich-Rubinstein difference; f needs `gradient_penalty` beside it."""
+def wasserstein_d(real: Tensor, fake: Tensor) -> Tensor:
+    """mean f(G(z)) − mean f(x), to be played with `gradient_penalty`."""
     return fake.mean() - real.mean()
 
 
-def wasserstein_g(fake, real=None):
-    """-mean f(G(z))."""
+def wasserstein_g(fake: Tensor, real: Tensor | None = None) -> Tensor:
+    """−mean f(G(z))."""
     return -fake.mean()
 
 
-def relativistic_d(real, fake):
-    """mean softplus(-(a(x_i) - a(G(z_i)))): is the real one of a pair the more real one? (R3GAN, Huang et al. 2024)."""
+def relativistic_d(real: Tensor, fake: Tensor) -> Tensor:
+    """mean softplus(−(a(x_i) − a(G(z_i)))): is the real one the more real? (Huang et al. 2024)"""
     return F.softplus(fake - real).mean()
 
 
-def relativistic_g(fake, real):
-    """mean softplus(-(a(G(z_i)) - a(x_i))): the same pairs, judged the other way round."""
+def relativistic_g(fake: Tensor, real: Tensor | None) -> Tensor:
+    """mean softplus(−(a(G(z_i)) − a(x_i))): the same pairs, judged the other way round."""
+    if real is None:
+        raise ValueError("the relativistic game compares: it needs the logits of real images, too")
     return F.softplus(real - fake).mean()
 
 
-LOSSES = {
+LOSSES: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
     "minimax": (minimax_d, minimax_g),
     "non_saturating": (minimax_d, non_saturating_g),
     "wgan_gp": (wasserstein_d, wasserstein_g),
@@ -147,38 +162,50 @@ LOSSES = {
 }
 
 
-def d_loss(name, real, fake):
-    """The discriminator's loss of game `name` (a key of LOSSES) from logits (N,) of real and generated images."""
-    return LOSSES[name][0](real, fake)
+def d_loss(name: str, real: Tensor, fake: Tensor) -> Tensor:
+    """D's loss of game `name` (a key of LOSSES) from logits (N,) of real and generated images."""
+    return _losses(name)[0](real, fake)
 
 
-def g_loss(name, fake, real=None):
-    """The generator's loss of game `name`; only "relativistic" looks at the logits of real images."""
-    return LOSSES[name][1](fake, real)
+def g_loss(name: str, fake: Tensor, real: Tensor | None = None) -> Tensor:
+    """The generator's loss of game `name`; only "relativistic" looks at the logits of real
+    images."""
+    return _losses(name)[1](fake, real)
 
 
-# --- penalties on the slope of the discriminator -------------------------------------------------------------------
+def _losses(name: str) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+    if name not in LOSSES:
+        raise ValueError(f"game {name!r} is unknown; choose one of {', '.join(LOSSES)}")
+    return LOSSES[name]
 
 
-def _slope_squared(d, x):
-    """|grad_x a(x)|^2 for each sample (N,), with a graph, so that it can be trained."""
+# ---- penalties on the slope of the discriminator
+
+
+def _slope_squared(d: Critic, x: Tensor) -> Tensor:
+    """|∇_x a(x)|² for each sample (N,), with a graph, so that it can be trained."""
     x = x.detach().requires_grad_(True)
     (g,) = torch.autograd.grad(d(x).sum(), x, create_graph=True)
     return g.square().flatten(1).sum(1)
 
 
-def r1_penalty(d, x):
-    """mean_i |grad_x a(x_i)|^2 (Mescheder et al. 2018): R1 when x is real, R2 when it is generated.
+def r1_penalty(d: Critic, x: Tensor) -> Tensor:
+    """mean_i |∇_x a(x_i)|² (Mescheder et al. 2018): R1 when x is real, R2 when it is generated.
 
-    Its weight is gamma/2. Done lazily, every k-th step alone, it is k gamma/2: the same pull at a fraction of the cost.
+    Its weight is γ/2. Done lazily, every k-th step alone, it is k γ/2: the same pull at a fraction
+    of the cost.
     """
     return _slope_squared(d, x).mean()
 
 
-def gradient_penalty(d, real, fake, generator=None):
-    """mean_i (|grad_x a(u x_i + (1-u) G(z_i))| - 1)^2 with u ~ U(0, 1) drawn per sample; its usual weight is 10.
+def gradient_penalty(
+    d: Critic, real: Tensor, fake: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """mean_i (|∇_x a(u x_i + (1 − u) G(z_i))| − 1)² with u ~ U(0, 1) drawn per sample; its usual
+    weight is 10.
 
-    WGAN-GP, Gulrajani et al. 2017. A penalty at real images alone would leave the slope between the two sets free.
+    WGAN-GP, Gulrajani et al. 2017. A penalty at real images alone would leave the slope between the
+    two sets free.
     """
     u = torch.rand(len(real), generator=generator, dtype=real.dtype).to(real.device)
     u = u.view(-1, *[1] * (real.ndim - 1))

@@ -1,71 +1,89 @@
-r"""Paths between two latents, and how even the pictures along them are.
+r"""Paths between two latents, and how even the images along them are.
 
 A straight line (lerp) between a and b in R^D:
 
     x(s) = (1 − s) a + s b,   0 ≤ s ≤ 1
 
-The length of a vector of D independent standard normal numbers is √D, give or take 1/√2. The straight line between two
-of them leaves that shell: halfway its squared length is D/2. The great circle (slerp; Shoemake 1985) stays. With
-directions u = a/|a| and w = b/|b|, and the angle Ω between them taken anew for every pair,
+The length of a vector of D independent standard normal numbers is √D, give or take 1/√2. The
+straight line between two of them leaves that shell: halfway its squared length is D/2. The great
+circle (slerp; Shoemake 1985) stays. With directions u = a/|a| and w = b/|b|, and the angle Ω
+between them taken anew for every pair,
 
     x(s) = ((1 − s)|a| + s|b|) · (sin((1 − s)Ω) u + sin(sΩ) w) / sin Ω
 
-turns by the same angle in equal steps of s, and its length runs evenly from |a| to |b|. For |a| = |b| this is
-Shoemake's formula. Put the vectors instead of the directions into that formula, as is often done, and for unequal
-lengths the angle no longer grows evenly, and near Ω = π the length has a pole.
+turns by the same angle in equal steps of s, and its length runs evenly from |a| to |b|. For |a| =
+|b| this is Shoemake's formula. Put the vectors instead of the directions into that formula, as is
+often done, and for unequal lengths the angle no longer grows evenly, and near Ω = π the length has
+a pole.
 
-A DDPM's latent of a given picture is the x_T from which DDIM leads to it (``ddim_encode``).
+A DDPM's latent of a given image is the x_T from which DDIM leads to it (``ddim_encode``).
 
-What a path looks like is measured on features f_0 … f_K of its K + 1 pictures (Karras et al. 2019 for the first):
+What a path looks like is measured on features f_0 … f_K of its K + 1 images (Karras et al. 2019 for
+the first):
 
-    perceptual path length   K² mean_k |f_k − f_{k−1}|²      mean squared speed in s, by differences of 1/K
-    length, chord, detour    Σ_k |f_k − f_{k−1}|,  |f_K − f_0|,  length / chord ≥ 1
+    perceptual path length   K² mean_k |f_k − f_{k−1}|²      mean squared speed in s, by differences
+    of 1/K length, chord, detour    Σ_k |f_k − f_{k−1}|,  |f_K − f_0|,  length / chord ≥ 1
     unevenness               standard deviation of the K steps over their mean; 0 for even steps
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from .diffusion import GaussianDiffusion
+from .diffusion import GaussianDiffusion, Model
+
+Between = Callable[[Tensor, Tensor, float | Tensor], Tensor]  # (a, b, s) -> the point at s
+
+
+def _working(x: Tensor) -> Tensor:
+    # At least float32, and no float64 that was not there: not every device has it.
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _fraction(s: float | Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """s as float64 (N or 1, 1, …, 1), after the checks that lerp and slerp share."""
+    """s as (N or 1, 1, …, 1) in the working dtype, after the checks that lerp and slerp share."""
     if a.shape != b.shape or a.ndim < 2:
-        raise ValueError(f"both ends must have one shape (N, …), got {tuple(a.shape)} and {tuple(b.shape)}")
-    s = torch.as_tensor(s, dtype=torch.float64, device=a.device)
+        raise ValueError(
+            f"both ends must have one shape (N, …), got {tuple(a.shape)} and {tuple(b.shape)}"
+        )
+    s = s if isinstance(s, Tensor) else torch.tensor(s, dtype=torch.float64)
     if s.ndim > 1 or (s.ndim == 1 and len(s) != len(a)):
-        raise ValueError(f"s must be one number or one for each of the {len(a)} pairs, got shape {tuple(s.shape)}")
+        raise ValueError(
+            f"s must be one number or one for each of the {len(a)} pairs, "
+            f"got shape {tuple(s.shape)}"
+        )
     if not bool(((s >= 0) & (s <= 1)).all()):
         raise ValueError("s must lie in [0, 1]")
+    s = s.to(torch.promote_types(a.dtype, torch.float32)).to(a.device)
     return s.reshape(-1, *[1] * (a.ndim - 1))
 
 
 def lerp(a: Tensor, b: Tensor, s: float | Tensor) -> Tensor:
     """The point at fraction s of the straight line from a to b: a at s = 0, b at s = 1.
 
-    a, b: (N, …) floating. s in [0, 1]: one number, or (N,), one for each pair. Returns the shape and dtype of a;
-    ValueError where shapes or s do not fit.
+    a, b: (N, …) floating. s in [0, 1]: one number, or (N,), one for each pair. Returns the shape
+    and dtype of a; ValueError where shapes or s do not fit.
     """
     s = _fraction(s, a, b)
-    return ((1 - s) * a.double() + s * b.double()).to(a.dtype)
+    return ((1 - s) * _working(a) + s * _working(b)).to(a.dtype)
 
 
 def angle(a: Tensor, b: Tensor) -> Tensor:
-    """The angle Ω in [0, π] of each pair of vectors, float64 (N,). a, b: (N, …), each sample one vector.
+    """The angle Ω in [0, π] of each pair of vectors, (N,). a, b: (N, …), each sample one vector.
 
-    2 atan2(|u − w|, |u + w|) for unit vectors (Kahan): accurate everywhere, where arccos(u·w) loses half its digits
-    near 0 and π. A zero vector has no direction: ValueError.
+    2 atan2(|u − w|, |u + w|) for unit vectors (Kahan): accurate everywhere, where arccos(u·w) loses
+    half its digits near 0 and π. A zero vector has no direction: ValueError.
     """
     u, w = _direction(a)[0], _direction(b)[0]
     return 2 * torch.atan2((u - w).norm(dim=1), (u + w).norm(dim=1))
 
 
 def _direction(x: Tensor) -> tuple[Tensor, Tensor]:
-    x = x.double().flatten(1)
+    x = _working(x).flatten(1)
     length = x.norm(dim=1, keepdim=True)
     if not bool((length > 0).all()):
         raise ValueError("a zero vector (or one with NaN) has no direction")
@@ -73,55 +91,74 @@ def _direction(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def slerp(a: Tensor, b: Tensor, s: float | Tensor) -> Tensor:
-    """The point at fraction s of the great circle from a to b, by the formula of the module: a at s = 0, b at s = 1.
+    """The point at fraction s of the great circle from a to b, by the formula of the module: a at s
+    = 0, b at s = 1.
 
-    a, b: (N, …) floating; each sample, of whatever shape, is one vector. s in [0, 1]: one number, or (N,). Computed in
-    float64, returned in the shape and dtype of a. Parallel vectors are joined by their straight line, which is the
-    limit. Opposite ones (closer than √eps of their dtype) are joined by every great circle and by none more than by
-    another: ValueError, as for zero vectors, shapes or s that do not fit.
+    a, b: (N, …) floating; each sample, of whatever shape, is one vector. s in [0, 1]: one number,
+    or (N,). Returned in the shape and dtype of a. Parallel vectors are joined by their straight
+    line, which is the limit. Opposite ones (closer than √eps of their dtype) are joined by every
+    great circle and by none more than by another: ValueError, as for zero vectors, shapes or s that
+    do not fit.
     """
     s = _fraction(s, a, b).flatten(1)
     (u, r_a), (w, r_b) = _direction(a), _direction(b)
-    Ω = angle(u, w)[:, None]
-    if bool((math.pi - Ω < math.sqrt(torch.finfo(a.dtype).eps)).any()):
+    omega = angle(u, w)[:, None]
+    if bool((math.pi - omega < math.sqrt(torch.finfo(a.dtype).eps)).any()):
         raise ValueError("opposite vectors have no shortest great circle between them")
-    # sin(sΩ)/sin Ω = s · sinc(sΩ/π)/sinc(Ω/π), and sinc(0) = 1: no division by zero for parallel vectors.
-    sinc = torch.sinc(Ω / math.pi)
-    to_u = (1 - s) * torch.sinc((1 - s) * Ω / math.pi) / sinc
-    to_w = s * torch.sinc(s * Ω / math.pi) / sinc
-    return (((1 - s) * r_a + s * r_b) * (to_u * u + to_w * w)).reshape(a.shape).to(a.dtype)
+    # sin(sΩ)/sin Ω = s · sinc(sΩ/π)/sinc(Ω/π), and sinc(0) = 1: no division by zero for parallel
+    # vectors.
+    sinc = torch.sinc(omega / math.pi)
+    to_u = (1 - s) * torch.sinc((1 - s) * omega / math.pi) / sinc
+    to_w = s * torch.sinc(s * omega / math.pi) / sinc
+    point = ((1 - s) * r_a + s * r_b) * (to_u * u + to_w * w)
+    return point.reshape(a.shape).to(a.dtype)
 
 
-def path(a: Tensor, b: Tensor, steps: int, how=slerp) -> Tensor:
-    """steps + 1 points at s = 0, 1/steps … 1 between each pair: (N, steps + 1, …) for ends (N, …)."""
+def path(a: Tensor, b: Tensor, steps: int, how: Between = slerp) -> Tensor:
+    """Points at s = 0, 1/steps … 1 between each pair: (N, steps + 1, …) for ends (N, …)."""
     return torch.stack([how(a, b, k / steps) for k in range(steps + 1)], dim=1)
 
 
 @torch.no_grad()
-def ddim_encode(diffusion: GaussianDiffusion, model, x0: Tensor, steps: int | None = None, refine: int = 1) -> Tensor:
-    """x_T from which diffusion.sample(…, steps, eta=0, clip=False) leads to x0 (N, …): DDIM's steps (Song et al. 2021,
-    Eq. 12 with σ = 0) solved backwards.
+def ddim_encode(
+    diffusion: GaussianDiffusion,
+    model: Model,
+    x0: Tensor,
+    steps: int | None = None,
+    refine: int = 1,
+) -> Tensor:
+    """x_T from which diffusion.sample(…, ddim_step, diffusion.timesteps(steps), clip=False) leads
+    to x0 (N, …).
 
-    Each step is implicit in x_t: it starts from ε̂(x_s, t) and is iterated `refine` more times towards its solution.
+    DDIM's steps (Song et al. 2021, Eq. 12 with σ = 0) solved backwards. Each step is implicit in
+    x_t: it starts from ε̂(x_s, t) and is iterated `refine` more times towards its solution.
     """
     x, times = x0, diffusion.timesteps(steps)[::-1]
-    for s, t in zip(times[:-1], times[1:], strict=True):
-        ᾱ_s, ᾱ_t = float(diffusion.abar[s]), float(diffusion.abar[t])
-        t_, xt = torch.full((len(x),), t, device=x.device), x
+    for s, t in pairwise(times):
+        xt, at = x, torch.full((len(x),), t, device=x.device)
         for _ in range(1 + refine):
-            x̂0 = diffusion.predict_xstart(model(xt, t_), xt, t_)
-            if ᾱ_s > 0.5:  # little noise: iterate on ε̂
-                ε = diffusion.predict_eps_from_xstart(xt, t_, x̂0)
-                xt = (ᾱ_t / ᾱ_s) ** 0.5 * (x - (1 - ᾱ_s) ** 0.5 * ε) + (1 - ᾱ_t) ** 0.5 * ε
-            else:  # little picture: iterate on x̂_0; each contracts where the other hardly does
-                xt = ((1 - ᾱ_t) / (1 - ᾱ_s)) ** 0.5 * (x - ᾱ_s**0.5 * x̂0) + ᾱ_t**0.5 * x̂0
+            x0_hat = diffusion.predict_xstart(model(xt, at), xt, at)
+            eps_hat = diffusion.predict_eps_from_xstart(xt, at, x0_hat)
+            xt = _ddim_back(diffusion, s, t, x, x0_hat, eps_hat)
         x = xt
     return x
 
 
+def _ddim_back(
+    diffusion: GaussianDiffusion, s: int, t: int, x: Tensor, x0_hat: Tensor, eps_hat: Tensor
+) -> Tensor:
+    """x_t from which DDIM steps to x_s = x, if x̂_0 and ε̂ at x_t are these."""
+    abar_s, abar_t = float(diffusion.abar[s]), float(diffusion.abar[t])
+    if abar_s > 0.5:  # little noise: trust ε̂
+        x0_hat = (x - (1 - abar_s) ** 0.5 * eps_hat) / abar_s**0.5
+    else:  # little image: trust x̂_0; each contracts where the other hardly does
+        eps_hat = (x - abar_s**0.5 * x0_hat) / (1 - abar_s) ** 0.5
+    return abar_t**0.5 * x0_hat + (1 - abar_t) ** 0.5 * eps_hat
+
+
 @dataclass
 class Smoothness:
-    """One number a path, float64 (N,); the formulas stand in the module's docstring. Features give the units."""
+    """One number a path, (N,), by the formulas of the module. Features give the units."""
 
     length: Tensor
     chord: Tensor
@@ -135,10 +172,16 @@ class Smoothness:
 
 
 def smoothness(features: Tensor) -> Smoothness:
-    """Measures of N paths from the features (N, K + 1, D) of their pictures, K ≥ 2; ValueError for other shapes."""
+    """Measures of N paths from features (N, K + 1, D) of their images, K ≥ 2, else ValueError."""
     if features.ndim != 3 or features.shape[1] < 3:
-        raise ValueError(f"features must have shape (N, K + 1, D) with K >= 2, got {tuple(features.shape)}")
-    f = features.double()
+        raise ValueError(
+            f"features must have shape (N, K + 1, D) with K >= 2, got {tuple(features.shape)}"
+        )
+    f = _working(features)
     steps = (f[:, 1:] - f[:, :-1]).norm(dim=2)
-    return Smoothness(steps.sum(1), (f[:, -1] - f[:, 0]).norm(dim=1), steps.std(1, correction=0) / steps.mean(1),
-                      steps.shape[1] ** 2 * steps.square().mean(1))
+    return Smoothness(
+        length=steps.sum(1),
+        chord=(f[:, -1] - f[:, 0]).norm(dim=1),
+        unevenness=steps.std(1, correction=0) / steps.mean(1),
+        path_length=steps.shape[1] ** 2 * steps.square().mean(1),
+    )

@@ -1,33 +1,38 @@
-"""The two training loops.
+"""The two training loops. Each is a generator of rows, so that a notebook owns what is done with
+them:
 
-DDPM: draw x_0 from the data, t, and noise; step down the gradient of the loss of ``diffusion`` (Ho et al. 2020,
-Algorithm 1).
+    for row in train_ddpm(ddpm, images, recipe, folder): print(row["images"], row["loss"])
 
-GAN: in turn, a step of the discriminator and a step of the generator (Goodfellow et al. 2014, Algorithm 1; Eq. 14, 15),
-both on augmented pictures (Karras et al. 2020).
+DDPM: draw x_0 from the data, t, and noise; step down the gradient of the loss of ``diffusion`` (Ho
+et al. 2020, Algorithm 1).
 
-What is sampled from is not the weights themselves but their exponential moving average,
+GAN: in turn, a step of the discriminator and a step of the generator (Goodfellow et al. 2014,
+Algorithm 1; Eq. 14, 15), both on augmented images (Karras et al. 2020).
 
-    ema <- ema + (1 - d_k) (theta - ema),     d_k = min(d, (1 + k) / (10 + k))   after step k,
+What is trained in place is the network that one samples from: the moving average of the weights
+(``optim.EMA``). The weights that the optimizer moves stay inside the loop. The DDPM keeps a second
+average that stops early; this early network can guide the other (Karras et al. 2024;
+``diffusion.guided``).
 
-whose decay d_k warms up: with a constant d the first weights would keep the share d^k, 37 % at k = 1/(1 - d). The DDPM
-keeps a second average that stops early, the network as it was when young: it can guide the grown one (Karras et al.
-2024; ``diffusion.guided``).
-
-The denoiser's filters between maps are stepped by Muon (``muon``), everything else by AdamW, the GAN by Adam.
-
-Both loops run anywhere Accelerate does (CPU, CUDA, MPS, several processes). They write a checkpoint every minute and
-after each evaluation, and go on from it by themselves. Every step draws its randomness from (seed, step, process)
-alone, so that an interrupted run takes the same steps as one that was left in peace.
+Both loops run where Accelerate does (CPU, CUDA, MPS, several processes). With a folder they write a
+checkpoint every minute and after each evaluation, and the same call resumes from it. Every step
+draws its randomness from (seed, step, process) alone, so that an interrupted run takes the same
+steps as one that was left in peace.
 """
 
+import contextlib
 import copy
 import hashlib
 import importlib.util
 import json
+import math
+import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
@@ -35,13 +40,341 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .augment import COLOUR, GEOMETRY, AdaptiveP, AugmentPipe
-from .checkpoint import resume_training, save_training
-from .diffusion import GaussianDiffusion
-from .gan import LOSSES, gradient_penalty, r1_penalty
-from .muon import Muon, is_filters
-from .run import to_float
+from .data import replace_atomically, to_float
+from .diffusion import (
+    GaussianDiffusion,
+    cosine_beta_schedule,
+    linear_beta_schedule,
+    normal_like,
+)
+from .gan import LOSSES, Discriminator, Generator, gradient_penalty, r1_penalty
+from .optim import EMA, Muon, is_filters, learning_rate
+from .unet import UNet
+
+if TYPE_CHECKING:
+    from .models import DDPM, GAN
 
 CHECKPOINT_SECONDS = 60.0
+CODE = (
+    "augment",
+    "diffusion",
+    "gan",
+    "optim",
+    "train",
+    "unet",
+)  # the modules that decide where training leads
+
+
+# ---- recipes
+
+
+@dataclass(frozen=True)
+class DDPMRecipe:
+    """How a denoiser is built and trained. ValueError for numbers that make no sense."""
+
+    size: int = 32  # pixels a side
+    widths: tuple[int, ...] = (48, 64, 128)  # of ``unet.UNet``, as blocks and fold
+    blocks: int = 1
+    fold: int = 1
+    T: int = 1000
+    schedule: str = "cosine"  # of β_t, or "linear"
+    prediction: str = "v"  # of ``diffusion.PREDICTIONS``
+    variance: str = "small"  # of ``diffusion.VARIANCES``
+    images: int = 42_000  # training images seen in all
+    batch: int = 16
+    rate: float = 1.5e-3  # highest learning rate, of Muon for filters and of AdamW for the rest
+    warmup: int = 100  # steps over which the rate rises
+    weighting: str = "min_snr"  # of ``GaussianDiffusion.loss_weights``
+    muon: bool = True  # False leaves all to AdamW
+    ema: float = 0.998  # decay of the average
+    early: float = 0.1  # the share of all steps after which the early network stops
+    mirror: bool = True  # show half of the images mirrored left-right
+    seed: int = 0  # of the first weights and of every draw
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(self.widths))
+        _require_positive(self, "size", "images", "batch", "rate", "T")
+        if self.schedule not in ("cosine", "linear"):
+            raise ValueError(f'schedule is "cosine" or "linear", got {self.schedule!r}')
+
+    def build(self) -> tuple[UNet, GaussianDiffusion]:
+        """The untrained network and its diffusion."""
+        schedule = cosine_beta_schedule if self.schedule == "cosine" else linear_beta_schedule
+        diffusion = GaussianDiffusion(schedule(self.T), self.prediction, self.variance)
+        learned = self.variance == "learned"
+        with seeded(self.seed):
+            network = UNet(self.size, self.widths, self.blocks, self.fold, learned_variance=learned)
+        return network, diffusion
+
+
+@dataclass(frozen=True)
+class GANRecipe:
+    """How a generator and its discriminator are built and trained. ValueError for numbers that make
+    no sense.
+    """
+
+    size: int = 32  # pixels a side
+    latent: int = 64  # numbers in z
+    width: int = 32  # of the generator at its largest map
+    d_width: int = 32  # of the discriminator
+    images: int = 300_000  # training images seen in all
+    batch: int = 16
+    rate: float = 1e-3  # of Adam for both networks
+    betas: tuple[float, float] = (0.0, 0.99)
+    game: str = "relativistic"  # a name in ``gan.LOSSES``
+    gamma: float = 0.01  # of γ/2 |∇a|²; 0 switches it off, and "wgan_gp" has a penalty of its own
+    gamma_every: int = (
+        16  # steps: the penalty is taken on one of them and multiplied by their number
+    )
+    augment: str = "adaptive"  # p follows r_t; or "fixed", or "none"
+    p_aug: float = 0.0  # the probability p of each operation, at the beginning if adaptive
+    ops: tuple[str, ...] = GEOMETRY + COLOUR  # of ``augment.AugmentPipe``
+    mirror: bool = False  # else mirroring is left to the augmentation
+    ema: float = 0.999
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "betas", tuple(self.betas))
+        object.__setattr__(self, "ops", tuple(self.ops))
+        _require_positive(self, "size", "latent", "images", "batch", "rate", "gamma_every")
+        if self.game not in LOSSES:
+            raise ValueError(f"game is one of {', '.join(LOSSES)}, got {self.game!r}")
+        if self.augment not in ("adaptive", "fixed", "none"):
+            raise ValueError(f'augment is "adaptive", "fixed" or "none", got {self.augment!r}')
+
+    def build(self) -> tuple[Generator, Discriminator]:
+        """The untrained networks."""
+        with seeded(self.seed):
+            return Generator(self.size, self.latent, self.width), Discriminator(
+                self.size, self.d_width
+            )
+
+
+Recipe = DDPMRecipe | GANRecipe
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within, the global generator begins at ``seed``; afterwards it goes on as if nothing had been
+    drawn.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def _require_positive(recipe: Any, *names: str) -> None:
+    for name in names:
+        if not getattr(recipe, name) > 0:
+            raise ValueError(f"{name} must be positive, got {getattr(recipe, name)}")
+
+
+# ---- the loops
+
+
+def train_ddpm(
+    ddpm: "DDPM",
+    images: Tensor,
+    recipe: DDPMRecipe,
+    folder: str | Path | None = None,
+    *,
+    evaluate: Callable[[], dict] | None = None,
+    evaluate_at: Iterable[int] = (),
+    log_every: int = 1000,
+) -> Iterator[dict]:
+    """Train the networks of ``ddpm`` in place on uint8 ``images`` (N, 3, S, S); yields rows of the
+    history.
+
+    folder: where the checkpoint lies; None: nowhere. Rows that a checkpoint brought back come
+    first. log_every: images between two rows, which hold ``images`` (seen so far), ``seconds`` (of
+    training alone) and ``loss``, the mean since the row before. evaluate: called after as many
+    images as each number of ``evaluate_at`` says; its dict (of what JSON holds) joins the row, with
+    ``evaluation_seconds``. TypeError where images are not uint8, FloatingPointError where the loss
+    is not finite.
+    """
+    network = copy.deepcopy(ddpm.network).train().requires_grad_(True)
+    optimizers = ddpm_optimizers(network, recipe)
+    parts = {"network": network, "average": ddpm.network, "early": ddpm.early} | optimizers
+    parts = {name: part for name, part in parts.items() if part is not None}
+    loop = Loop(recipe, images, parts, evaluate, evaluate_at, log_every)
+    loop.resume(folder, "ddpm", ddpm.diffusion.identity())
+    average = EMA(ddpm.network, recipe.ema)
+    early = EMA(ddpm.early, recipe.ema) if ddpm.early is not None else None
+    early_steps = max(1, recipe.early * loop.steps)
+    draw_times = TimesByWeight(ddpm.diffusion, recipe.weighting)
+    denoise, *prepared = loop.accelerator.prepare(network, *optimizers.values())
+    denoise = compiled(denoise, loop)
+    yield from loop.history
+    while loop.step < loop.steps:
+        x0, draws = loop.batch()
+        t, likelier = draw_times(len(x0), draws)
+        noise = loop.noise(x0, draws)
+        loss = ddpm.diffusion.training_loss(denoise, x0, t.to(x0.device), noise, recipe.weighting)
+        loss = (loss / likelier.to(loss)).mean()
+        for optimizer in prepared:
+            loop.set_rate(optimizer, recipe.warmup)
+            optimizer.zero_grad()
+        loop.accelerator.backward(loss)
+        loop.accelerator.clip_grad_norm_(denoise.parameters(), 1.0)
+        for optimizer in prepared:
+            optimizer.step()
+        loop.step += 1
+        average.update(network, loop.step)
+        if early is not None and loop.step <= early_steps:
+            early.update(network, loop.step)
+        yield from loop.after_step(loss=loss)
+
+
+def train_gan(
+    gan: "GAN",
+    discriminator: nn.Module,
+    images: Tensor,
+    recipe: GANRecipe,
+    folder: str | Path | None = None,
+    *,
+    evaluate: Callable[[], dict] | None = None,
+    evaluate_at: Iterable[int] = (),
+    log_every: int = 1000,
+) -> Iterator[dict]:
+    """Train the generator of ``gan`` against ``discriminator``, both in place; the rest as in
+    ``train_ddpm``.
+
+    Rows hold the mean ``d_loss`` and ``g_loss``, ``r_t`` (mean sign of D on augmented real images;
+    in the relativistic game and in "wgan_gp" after taking off its mean on generated ones) and
+    ``p``, the probability of augmentation.
+    """
+    generator = copy.deepcopy(gan.generator).train().requires_grad_(True)
+    discriminator.train().requires_grad_(True)
+    g_adam, d_adam = (
+        torch.optim.Adam(network.parameters(), recipe.rate, recipe.betas, fused=True)
+        for network in (generator, discriminator)
+    )
+    augment = Augmentation(recipe)
+    parts = {"generator": generator, "discriminator": discriminator, "average": gan.generator}
+    parts |= {"g_adam": g_adam, "d_adam": d_adam, "augment": augment}
+    loop = Loop(recipe, images, parts, evaluate, evaluate_at, log_every)
+    loop.resume(folder, "gan")
+    average = EMA(gan.generator, recipe.ema)
+    d_loss_of, g_loss_of = LOSSES[recipe.game]
+    G, D, g_adam, d_adam = loop.accelerator.prepare(generator, discriminator, g_adam, d_adam)
+    yield from loop.history
+    while loop.step < loop.steps:
+        real, draws = loop.batch()
+        z = torch.randn(len(real), generator.latent, generator=draws).to(loop.device)
+        augment.draws = draws
+        loop.set_rate(g_adam)
+        loop.set_rate(d_adam)
+        # --- the discriminator ascends Eq. 14 (in the game of Eq. 13)
+        fake = G(z)
+        real_seen, fake_seen = augment(real), augment(fake.detach())
+        real_logits, fake_logits = D(real_seen), D(fake_seen)
+        d_loss = d_loss_of(real_logits, fake_logits)
+        slopes = penalty(D, real_seen, fake_seen, recipe, loop.step, draws)
+        d_adam.zero_grad()
+        loop.accelerator.backward(d_loss + slopes)
+        d_adam.step()
+        # --- the generator descends its loss (Eq. 15 if minimax)
+        discriminator.requires_grad_(False)
+        seen_anew = augment(fake)  # the same images: one pass of G serves both steps
+        with torch.no_grad():  # by now D has moved: its opinion of the real ones is another
+            reals_for_g = D(real_seen) if recipe.game == "relativistic" else None
+        g_loss = g_loss_of(D(seen_anew), reals_for_g)
+        g_adam.zero_grad()
+        loop.accelerator.backward(g_loss)
+        g_adam.step()
+        discriminator.requires_grad_(True)
+        loop.step += 1
+        average.update(generator, loop.step)
+        r_t = augment.follow(real_logits.detach(), fake_logits.detach(), recipe.batch)
+        yield from loop.after_step(d_loss=d_loss, g_loss=g_loss, r_t=r_t)
+
+
+# ---- their parts
+
+
+def ddpm_optimizers(network: nn.Module, recipe: DDPMRecipe) -> dict[str, torch.optim.Optimizer]:
+    filters = [q for q in network.parameters() if recipe.muon and is_filters(q)]
+    others = [q for q in network.parameters() if not (recipe.muon and is_filters(q))]
+    adam = torch.optim.AdamW(others, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    return {"adam": adam} | ({"muon": Muon(filters, weight_decay=0.01)} if filters else {})
+
+
+class TimesByWeight:
+    """Draws t in proportion to its weight w_t: importance sampling of evenly drawn, weighted times.
+
+    Each loss is then divided by how much likelier its t was than by an even draw, so that the
+    expectation stays that of evenly drawn times; no image is spent on times that hardly count.
+    """
+
+    def __init__(self, diffusion: GaussianDiffusion, weighting: str):
+        weights = diffusion.loss_weights(weighting)[1:]
+        self.share = weights / weights.sum()
+        self.up_to, self.T = self.share.cumsum(0), diffusion.T
+
+    def __call__(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Times (n,) int64 in 1 … T, and T share_t (n,), how much likelier each was than by an even
+        draw.
+        """
+        # One u for each stratum of [0, 1]: every batch covers all times, which lowers the
+        # gradient's variance.
+        u = (torch.rand(1, generator=generator) + torch.arange(n) / n) % 1
+        drawn = torch.searchsorted(self.up_to, u.double()).clamp(max=self.T - 1)
+        return 1 + drawn, self.T * self.share[drawn]
+
+
+def penalty(
+    D: nn.Module, real: Tensor, fake: Tensor, recipe: GANRecipe, step: int, draws: torch.Generator
+) -> Tensor | float:
+    """What bounds the slope of D at this step: WGAN-GP's at every step, else R1, on every
+    ``gamma_every``-th alone.
+    """
+    if recipe.game == "wgan_gp":
+        return 10 * gradient_penalty(D, real, fake, draws)
+    if not recipe.gamma or step % recipe.gamma_every:
+        return 0.0
+    slopes = r1_penalty(D, real)
+    if recipe.game == "relativistic":  # R2, the same at generated images (R3GAN, Huang et al. 2024)
+        slopes = slopes + r1_penalty(D, fake)
+    return recipe.gamma / 2 * recipe.gamma_every * slopes
+
+
+class Augmentation:
+    """What D is shown: the pipe of a recipe, with the controller that moves its probability p."""
+
+    def __init__(self, recipe: GANRecipe):
+        self.pipe = AugmentPipe(recipe.ops) if recipe.augment != "none" else None
+        self.controller = AdaptiveP(budget=recipe.images, p=recipe.p_aug)
+        self.adaptive = recipe.augment == "adaptive"
+        # There logits mean something only beside those of generated images.
+        self.relative = recipe.game in ("relativistic", "wgan_gp")
+        self.draws: torch.Generator | None = None
+        self.state_dict = self.controller.state_dict
+        self.load_state_dict = self.controller.load_state_dict
+
+    @property
+    def p(self) -> float:
+        return self.controller.p if self.pipe else 0.0
+
+    def __call__(self, images: Tensor) -> Tensor:
+        if self.pipe is None:
+            return images
+        self.pipe.generator = self.draws
+        return self.pipe(images, self.p)
+
+    def follow(self, real_logits: Tensor, fake_logits: Tensor, images: int) -> Tensor:
+        """r_t of this step's logits (N,); an adaptive p takes it in."""
+        verdicts = real_logits - fake_logits.mean() if self.relative else real_logits
+        if self.adaptive:
+            self.controller.update(verdicts, images)
+        return verdicts.sign().mean()
+
+
+def compiled(network: nn.Module, loop: "Loop") -> nn.Module:
+    """``network``, compiled where that pays: a step is a few hundred small kernels, of which fusing
+    leaves fewer to start; but fusing takes a minute.
+    """
+    pays = loop.device.type == "cuda" and loop.steps > 5_000 and importlib.util.find_spec("triton")
+    return torch.compile(network) if pays else network
 
 
 def best_precision() -> str:
@@ -52,379 +385,213 @@ def best_precision() -> str:
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
     flags = Path("/proc/cpuinfo")
-    return "bf16" if flags.exists() and {"avx512_bf16", "amx_bf16"} & set(flags.read_text().split()) else "no"
-
-
-class EMA:
-    """A moving average of ``model``'s parameters, held in ``self.model`` (a copy in evaluation mode)."""
-
-    def __init__(self, model: nn.Module, decay: float):
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self.decay = decay
-
-    @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        """Take in the weights after ``step`` (1, 2, …) steps."""
-        weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), weight)
-        for mean, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
-            mean.copy_(buffer)
-
-
-def learning_rate(step: int, steps: int, peak: float, warmup: int, flat: float = 0.6, end: float = 0.05) -> float:
-    """The rate of step 1 … ``steps``: linear from 0 over ``warmup`` steps, flat, then linear down to ``end`` x peak.
-
-    The fall takes the last 1 - ``flat`` of all steps.
-    """
-    down = (steps - step) / max(1.0, (1 - flat) * steps)
-    return peak * min(1.0, step / max(1, warmup), end + (1 - end) * down)
+    found = set(flags.read_text().split()) if flags.exists() else set()
+    return "bf16" if {"avx512_bf16", "amx_bf16"} & found else "no"
 
 
 class Loop:
-    """What both loops share: where they run, the deterministic draws, the checkpoint, the history, the progress bar.
+    """What both loops share: the device, the draws of each step, the rows, the checkpoint, the bar.
 
-    ``history`` is a list of rows, one each ``log_every`` steps and one an evaluation; it survives in the checkpoint.
+    parts: everything with a ``state_dict`` that a checkpoint must hold, by name.
     """
 
-    def __init__(self, folder: Path, name: str, settings: dict, images: Tensor, steps: int, batch: int, seed: int,
-                 mirror: bool = True):
+    def __init__(
+        self,
+        recipe: Recipe,
+        images: Tensor,
+        parts: dict[str, Any],
+        evaluate: Callable[[], dict] | None = None,
+        evaluate_at: Iterable[int] = (),
+        log_every: int = 1000,
+    ):
+        if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4:
+            found = (getattr(images, "dtype", type(images)), tuple(getattr(images, "shape", ())))
+            raise TypeError(f"training images must be a uint8 tensor (N, 3, S, S), got {found}")
+        if not len(images):
+            raise ValueError("there are no training images")
+        self.recipe, self.images, self.parts = recipe, images, parts
+        self.evaluate, self.log_every = evaluate, log_every
+        self.evaluate_at = sorted(evaluate_at) if evaluate else []
         self.accelerator = Accelerator(mixed_precision=best_precision())
-        self.device, self.images, self.steps, self.batch, self.seed = (
-            self.accelerator.device,
-            images,
-            steps,
-            batch,
-            seed,
-        )
-        self.mirror = mirror
-        self.images_a_step = batch * self.accelerator.num_processes
-        # Another recipe, other code or other pictures must never go on from this one's checkpoint.
-        code = b"".join(
-            p.read_bytes()
-            for p in sorted(Path(__file__).parent.glob("*.py"))
-            if p.stem in ("train", "diffusion", "unet", "muon", "gan", "augment")
-        )
-        content = hashlib.sha256(code + json.dumps(settings, sort_keys=True).encode())
-        content.update(images[:: max(1, len(images) // 64)].numpy().tobytes() + str(tuple(images.shape)).encode())
-        self.path = folder / f"{name}-{content.hexdigest()[:12]}.checkpoint"
-        self.history: list[dict] = []
+        self.device, self.rank = self.accelerator.device, self.accelerator.process_index
+        processes = self.accelerator.num_processes
+        if recipe.batch % processes:
+            raise ValueError(f"{processes} processes cannot share out batches of {recipe.batch}")
+        self.share = recipe.batch // processes
+        self.steps = math.ceil(recipe.images / recipe.batch)
         self.step, self.seconds = 0, 0.0
+        self.history: list[dict] = []
+        self.sums: dict[str, Tensor] = {}  # of the losses since the last row,
+        self.summed = 0  # over so many steps
+        self.modules = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
+        for module in self.modules.values():
+            module.to(self.device)
 
-    def resume(self, modules: dict, optimizers: dict, extra: dict) -> dict:
-        """Load the newest checkpoint if there is one; returns its extra state, else ``extra``."""
-        self.modules, self.optimizers = modules, optimizers
-        meta = resume_training(self.path, modules, optimizers)
-        if meta:
-            self.step, self.seconds, self.history, extra = meta["step"], meta["seconds"], meta["history"], meta["extra"]
-        self._mark = self._saved = time.monotonic()
-        return extra
+    # ---- what a step begins with
 
-    def bar(self, title: str):
-        """A progress bar in images; the estimate counts the steps of this call, not those a checkpoint brought."""
-        return tqdm(
-            total=self.steps * self.images_a_step,
-            initial=self.step * self.images_a_step,
-            unit="image",
-            desc=title,
-            disable=not self.accelerator.is_main_process,
-            mininterval=1.0,
-            smoothing=0.1,
-        )
+    def batch(self) -> tuple[Tensor, torch.Generator]:
+        """The images of this step, float in [-1, 1], and the generator of its draws.
 
-    def draw(self) -> tuple[Tensor, torch.Generator]:
-        """The next batch (float, [-1, 1]; where ``mirror``, each flipped left-right with probability 1/2), and the
-        step's generator.
-
-        An epoch is a permutation of the pictures given by (seed, epoch): each picture once, none twice.
+        An epoch is a permutation of the training images given by (seed, epoch): each image once,
+        none twice. With ``mirror`` each is flipped left-right with probability 1/2.
         """
-        generator = torch.Generator().manual_seed(
-            (self.seed * 1_000_003 + self.step) * 64 + self.accelerator.process_index
-        )
-        n = len(self.images)
-        first = self.step * self.images_a_step + self.accelerator.process_index * self.batch
-        index = torch.arange(first, first + self.batch)
-        chosen = torch.empty(self.batch, dtype=torch.long)
+        seed, n = self.recipe.seed, len(self.images)
+        draws = torch.Generator().manual_seed((seed * 1_000_003 + self.step) * 64 + self.rank)
+        first = self.step * self.recipe.batch + self.rank * self.share
+        index = torch.arange(first, first + self.share)
+        chosen = torch.empty_like(index)
         for epoch in (index // n).unique().tolist():
-            order = torch.randperm(n, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
+            order_of_epoch = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
             here = index // n == epoch
-            chosen[here] = order[index[here] % n]
-        flip = torch.rand(self.batch, generator=generator) < (0.5 if self.mirror else 0.0)
-        # As bytes, from memory that the GPU can fetch by itself while it computes.
-        x, flip = (q.pin_memory() if self.device.type == "cuda" else q for q in (self.images[chosen], flip))
-        x = to_float(x.to(self.device, non_blocking=True))
-        flip = flip.to(self.device, non_blocking=True)[:, None, None, None]
-        return torch.where(flip, x.flip(-1), x), generator
+            chosen[here] = torch.randperm(n, generator=order_of_epoch)[index[here] % n]
+        flip = torch.rand(self.share, generator=draws) < (0.5 if self.recipe.mirror else 0.0)
+        x = to_float(self.fetch(self.images[chosen]))
+        return torch.where(self.fetch(flip)[:, None, None, None], x.flip(-1), x), draws
 
-    def noise(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """N(0, I) of the shape of ``x``, drawn where ``x`` lies, on a CPU from ``generator``, elsewhere from one with
-        its seed."""
+    def fetch(self, x: Tensor) -> Tensor:
+        """``x`` on the device; a GPU fetches it by itself while it computes."""
+        x = x.pin_memory() if self.device.type == "cuda" else x
+        return x.to(self.device, non_blocking=True)
+
+    def noise(self, x: Tensor, draws: torch.Generator) -> Tensor:
+        """N(0, I) of the shape of ``x``, drawn where x lies: away from the CPU by its own
+        generator.
+        """
         if x.device.type != "cpu":
-            generator = torch.Generator(x.device).manual_seed(generator.initial_seed())
-        return torch.randn(x.shape, generator=generator, device=x.device)
+            draws = torch.Generator(x.device).manual_seed(draws.initial_seed())
+        return normal_like(x, draws)
+
+    def set_rate(self, optimizer: torch.optim.Optimizer, warmup: int = 1) -> None:
+        """The rate of this step."""
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(self.step + 1, self.steps, self.recipe.rate, warmup)
+
+    # ---- what a step ends with
+
+    def after_step(self, **losses: Tensor) -> Iterator[dict]:
+        """Take in the losses of a step; yields a row where one is due, saves where that is due."""
+        self.sums = {name: self.sums.get(name, 0) + q.detach() for name, q in losses.items()}
+        self.summed += 1
+        self.tick()
+        self.bar.update(self.recipe.batch)
+        seen = self.step * self.recipe.batch
+        before = seen - self.recipe.batch
+        last = self.step == self.steps
+        evaluation = any(before < at <= seen for at in self.evaluate_at)
+        row_due = evaluation or last or seen // self.log_every > before // self.log_every
+        save_due = evaluation or last or time.monotonic() - self.saved > CHECKPOINT_SECONDS
+        if row_due or save_due or self.device.type == "cpu":  # looking makes a GPU wait
+            self.require_finite(weights=save_due)
+        if row_due:
+            self.add_row(seen, evaluation)
+        if save_due:
+            self.save()
+        if last:
+            self.bar.close()
+        if row_due:
+            try:
+                yield self.history[-1]
+            except GeneratorExit:  # whoever leaves the loop here can come back later
+                self.save()
+                raise
+            self.mark = time.monotonic()
+
+    def require_finite(self, weights: bool) -> None:
+        """FloatingPointError where a loss since the last row, or a weight, is not finite."""
+        values = dict(self.sums)
+        if weights:
+            values |= {
+                f"{name} {i}": q.detach().abs().max()
+                for name, module in self.modules.items()
+                for i, q in enumerate(module.parameters())
+            }
+        if bad := [name for name, value in values.items() if not math.isfinite(value)]:
+            self.bar.close()
+            raise FloatingPointError(
+                f"{bad[0]} is not finite at step {self.step}; the last checkpoint is from before. "
+                "Called again, the same recipe ends here again: lower its rate "
+                f"({self.recipe.rate:g}) or change it otherwise"
+            )
+
+    def add_row(self, seen: int, evaluation: bool) -> None:
+        """One more row of the history, with an evaluation where it is due."""
+        row = {"images": seen, "seconds": self.seconds}
+        row |= {name: float(total) / self.summed for name, total in self.sums.items()}
+        self.bar.set_postfix({name: f"{row[name]:.3g}" for name in self.sums})
+        self.sums, self.summed = {}, 0
+        if "augment" in self.parts:
+            row["p"] = self.parts["augment"].p
+        if evaluation and self.evaluate and self.accelerator.is_main_process:
+            began = time.monotonic()
+            row |= self.evaluate()
+            self.mark = time.monotonic()
+            row["evaluation_seconds"] = self.mark - began
+        # Through JSON: what a checkpoint can hold, or an error at once.
+        self.history.append(json.loads(json.dumps(row)))
 
     def tick(self) -> None:
-        """Count the time since the last tick as training time."""
+        """Count the time since the last mark as training time."""
         now = time.monotonic()
-        self.seconds, self._mark = self.seconds + now - self._mark, now
+        self.seconds, self.mark = self.seconds + now - self.mark, now
 
-    def save(self, extra: dict, now: bool = False) -> None:
-        """Write a checkpoint if a minute has passed, or ``now``."""
-        if self.accelerator.is_main_process and (now or time.monotonic() - self._saved > CHECKPOINT_SECONDS):
-            meta = {"step": self.step, "seconds": self.seconds, "history": self.history, "extra": extra}
-            save_training(self.path, self.modules, self.optimizers, meta)
-            self._saved = time.monotonic()
+    # ---- resuming
 
-    def evaluate(self, function: Callable[..., dict], row: dict, *models: nn.Module) -> dict:
-        """``row`` with what ``function(*models)`` returns and the seconds it took; not counted as training time."""
-        self.tick()
-        began = time.monotonic()
-        row = row | function(*models)
-        self._mark = time.monotonic()
-        return row | {"evaluation_seconds": self._mark - began}
+    def resume(self, folder: str | Path | None, name: str, *identity: Any) -> None:
+        """Go on from this run's checkpoint, if there is one in ``folder``; then time counts."""
+        file = f"{name}-{self.key(*identity)}.checkpoint"
+        self.path = Path(folder).expanduser() / file if folder else None
+        if self.path and (state := load_checkpoint(self.path)):
+            for part, values in state.pop("parts").items():
+                self.parts[part].load_state_dict(values)
+            vars(self).update(state)
+        self.bar = tqdm(
+            total=self.steps * self.recipe.batch,
+            initial=self.step * self.recipe.batch,
+            unit="image",
+            desc=name.upper(),
+            mininterval=1.0,
+            smoothing=0.1,
+            **({} if self.accelerator.is_main_process else {"disable": True}),
+        )
+        self.mark = self.saved = time.monotonic()
 
+    def key(self, *identity: Any) -> str:
+        """Twelve hexadecimal digits of the code, the recipe, when rows are due, all training
+        images, the networks with their first weights, and ``identity``: no other run shares them.
+        """
+        here, modules = Path(__file__).parent, self.modules.values()
+        digest = hashlib.sha256(b"".join((here / f"{name}.py").read_bytes() for name in CODE))
+        digest.update(repr((self.recipe, self.share, self.log_every, self.evaluate_at)).encode())
+        digest.update(repr((list(modules), identity, tuple(self.images.shape))).encode())
+        weights = [q.detach().cpu() for module in modules for q in module.state_dict().values()]
+        for tensor in (*self.images.split(4096), *weights):
+            digest.update(tensor.contiguous().numpy())
+        return digest.hexdigest()[:12]
 
-def train_ddpm(
-    model: nn.Module,
-    diffusion: GaussianDiffusion,
-    images: Tensor,
-    folder: Path,
-    *,
-    images_seen: int,
-    batch: int = 32,
-    peak_rate: float = 1e-3,
-    warmup: int = 200,
-    ema_decay: float = 0.999,
-    weighting: str = "simple",
-    muon: bool = True,
-    young: float = 0.1,
-    seed: int = 0,
-    evaluate: Callable[[nn.Module, nn.Module], dict] | None = None,
-    evaluate_at: Iterable[int] = (),
-    log_every: int = 50,
-) -> tuple[nn.Module, nn.Module, list[dict]]:
-    """Train ``model`` as the denoiser of ``diffusion`` on uint8 ``images`` (N, 3, S, S) until it has seen
-    ``images_seen``.
-
-    peak_rate: of Muon for the filters and of AdamW for the rest; ``muon=False`` leaves all to AdamW.
-    evaluate: called with the averaged model and the young one when the images seen pass each number of
-    ``evaluate_at``; its dict joins the history. Returns the averaged model, the average as it was after the share
-    ``young`` of all steps, and the history: rows with ``images``, ``loss``, ``seconds`` (training alone), and after an
-    evaluation what ``evaluate`` returned and ``evaluation_seconds``.
-    """
-    steps = -(-images_seen // batch)
-    settings = {
-        "images_seen": images_seen,
-        "batch": batch,
-        "rate": peak_rate,
-        "warmup": warmup,
-        "ema": ema_decay,
-        "seed": seed,
-        "weighting": weighting,
-        "muon": muon,
-        "young": young,
-        "model": repr(model),
-        "prediction": diffusion.prediction,
-        "T": diffusion.T,
-        "betas": hashlib.sha256(diffusion.betas.numpy().tobytes()).hexdigest(),
-    }
-    loop = Loop(Path(folder), "ddpm", settings, images, steps, batch, seed)
-    model = model.to(loop.device)
-    ema, guide = EMA(model, ema_decay), EMA(model, ema_decay)
-    filters = [q for q in model.parameters() if muon and is_filters(q)]
-    others = [q for q in model.parameters() if not (muon and is_filters(q))]
-    optimizers = {"adam": torch.optim.AdamW(others, betas=(0.9, 0.99), weight_decay=0.01, fused=True)}
-    if filters:
-        optimizers["muon"] = Muon(filters, weight_decay=0.01)
-    loop.resume({"model": model, "ema": ema.model, "guide": guide.model}, optimizers, {})
-    prepared, *steppers = loop.accelerator.prepare(model, *optimizers.values())
-    # A step is a few hundred small kernels: fused, there are fewer to start. Fusing takes a minute.
-    if loop.device.type == "cuda" and steps > 5_000 and importlib.util.find_spec("triton"):
-        prepared = torch.compile(prepared)
-    # Times are drawn in proportion to their weight, and the loss is divided by T times that share: the expectation of
-    # evenly drawn times, without spending pictures on times that hardly count.
-    share = diffusion.loss_weights(weighting)[1:]
-    share = share / share.sum()
-    up_to = share.cumsum(0)
-    due = sorted(evaluate_at)
-    total, count = 0.0, 0
-    with loop.bar("DDPM") as bar:
-        while loop.step < steps:
-            x0, generator = loop.draw()
-            # One u for each stratum of [0, 1]: every batch covers all times, which lowers the gradient's variance.
-            u = (torch.rand(1, generator=generator) + torch.arange(batch) / batch) % 1
-            drawn = torch.searchsorted(up_to, u.double()).clamp(max=diffusion.T - 1)
-            t = (1 + drawn).to(loop.device)
-            noise = loop.noise(x0, generator)
-            loss = diffusion.training_loss(prepared, x0, t, noise, weighting=weighting)
-            loss = (loss / (diffusion.T * share[drawn]).to(loss)).mean()
-            for group in [g for stepper in steppers for g in stepper.param_groups]:
-                group["lr"] = learning_rate(loop.step + 1, steps, peak_rate, warmup)
-            prepared.zero_grad()
-            loop.accelerator.backward(loss)
-            loop.accelerator.clip_grad_norm_(prepared.parameters(), 1.0)
-            for stepper in steppers:
-                stepper.step()
-            loop.step += 1
-            ema.update(model, loop.step)
-            if loop.step <= max(1, young * steps):
-                guide.update(model, loop.step)
-            total, count = total + loss.detach(), count + 1
-            loop.tick()
-            bar.update(loop.images_a_step)
-            seen = loop.step * loop.images_a_step
-            if loop.step % log_every == 0 or loop.step == steps:
-                mean = float(total) / count
-                if not mean < float("inf"):
-                    raise FloatingPointError(
-                        f"the loss is {mean} after {loop.step} steps: lower peak_rate ({peak_rate})"
-                    )
-                loop.history.append({"images": seen, "loss": mean, "seconds": loop.seconds})
-                bar.set_postfix(loss=f"{mean:.4f}")
-                total, count = 0.0, 0
-                loop.save({})
-            if evaluate and any(seen - loop.images_a_step < mark <= seen for mark in due):
-                row = {"images": seen, "seconds": loop.seconds}
-                loop.history.append(loop.evaluate(evaluate, row, ema.model, guide.model))
-                loop.save({}, now=True)
-    loop.save({}, now=True)
-    return ema.model, guide.model, loop.history
+    def save(self) -> None:
+        """Write a checkpoint."""
+        if self.path and self.accelerator.is_main_process:
+            state = {"parts": {name: part.state_dict() for name, part in self.parts.items()}}
+            names = ("step", "seconds", "history", "sums", "summed")
+            save_checkpoint(self.path, state | {name: getattr(self, name) for name in names})
+        self.saved = time.monotonic()
 
 
-def train_gan(
-    generator: nn.Module,
-    discriminator: nn.Module,
-    images: Tensor,
-    folder: Path,
-    *,
-    epochs: int,
-    batch: int = 16,
-    rate: float = 1e-3,
-    betas: tuple[float, float] = (0.0, 0.99),
-    loss: str = "relativistic",
-    r1: float = 0.01,
-    r1_every: int = 16,
-    augment: str = "adaptive",
-    p: float = 0.0,
-    ops: Sequence[str] = GEOMETRY + COLOUR,
-    mirror: bool = True,
-    ema_decay: float = 0.999,
-    seed: int = 0,
-    evaluate: Callable[[nn.Module], dict] | None = None,
-    evaluate_every: int = 10,
-) -> tuple[nn.Module, list[dict]]:
-    """Train ``generator`` against ``discriminator`` on uint8 ``images`` (N, 3, S, S) for ``epochs`` passes over them.
+def save_checkpoint(path: Path, state: dict) -> None:
+    """Write ``state`` in one step; the checkpoint that stood there is kept as ``*.previous``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        os.replace(path, path.with_suffix(".previous"))
+    replace_atomically(path, lambda temporary: torch.save(state, temporary))
 
-    rate: of Adam for both networks, with the fall of ``learning_rate`` in the last 40 % of the steps.
-    loss: a name in ``gan.LOSSES``. r1: weight gamma of the R1 penalty gamma/2 |grad a(x)|^2, taken every ``r1_every``
-    steps and multiplied by that (lazy regularisation); 0 switches it off. The relativistic game takes R2 with it;
-    "wgan_gp" has a penalty of its own, at every step, and ignores both.
-    augment: "adaptive" (p starts at ``p`` and follows r_t), "fixed" (p stays) or "none", by the operations ``ops``.
-    mirror: show each picture mirrored half of the time besides; without it mirroring is left to the augmentation.
-    evaluate: called with the averaged generator after the first and each ``evaluate_every``-th epoch; its dict joins
-    the row of that epoch. Returns the averaged generator and the history, one row an epoch: ``epoch``, ``images``,
-    ``seconds`` (training alone, so far), ``d_loss``, ``g_loss``, ``r_t`` (mean sign of D on augmented reals, in the
-    relativistic game and in "wgan_gp" after taking off its mean on generated ones), ``p``, and what ``evaluate``
-    returned.
-    """
-    if augment not in ("adaptive", "fixed", "none"):
-        raise ValueError(f"augment={augment!r}; choose adaptive, fixed or none")
-    d_loss_fn, g_loss_fn = LOSSES[loss]
-    steps_an_epoch = max(1, len(images) // batch)
-    steps = epochs * steps_an_epoch
-    settings = {
-        "epochs": epochs,
-        "batch": batch,
-        "rate": rate,
-        "betas": betas,
-        "loss": loss,
-        "r1": [r1, r1_every],
-        "seed": seed,
-        "augment": [augment, p, mirror, list(ops)],
-        "ema": ema_decay,
-        "G": repr(generator),
-        "D": repr(discriminator),
-    }
-    loop = Loop(Path(folder), "gan", settings, images, steps, batch, seed, mirror)
-    generator, discriminator = generator.to(loop.device), discriminator.to(loop.device)
-    ema = EMA(generator, ema_decay)
-    g_opt = torch.optim.Adam(generator.parameters(), lr=rate, betas=betas, fused=True)
-    d_opt = torch.optim.Adam(discriminator.parameters(), lr=rate, betas=betas, fused=True)
-    extra = loop.resume({"G": generator, "D": discriminator, "ema": ema.model}, {"g_adam": g_opt, "d_adam": d_opt}, {})
-    G, D, g_opt, d_opt = loop.accelerator.prepare(generator, discriminator, g_opt, d_opt)
-    pipe = AugmentPipe(ops) if augment != "none" else None
-    controller = AdaptiveP(budget=epochs * len(images), p=p)
-    controller.load_state_dict(extra)
-    sums = torch.zeros(3, device=loop.device)
 
-    def seen_by_d(x: Tensor) -> Tensor:
-        return pipe(x, controller.p) if pipe else x
-
-    with loop.bar("GAN") as bar:
-        while loop.step < steps:
-            real, draws = loop.draw()
-            z = torch.randn(batch, generator.latent, generator=draws).to(loop.device)
-            for group in [*g_opt.param_groups, *d_opt.param_groups]:
-                group["lr"] = learning_rate(loop.step + 1, steps, rate, warmup=1)
-            if pipe:
-                pipe.generator = draws
-            # --- discriminator: ascends Eq. 14 (in the game of Eq. 13)
-            fake = G(z)
-            real_seen = seen_by_d(real)
-            fake_seen = seen_by_d(fake.detach())
-            real_logits, fake_logits_for_d = D(real_seen), D(fake_seen)
-            d_loss = d_loss_fn(real_logits, fake_logits_for_d)
-            penalty = 0.0
-            if loss == "wgan_gp":
-                penalty = 10 * gradient_penalty(D, real_seen, fake_seen, draws)
-            elif r1 and loop.step % r1_every == 0:
-                penalty = r1 / 2 * r1_every * r1_penalty(D, real_seen)
-                if loss == "relativistic":  # R2, the same at the generated ones (R3GAN, Huang et al. 2024)
-                    penalty = penalty + r1 / 2 * r1_every * r1_penalty(D, fake_seen)
-            d_opt.zero_grad()
-            loop.accelerator.backward(d_loss + penalty)
-            d_opt.step()
-            # --- generator: descends its loss (Eq. 15 if minimax)
-            discriminator.requires_grad_(False)
-            # The same pictures as above, augmented anew: one pass of G serves both steps.
-            fake_logits = D(seen_by_d(fake))
-            with torch.no_grad():  # by now D has moved: its opinion of the real ones is another
-                reals_for_g = D(real_seen) if loss == "relativistic" else None
-            g_loss = g_loss_fn(fake_logits, reals_for_g)
-            g_opt.zero_grad()
-            loop.accelerator.backward(g_loss)
-            g_opt.step()
-            discriminator.requires_grad_(True)
-            loop.step += 1
-            ema.update(generator, loop.step)
-            verdicts = real_logits.detach()
-            if loss in ("relativistic", "wgan_gp"):  # logits mean something only beside those of generated pictures
-                verdicts = verdicts - fake_logits_for_d.detach().mean()
-            if augment == "adaptive":
-                controller.update(verdicts, loop.images_a_step)
-            sums += torch.stack([d_loss.detach(), g_loss.detach(), verdicts.sign().mean()])
-            loop.tick()
-            bar.update(loop.images_a_step)
-            if loop.step % steps_an_epoch == 0:
-                epoch = loop.step // steps_an_epoch
-                d_mean, g_mean, r_t = (sums / steps_an_epoch).tolist()
-                sums.zero_()
-                row = {
-                    "epoch": epoch,
-                    "images": loop.step * loop.images_a_step,
-                    "seconds": loop.seconds,
-                    "d_loss": d_mean,
-                    "g_loss": g_mean,
-                    "r_t": r_t,
-                    "p": controller.p if pipe else 0.0,
-                }
-                if not abs(d_mean) + abs(g_mean) < float("inf"):
-                    raise FloatingPointError(
-                        f"a loss is not finite in epoch {epoch}: {d_mean=}, {g_mean=}; lower the rate ({rate})"
-                    )
-                if evaluate and (epoch == 1 or epoch % evaluate_every == 0):
-                    row = loop.evaluate(evaluate, row, ema.model)
-                loop.history.append(row)
-                bar.set_postfix(epoch=epoch, D=f"{d_mean:.2f}", G=f"{g_mean:.2f}", p=f"{row['p']:.2f}")
-                loop.save(controller.state_dict(), now="evaluation_seconds" in row)
-    loop.save(controller.state_dict(), now=True)
-    return ema.model, loop.history
+def load_checkpoint(path: Path) -> dict | None:
+    """The newest whole checkpoint at ``path``, else the one before it, else None."""
+    for candidate in (path, path.with_suffix(".previous")):
+        if candidate.exists():
+            try:
+                return torch.load(candidate, map_location="cpu", weights_only=True)
+            except Exception as error:  # torch, pickle and zipfile have words of their own
+                why = f"{candidate} is not a whole checkpoint and is passed over: {error!r:.100}"
+                warnings.warn(why, stacklevel=2)
+    return None

@@ -1,24 +1,31 @@
-"""The denoiser: a U-Net with parameters theta that maps a noisy picture and its time to a picture-shaped output.
+"""The denoiser: a U-Net with parameters θ that maps a noisy image and its time to an image-shaped
+output.
 
     model: (x_t, t) -> output,   x_t in R^(3 x S x S),  t in {1, …, T}
 
-What the output means (eps, x_0 or v) is the business of ``diffusion``. The shape follows Ho et al. (2020): residual
-blocks with group normalisation on a few resolutions, skip connections between equal ones, self-attention where
-the map is small. Five things differ from theirs, to learn more in a minute of a small machine:
+What the output means (ε, x_0 or v) is the business of ``diffusion``. The shape follows Ho et al.
+(2020): residual blocks with group normalisation on a few resolutions, skips between equal ones,
+self-attention where the map is small. Five things differ from theirs, to learn more in a minute of
+a small machine:
 
-* **A direct path** from input to output, c(t) x_t with one learned number c for each t: how much of the noisy picture
-  the answer contains need not be carried through the blocks (the role of c_skip in Karras et al., 2022).
-* **No blocks at full size on the way down**, where a block costs most; on the way up there are (Hoogeboom et al., 2023,
-  also spend little there).
-* **Skip connections add** where theirs concatenate: the blocks on the way up have half the inputs.
-* **Time enters as scale and shift** after a normalisation, h <- norm(h) (1 + s(t)) + b(t) (Dhariwal & Nichol, 2021,
-  "adaptive group normalisation"): one pass over the map instead of one more convolution.
-* **Folding**, for large pictures: with fold = f the first layer turns each f x f patch of pixels into channels
-  (``pixel_unshuffle``) and the last turns them back, so that no convolution runs at full size. A step gets cheaper; a
-  step also teaches less, and at 32 px that outweighs the gain (``benchmarks/recipes.py``).
+* **A direct path** from input to output, c(t) x_t with one learned number c for each t: how much of
+  the noisy image the answer contains need not be carried through the blocks (the role of c_skip in
+  Karras et al., 2022).
+* **No blocks at full size on the way down**, where a block costs most; on the way up there are
+  (Hoogeboom et al., 2023, also spend little there).
+* **Skips add** where theirs concatenate: the blocks on the way up have half the inputs.
+* **Time enters as scale and shift** after a normalisation, h ← norm(h) (1 + s(t)) + b(t) (Dhariwal
+  & Nichol, 2021, "adaptive group normalisation"): one pass over the map instead of one more
+  convolution.
+* **Folding**, for large images: with fold = f the first layer turns each f x f patch of pixels into
+  channels (``pixel_unshuffle``) and the last turns them back, so that no convolution runs at full
+  size. A step gets cheaper; a step also teaches less, and at 32 px that outweighs the gain
+  (``studies``, recipes).
 """
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -26,12 +33,15 @@ from torch import Tensor, nn
 
 
 def timestep_embedding(t: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
-    """Cosines and sines of t at ``width``/2 frequencies falling geometrically from 1 to 1/``max_period``.
+    """Cosines and sines of t at ``width``/2 frequencies falling geometrically from 1 to
+    1/``max_period``.
 
-    t: (N,) times, any real dtype. Returns (N, width) float32 in [-1, 1]. Vaswani et al. (2017), section 3.5.
+    t: (N,) times, any real dtype. Returns (N, width) float32 in [-1, 1]. Vaswani et al. (2017),
+    section 3.5.
     """
     half = width // 2
-    frequencies = torch.exp(-math.log(max_period) * torch.arange(half, device=t.device, dtype=torch.float32) / half)
+    steps = torch.arange(half, device=t.device, dtype=torch.float32)
+    frequencies = torch.exp(-math.log(max_period) * steps / half)
     angles = t.float()[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
@@ -44,7 +54,7 @@ def zero_init(layer: nn.Module) -> nn.Module:
 
 
 class Attention(nn.Module):
-    """Each position of the map looks at all others: softmax(q k^T / sqrt(d)) v with heads of 32 channels."""
+    """Each position looks at all others: softmax(q kᵀ / √d) v with heads of 32 channels."""
 
     def __init__(self, channels: int, head: int = 32):
         super().__init__()
@@ -55,14 +65,17 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         n, c, h, w = x.shape
-        q, k, v = self.qkv(self.norm(x)).view(n, 3, self.heads, c // self.heads, h * w).transpose(-1, -2).unbind(1)
+        qkv = self.qkv(self.norm(x)).view(n, 3, self.heads, c // self.heads, h * w)
+        q, k, v = qkv.transpose(-1, -2).unbind(1)
         y = F.scaled_dot_product_attention(q, k, v)
         return x + self.out(y.transpose(-1, -2).reshape(n, c, h, w))
 
 
 class ResBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))), with the time embedding as scale and shift of the second norm;
-    self-attention behind it where asked for."""
+    """x + conv(silu(norm(conv(silu(norm(x)))))), self-attention behind it where asked for.
+
+    The time embedding is scale and shift of the second norm.
+    """
 
     def __init__(self, channels: int, c_time: int, dropout: float, attention: bool):
         super().__init__()
@@ -105,21 +118,24 @@ class Upsample(nn.Module):
 
 
 class UNet(nn.Module):
-    """U-Net on pictures of ``size`` pixels a side.
+    """U-Net on images of ``size`` pixels a side.
 
     size: pixels a side, divisible by fold * 2^(levels - 1).
-    widths: channels of each resolution, the finest (size / fold) first; multiples of 8, of 32 where there is attention.
-    blocks: residual blocks a resolution on the way up, and on the way down below the finest.
+    widths: channels of each resolution, the finest (size / fold) first; multiples of 8, of 32 where
+    there is attention. blocks: residual blocks a resolution on the way up, and on the way down
+    below the finest.
     attention_at: maps of at most this many pixels a side get self-attention after each block.
-    learned_variance: twice the output channels, the second half being Nichol & Dhariwal's v for Sigma (their Eq. 15).
+    learned_variance: twice the output channels, the second half being Nichol & Dhariwal's v for Σ
+    (their Eq. 15).
 
-    forward(x, t): x (N, 3, size, size) float, t (N,) int or float in 1 … T; returns (N, 3 or 6, size, size).
+    forward(x, t): x (N, 3, size, size) float, t (N,) int or float in 1 … T; returns (N, 3 or 6,
+    size, size).
     """
 
     def __init__(
         self,
         size: int = 32,
-        widths: tuple[int, ...] = (48, 64, 128),
+        widths: Sequence[int] = (48, 64, 128),
         blocks: int = 1,
         fold: int = 1,
         attention_at: int = 8,
@@ -127,10 +143,8 @@ class UNet(nn.Module):
         learned_variance: bool = False,
     ):
         super().__init__()
-        if size % (fold * 2 ** (len(widths) - 1)):
-            raise ValueError(
-                f"size {size} must be divisible by fold * 2^(levels - 1) = {fold * 2 ** (len(widths) - 1)}"
-            )
+        if size % (patch := fold * 2 ** (len(widths) - 1)):
+            raise ValueError(f"size {size} must be divisible by fold * 2^(levels - 1) = {patch}")
         self.config = {
             "size": size,
             "widths": list(widths),
@@ -141,42 +155,59 @@ class UNet(nn.Module):
             "learned_variance": learned_variance,
         }
         self.size, self.fold, self.learned_variance = size, fold, learned_variance
-        c_time = 4 * widths[0]
-        self.time = nn.Sequential(nn.Linear(128, c_time), nn.SiLU(), nn.Linear(c_time, c_time), nn.SiLU())
+        c_time, c_out = 4 * widths[0], (6 if learned_variance else 3) * fold**2
+
+        def level(i: int) -> nn.ModuleList:
+            attention = size // fold // 2**i <= attention_at
+            return nn.ModuleList(
+                ResBlock(widths[i], c_time, dropout, attention) for _ in range(blocks)
+            )
+
+        self.time = nn.Sequential(
+            nn.Linear(128, c_time), nn.SiLU(), nn.Linear(c_time, c_time), nn.SiLU()
+        )
         self.direct = zero_init(nn.Linear(c_time, 1))
         self.first = nn.Conv2d(3 * fold**2, widths[0], 3, padding=1)
-
-        def level(i):
-            attention = size // fold // 2**i <= attention_at
-            return nn.ModuleList(ResBlock(widths[i], c_time, dropout, attention) for _ in range(blocks))
-
         levels = range(len(widths))
-        self.shrink = nn.ModuleList(Downsample(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.shrink = nn.ModuleList(Downsample(a, b) for a, b in pairwise(widths))
         self.down = nn.ModuleList(level(i) for i in levels[1:])
         self.middle = ResBlock(widths[-1], c_time, dropout, attention=True)
         self.up = nn.ModuleList(level(i) for i in levels)
-        self.grow = nn.ModuleList(Upsample(b, a) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.grow = nn.ModuleList(Upsample(b, a) for a, b in pairwise(widths))
         self.norm = nn.GroupNorm(widths[0] // 8, widths[0])
-        self.last = zero_init(nn.Conv2d(widths[0], (6 if learned_variance else 3) * fold**2, 3, padding=1))
+        self.last = zero_init(nn.Conv2d(widths[0], c_out, 3, padding=1))
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         if x.shape[-2:] != (self.size, self.size):
-            raise ValueError(f"expected pictures of {self.size} x {self.size} pixels, got {tuple(x.shape)}")
+            raise ValueError(
+                f"expected images of {self.size} x {self.size} pixels, got {tuple(x.shape)}"
+            )
         emb = self.time(timestep_embedding(t, 128))
-        h = self.first(F.pixel_unshuffle(x, self.fold).contiguous(memory_format=torch.channels_last))
+        folded = F.pixel_unshuffle(x, self.fold).contiguous(memory_format=torch.channels_last)
+        h, skips = self._down(self.first(folded), emb)
+        h = self._up(self.middle(h, emb), skips, emb)
+        answer = F.pixel_shuffle(self.last(F.silu(self.norm(h))), self.fold)
+        direct = self.direct(emb)[:, :, None, None] * x
+        if self.learned_variance:
+            direct = torch.cat([direct, torch.zeros_like(direct)], dim=1)
+        return answer + direct
+
+    def _down(self, h: Tensor, emb: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The coarsest map, and the maps that the way up adds, the last to be used first."""
         skips = [h]
         for shrink, level in zip(self.shrink, self.down, strict=True):
             h = shrink(h)
             for block in level:
                 h = block(h, emb)
                 skips.append(h)
-        h = self.middle(h, emb)
+        return h, skips
+
+    def _up(self, h: Tensor, skips: list[Tensor], emb: Tensor) -> Tensor:
         for i in reversed(range(len(self.up))):
             for block in self.up[i]:
-                h = block(h + skips.pop() if skips else h, emb)  # the finest level has one skip, however many blocks
+                # the finest level has one skip, however many blocks
+                h = block(h + skips.pop() if skips else h, emb)
             if i > 0:
                 h = self.grow[i - 1](h)
-        answer = F.pixel_shuffle(self.last(F.silu(self.norm(h))), self.fold)
-        path = self.direct(emb)[:, :, None, None] * x
-        return answer + (torch.cat([path, torch.zeros_like(path)], dim=1) if self.learned_variance else path)
+        return h

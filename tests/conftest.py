@@ -1,6 +1,7 @@
 """Every test draws the same numbers whichever ran before it, and on how many cores.
 
-With pytest-xdist each worker computes on one thread: two workers on two cores, and neither waits for the other.
+With pytest-xdist each worker computes on one thread: two workers on two cores, and neither waits
+for the other.
 """
 
 import os

@@ -23,7 +23,8 @@ def images():
 
 
 def ramps(n, side=32):
-    """Images whose red channel is x and whose green is y, in the coordinates of the affine map; blue is 1."""
+    """Images whose red channel is x and whose green is y, in the coordinates of the affine map;
+    blue is 1."""
     at = (torch.arange(side) + 0.5) / side * 2 - 1
     y, x = torch.meshgrid(at, at, indexing="ij")
     return torch.stack([x, y, torch.ones_like(x)]).repeat(n, 1, 1, 1)
@@ -42,13 +43,21 @@ def test_p_zero_is_the_identity_and_p_outside_is_refused(images):
 
 @pytest.mark.parametrize("op", GEOMETRY + COLOUR)
 def test_each_operation_touches_a_share_p_of_the_samples_drawn_apart(op):
-    images = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1)).expand(4000, -1, -1, -1) * 2 - 1
+    images = (
+        torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1)).expand(4000, -1, -1, -1)
+        * 2
+        - 1
+    )
     for p in (0.3, 0.8):
         out = pipe(op)(images, p)
         touched = ((out - images).abs().flatten(1).amax(1) > 1e-4).float().mean().item()
-        # half of the flips, and of whole-pixel shifts on 8 px those that round to (0, 0) [1 of 4], change nothing
+        # half of the flips, and of whole-pixel shifts on 8 px those that round to (0, 0) [1 of 4],
+        # change nothing
         share = {"flip": 0.5, "shift": 0.75}.get(op, 1.0)
-        assert touched == pytest.approx(p * share, abs=4 * (p * (1 - p) / 4000) ** 0.5 + 0.01), (op, p)
+        assert touched == pytest.approx(p * share, abs=4 * (p * (1 - p) / 4000) ** 0.5 + 0.01), (
+            op,
+            p,
+        )
 
 
 def test_samples_are_independent_and_repeatable(images):
@@ -59,9 +68,12 @@ def test_samples_are_independent_and_repeatable(images):
 
 
 def test_operations_are_gated_apart_not_together():
-    """With two operations, 1 - (1-p)^2 of the samples change: one gate for the whole chain would give p."""
+    """With two operations, 1 - (1-p)^2 of the samples change: one gate for the whole chain would
+    give p."""
     out = pipe("brightness", "contrast")(torch.full((4000, 3, 8, 8), 0.5), 0.5)
-    assert ((out - 0.5).abs().amax((1, 2, 3)) > 1e-4).float().mean().item() == pytest.approx(0.75, abs=0.03)
+    assert ((out - 0.5).abs().amax((1, 2, 3)) > 1e-4).float().mean().item() == pytest.approx(
+        0.75, abs=0.03
+    )
 
 
 def test_flip_and_whole_pixel_shifts_move_pixels_exactly(images):
@@ -70,17 +82,25 @@ def test_flip_and_whole_pixel_shifts_move_pixels_exactly(images):
     is_same = torch.isclose(flipped, images, atol=1e-5).all(3).all(2).all(1)
     assert (is_flipped ^ is_same).all() and 16 < is_flipped.sum() < 48
     out = pipe("shift")(images, 1.0)
-    padded = F.pad(images, (2, 2, 2, 2), mode="replicate")  # reflection about the edge differs from the second pixel on
+    padded = F.pad(
+        images, (2, 2, 2, 2), mode="replicate"
+    )  # reflection about the edge differs from the second pixel on
     for before, after in zip(padded, out, strict=True):
         inner = after[:, 2:-2, 2:-2]
-        hits = [torch.allclose(inner, before[:, 2 + dy : 18 + dy, 2 + dx : 18 + dx][:, 2:-2, 2:-2], atol=1e-4)
-                for dx in range(-2, 3) for dy in range(-2, 3)]
+        hits = [
+            torch.allclose(
+                inner, before[:, 2 + dy : 18 + dy, 2 + dx : 18 + dx][:, 2:-2, 2:-2], atol=1e-4
+            )
+            for dx in range(-2, 3)
+            for dy in range(-2, 3)
+        ]
         assert sum(hits) == 1
 
 
 @pytest.mark.parametrize("op", ("scale", "tilt", "stretch", "slide"))
 def test_affine_operations_on_a_ramp(op):
-    """Bilinear sampling of a linear function is exact, so inside the frame a ramp shows the affine map itself."""
+    """Bilinear sampling of a linear function is exact, so inside the frame a ramp shows the affine
+    map itself."""
     n, side = 32, 32
     theta = pipe(op, seed=3).affine(n, 1.0, side)
     out = pipe(op, seed=3)(ramps(n, side), 1.0)
@@ -92,7 +112,9 @@ def test_affine_operations_on_a_ramp(op):
     linear = theta[:, :2, :2]
     det = torch.linalg.det(linear)
     if op == "tilt":
-        torch.testing.assert_close(linear @ linear.mT, torch.eye(2).expand(n, 2, 2), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            linear @ linear.mT, torch.eye(2).expand(n, 2, 2), atol=1e-5, rtol=0
+        )
         assert math.degrees(linear[:, 1, 0].asin().std()) == pytest.approx(10, rel=0.4)
     elif op == "stretch":
         torch.testing.assert_close(det, torch.ones(n))
@@ -119,7 +141,8 @@ def test_a_tilt_turns_and_a_scale_magnifies_the_right_way():
 def test_colour_operations(images):
     luma = images.mean(1)
     out = pipe("hue")(images, 1.0)
-    # a turn about the grey axis keeps what lies along it and the length of what does not, and turns the latter
+    # a turn about the grey axis keeps what lies along it and the length of what does not, and turns
+    # the latter
     torch.testing.assert_close(out.mean(1), luma, atol=1e-5, rtol=0)
     before, after = ((x - luma[:, None]).norm(dim=1) for x in (images, out))
     torch.testing.assert_close(after, before, atol=1e-5, rtol=0)
@@ -141,7 +164,9 @@ def test_hue_turns_red_to_green_in_a_third_of_a_circle():
     red_to = m[:, :3, 0]  # where pure red goes
     close = (red_to - torch.tensor([0.0, 1.0, 0.0])).abs().sum(1).min()
     assert close < 0.05
-    cyc = torch.tensor([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])  # R -> G -> B -> R, the turn by exactly 120 degrees
+    cyc = torch.tensor(
+        [[0.0, 0, 1], [1, 0, 0], [0, 1, 0]]
+    )  # R -> G -> B -> R, the turn by exactly 120 degrees
     assert (m[:, :3, :3] - cyc).abs().sum((1, 2)).min() < 0.1
 
 
@@ -180,14 +205,19 @@ def test_controller_target_is_80_percent_and_state_survives():
     assert [c.update(above, 10) for _ in range(9)] == [other.update(above, 10) for _ in range(9)]
 
 
+@pytest.mark.slow
 def test_nothing_leaks_at_the_bound():
-    """Grey images of level +-0.5, brightness drawn with p = 0.8: what G learns is the two levels, not the smear D saw.
+    """Grey images of level +-0.5, brightness drawn with p = 0.8: what G learns is the two levels,
+    not the smear D saw.
 
     Both players are tiny, but loss, pipe and gradients are those of the training.
     """
     rng = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
-    g, d = (nn.Sequential(nn.Linear(1, h), nn.ReLU(), nn.Linear(h, h), nn.ReLU(), nn.Linear(h, 1)) for h in (32, 64))
+    g, d = (
+        nn.Sequential(nn.Linear(1, h), nn.ReLU(), nn.Linear(h, h), nn.ReLU(), nn.Linear(h, 1))
+        for h in (32, 64)
+    )
     g_opt, d_opt = (torch.optim.Adam(m.parameters(), 2e-3, betas=(0.5, 0.9)) for m in (g, d))
     augment, n = pipe("brightness"), 256
 
@@ -196,7 +226,9 @@ def test_nothing_leaks_at_the_bound():
         return d(seen[:, :1, 0, 0])[:, 0]
 
     def real():
-        return (torch.randint(0, 2, (n, 1), generator=rng) - 0.5) + 0.02 * torch.randn(n, 1, generator=rng)
+        return (torch.randint(0, 2, (n, 1), generator=rng) - 0.5) + 0.02 * torch.randn(
+            n, 1, generator=rng
+        )
 
     average = [p.detach().clone() for p in g.parameters()]
     for step in range(1500):
@@ -208,15 +240,74 @@ def test_nothing_leaks_at_the_bound():
         g_opt.zero_grad()
         g_loss("non_saturating", judged(fake)).backward()
         g_opt.step()
-        torch._foreach_lerp_(average, [p.detach() for p in g.parameters()], 1 - min(0.99, (1 + step) / (10 + step)))
+        torch._foreach_lerp_(
+            average, [p.detach() for p in g.parameters()], 1 - min(0.99, (1 + step) / (10 + step))
+        )
     with torch.no_grad():
         for p, a in zip(g.parameters(), average, strict=True):
             p.copy_(a)
         n = 4000
         fake = g(torch.randn(n, 1, generator=rng)).flatten().sort().values
         clean = real()
-        smeared = augment(clean[:, :, None, None].expand(-1, 3, 2, 2), 0.8)[:, 0, 0, 0].sort().values
+        smeared = (
+            augment(clean[:, :, None, None].expand(-1, 3, 2, 2), 0.8)[:, 0, 0, 0].sort().values
+        )
     to_clean = (fake - clean.flatten().sort().values).abs().mean()  # the 1-D Wasserstein distance
     apart = (smeared - clean.flatten().sort().values).abs().mean()
     assert apart > 0.08  # what a full leak would show
     assert to_clean < 0.4 * apart, (to_clean, apart)
+
+
+def test_the_border_mirrors_the_image_and_is_never_black():
+    """A shift by two pixels shows the first two once more, reflected about the edge."""
+    images = torch.rand(200, 3, 16, 16) * 0.5 + 0.4  # nothing near 0
+    out = pipe("shift", seed=1)(images, 1.0)
+    theta = pipe("shift", seed=1).affine(200, 1.0, 16)
+    x, y = (theta[:, :2, 2] * 8).round().long().unbind(1)  # in pixels: output u shows input u + x
+    i = int(((x == -2) & (y == 0)).nonzero()[0])
+    mirrored = torch.cat([images[i, :, :, :2].flip(2), images[i, :, :, :14]], 2)
+    torch.testing.assert_close(out[i], mirrored, atol=1e-4, rtol=0)
+    assert out.min() > 0.39
+    assert x.abs().max() == 2 and y.abs().max() == 2
+
+
+def test_shifts_reach_an_eighth_of_the_side_in_whole_pixels():
+    x = pipe("shift", seed=3).affine(2000, 1.0, 64)[:, :2, 2] * 32  # in pixels
+    torch.testing.assert_close(x, x.round(), atol=1e-4, rtol=0)
+    assert x.round().unique().tolist() == list(range(-8, 9))
+
+
+def test_operations_are_chained_in_the_order_given():
+    a, b = pipe("brightness", "contrast", seed=2), pipe("brightness", "contrast", seed=2)
+    m = a.colour(5, 1.0)
+    shift, gain = b._tint("brightness", 5, 1.0), b._tint("contrast", 5, 1.0)
+    torch.testing.assert_close(m, gain @ shift)
+    assert (m - shift @ gain).abs().max() > 1e-3
+    a, b = pipe("tilt", "slide", seed=2), pipe("tilt", "slide", seed=2)
+    theta = a.affine(5, 1.0, 16)
+    turn, slide = b._move("tilt", 5, 1.0, 16), b._move("slide", 5, 1.0, 16)
+    torch.testing.assert_close(theta, turn @ slide)
+
+
+def test_the_rise_of_p_is_a_quarter_of_the_budget_and_counts_images_not_logits():
+    c = AdaptiveP(budget=8000, every=2)  # 2,000 images for p from 0 to 1
+    c.update(torch.ones(3), 50)
+    assert c.update(torch.ones(3), 50) == pytest.approx(100 / 2000)
+    wide = AdaptiveP(budget=8000, share=0.5, every=1, bound=0.03, target=-1.5)
+    assert wide.update(-torch.ones(3), 40) == pytest.approx(40 / 4000)  # -1 is above -1.5
+    assert [wide.update(-torch.ones(3), 40) for _ in range(3)] == pytest.approx([0.02, 0.03, 0.03])
+    defaults = AdaptiveP(1000)
+    assert (defaults.p, defaults.target, defaults.bound, defaults.every) == (0, 0.6, 0.8, 4)
+    assert defaults.rise == 250
+
+
+def test_state_of_the_controller_is_plain_numbers_half_way_through_a_count():
+    c = AdaptiveP(budget=4000)
+    for logits in (torch.ones(10), -torch.ones(10), torch.ones(10)):
+        c.update(logits, 10)
+    state = c.state_dict()
+    assert all(type(value) in (int, float) for value in state.values())
+    other = AdaptiveP(budget=10)
+    other.load_state_dict(state)
+    assert other.update(torch.ones(10), 10) == c.update(torch.ones(10), 10)
+    assert other.r == c.r == pytest.approx(0.5)

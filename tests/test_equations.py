@@ -1,7 +1,9 @@
-"""Every tagged equation of the notebooks is named by a check in a later code cell; every displayed one carries a tag.
+"""Every tagged equation of the notebooks is named by a check in a later code cell; every displayed
+one carries a tag.
 
-A tag is the comment `<!-- eq:10 -->` before a displayed equation; a check is a call of bedgen_utils.checks whose first
-argument is that tag. That the checks pass is seen when the notebooks run (tests of the notebooks, `make figures`).
+A tag is the comment `<!-- eq:10 -->` before a displayed equation; a check is a call of
+bedgen_utils.checks whose first argument is that tag. That the checks pass is seen when the
+notebooks run (tests of the notebooks, `make figures`).
 """
 
 import ast
@@ -26,8 +28,14 @@ def cells(path):
 
 def checked_tags(code):
     """Tags that are the literal first argument of a call of a check."""
-    tree = ast.parse("\n".join("" if line.startswith(("%", "!")) else line for line in code.splitlines()))
-    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", None) in CHECKS]
+    tree = ast.parse(
+        "\n".join("" if line.startswith(("%", "!")) else line for line in code.splitlines())
+    )
+    calls = [
+        n
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Call) and getattr(n.func, "id", None) in CHECKS
+    ]
     return {n.args[0].value for n in calls if n.args and isinstance(n.args[0], ast.Constant)}
 
 
@@ -58,19 +66,29 @@ def test_every_check_names_a_tag_that_exists(path):
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.stem)
 def test_every_displayed_equation_is_tagged(path):
-    r"""A display has its own comment right before it, and one with \tag{n} the comment of that number."""
+    r"""A display has its own comment right before it; one with \tag{n} that of its number."""
     for kind, text in cells(path):
         if kind == "markdown":
             assert text.count("$$") % 2 == 0, f"{path.name}: an odd number of $$"
             for comment, body in re.findall(r"(<!--[^>]*-->)?\s*\$\$(.*?)\$\$", text, flags=re.S):
                 assert TAG.fullmatch(comment), f"{path.name}: a display without a tag: {body}"
                 for number, step in re.findall(r"\\tag\{(\d+(?:\.\d+)?)([a-z]?)\}", body):
-                    wanted = f"eq:{number}-step-{ord(step) - ord('a') + 1}" if step else f"eq:{number}"  # 7.5a: step 1
-                    assert comment == f"<!-- {wanted} -->", f"{path.name}: Eq. {number} has no tag before it"
+                    wanted = (
+                        f"eq:{number}-step-{ord(step) - ord('a') + 1}" if step else f"eq:{number}"
+                    )  # 7.5a: step 1
+                    assert comment == f"<!-- {wanted} -->", (
+                        f"{path.name}: Eq. {number} has no tag before it"
+                    )
 
 
 def test_equations_1_to_15_of_the_report_are_all_there():
-    tags = {tag for path in SOURCES for kind, text in cells(path) if kind == "markdown" for tag in TAG.findall(text)}
+    tags = {
+        tag
+        for path in SOURCES
+        for kind, text in cells(path)
+        if kind == "markdown"
+        for tag in TAG.findall(text)
+    }
     written = {p.stem[:2] for p in SOURCES}
     wanted = {"01": {1, 2, 8}, "02": {3, 4, 5, 6, 7, 9, 10, 11, 12}, "04": {13, 14, 15}}
     missing = {f"eq:{n}" for nb, numbers in wanted.items() if nb in written for n in numbers} - tags
@@ -83,7 +101,12 @@ def test_equations_1_to_15_of_the_report_are_all_there():
 def test_check_compares_every_element_and_refuses_nan():
     checks.check("t", [1.0, 2.0], [1.0, 2.0 + 1e-9], 1e-8, "close")
     checks.check("t", [np.inf], [np.inf], 0, "equal infinities")
-    for got, expected in ([1.0, 2.0], [1.0, 2.1]), ([np.nan], [np.nan]), ([np.inf], [1.0]), ([0.0], [np.nan]):
+    for got, expected in (
+        ([1.0, 2.0], [1.0, 2.1]),
+        ([np.nan], [np.nan]),
+        ([np.inf], [1.0]),
+        ([0.0], [np.nan]),
+    ):
         with pytest.raises(AssertionError, match="t: "):
             checks.check("t", got, expected, 0.05, "different")
 

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from bedgen_utils.gan import LOSSES, Discriminator, Generator, d_loss, g_loss, gradient_penalty, r1_penalty
+from bedgen_utils.gan import (
+    LOSSES,
+    Discriminator,
+    Generator,
+    d_loss,
+    g_loss,
+    gradient_penalty,
+    r1_penalty,
+)
 
 torch.set_num_threads(1)
 
@@ -32,6 +40,12 @@ def test_wrong_inputs_are_refused_with_the_shapes():
     for size in (48, 8):
         with pytest.raises(ValueError, match="power of two"):
             Generator(size)
+    u = torch.zeros(3)
+    for call in (lambda: d_loss("hinge", u, u), lambda: g_loss("hinge", u)):
+        with pytest.raises(ValueError, match="'hinge' is unknown; choose one of minimax"):
+            call()
+    with pytest.raises(ValueError, match="real images"):
+        g_loss("relativistic", u)
 
 
 def test_every_parameter_gets_a_gradient_and_latents_matter():
@@ -77,7 +91,8 @@ def test_gradients_are_equations_14_and_15():
 
 
 def test_saturation_is_where_the_generator_loses():
-    """Erratum 5: log(1 - D) goes flat as D(G(z)) -> 0, not as it -> 1; the non-saturating loss the other way round."""
+    """Erratum 5: log(1 - D) goes flat as D(G(z)) -> 0, not as it -> 1; the non-saturating loss the
+    other way round."""
     u = torch.tensor([-12.0, 12.0], dtype=torch.float64, requires_grad=True)
     (saturating,) = torch.autograd.grad(sum(g_loss("minimax", v) for v in u), u)
     (other,) = torch.autograd.grad(sum(g_loss("non_saturating", v) for v in u), u)
@@ -101,7 +116,9 @@ def test_wasserstein_and_relativistic(logits):
     torch.testing.assert_close(d_loss("relativistic", real, fake), -pairs.log().mean())
     torch.testing.assert_close(g_loss("relativistic", fake, real), -(1 - pairs).log().mean())
     # only differences count: a common constant changes nothing
-    torch.testing.assert_close(d_loss("relativistic", real + 5, fake + 5), d_loss("relativistic", real, fake))
+    torch.testing.assert_close(
+        d_loss("relativistic", real + 5, fake + 5), d_loss("relativistic", real, fake)
+    )
 
 
 def test_penalties_of_functions_with_known_slope():
@@ -116,16 +133,24 @@ def test_penalties_of_functions_with_known_slope():
     torch.testing.assert_close(gradient_penalty(linear, x, y), (slope.norm() - 1) ** 2)
     # |grad |x|^2 / 2|^2 = |x|^2 : the point matters, and it is the one given
     norms = x.square().flatten(1).sum(1)
-    torch.testing.assert_close(r1_penalty(lambda v: v.square().flatten(1).sum(1) / 2, x), norms.mean())
-    # WGAN-GP looks between the two sets: for grad = v, |v| = |u x + (1 - u) y| with the u of this generator
+    torch.testing.assert_close(
+        r1_penalty(lambda v: v.square().flatten(1).sum(1) / 2, x), norms.mean()
+    )
+    # WGAN-GP looks between the two sets: for grad = v, |v| = |u x + (1 - u) y| with the u of this
+    # generator
     g = torch.Generator().manual_seed(3)
-    u = torch.rand(6, generator=torch.Generator().manual_seed(3), dtype=torch.float64).view(-1, 1, 1, 1)
+    u = torch.rand(6, generator=torch.Generator().manual_seed(3), dtype=torch.float64).view(
+        -1, 1, 1, 1
+    )
     expected = ((u * x + (1 - u) * y).flatten(1).norm(dim=1) - 1).square().mean()
-    torch.testing.assert_close(gradient_penalty(lambda v: v.square().flatten(1).sum(1) / 2, x, y, g), expected)
+    torch.testing.assert_close(
+        gradient_penalty(lambda v: v.square().flatten(1).sum(1) / 2, x, y, g), expected
+    )
 
 
 def test_penalty_trains_the_discriminator():
-    """The penalty has a graph: its gradient with respect to a weight agrees with finite differences."""
+    """The penalty has a graph: its gradient with respect to a weight agrees with finite
+    differences."""
     d = Discriminator(16, 4).double()
     x = torch.rand(3, 3, 16, 16, dtype=torch.float64)
     weight = d.from_pixels.weight
@@ -138,3 +163,49 @@ def test_penalty_trains_the_discriminator():
         weight[1, 2, 0, 3] -= 2 * h
     down = r1_penalty(d, x).item()
     assert gradient[1, 2, 0, 3].item() == pytest.approx((up - down) / (2 * h), rel=1e-5)
+
+
+def test_the_networks_are_as_wide_as_they_say_and_not_linear():
+    g, d = Generator(64, 24, 8), Discriminator(64, 8)
+    assert g.first.out_features == 16 * 64  # 8 at 32x32, 16 at 16x16, 32 at 8x8, 64 at 4x4
+    assert [block.conv.out_channels for block in g.blocks] == [32, 16, 8]
+    assert [block.conv.out_channels for block in d.blocks] == [16, 32, 64]
+    assert d.last.in_features == 16 * 64
+    for net, shape in ((Generator(16, 5, 4), (3, 5)), (Discriminator(16, 4), (3, 3, 16, 16))):
+        with torch.no_grad():
+            net = net.double().eval()
+            a, b = torch.randn(2, *shape, dtype=torch.float64)
+            bent = net(a + b) - net(a) - net(b) + net(0 * a)
+        assert bent.abs().max() > 1e-5
+
+
+def test_discriminator_is_a_leaky_stack_by_hand():
+    d = Discriminator(16, 4)
+    x = torch.rand(2, 3, 16, 16) * 2 - 1
+    h = x
+    for conv in (d.from_pixels, d.blocks[0].conv):
+        h = torch.nn.functional.conv2d(h, conv.weight, conv.bias, stride=2, padding=1)
+        h = torch.where(h > 0, h, 0.2 * h)
+    torch.testing.assert_close(d(x), (h.flatten(1) @ d.last.weight.T + d.last.bias)[:, 0])
+
+
+def test_two_pixels_a_side_are_painted_in_each_place():
+    """The last layer writes a 2x2 patch: channel 4 c + 2 dy + dx is colour c at (dy, dx)."""
+    g = Generator(16, 5, 4).eval()
+    seen = []
+    g.to_pixels.register_forward_hook(lambda module, inputs, out: seen.append(out))
+    with torch.no_grad():
+        images = g(torch.randn(2, 5))
+    for c, dy, dx in ((0, 0, 0), (1, 0, 1), (2, 1, 0)):
+        painted = seen[0][:, 4 * c + 2 * dy + dx].tanh()
+        torch.testing.assert_close(images[:, c, dy::2, dx::2], painted)
+
+
+def test_wgan_penalty_is_two_sided_and_finite_where_the_slope_is_zero():
+    x = torch.randn(4, 3)
+    for slope, expected in ((0.5, 0.25), (1.0, 0.0), (1.5, 0.25)):
+        penalty = gradient_penalty(lambda v, k=slope: k * v[:, 0], x, -x)
+        assert penalty.item() == pytest.approx(expected, abs=1e-6)
+    weight = torch.zeros((), requires_grad=True)
+    gradient_penalty(lambda v: weight * v[:, 0] + 0 * v.sum(1), x, -x).backward()
+    assert torch.isfinite(weight.grad)

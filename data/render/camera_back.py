@@ -1,8 +1,9 @@
-"""Path tracing of a room with Mitsuba, denoising with Open Image Denoise, and development to 8 bits.
+"""Path tracing of a room with Mitsuba, denoising with Open Image Denoise, and development to 8
+bits.
 
-Each worker runs on one thread: images then depend on the seed alone, not on how work was shared out.
-Mitsuba's compiled variant needs LLVM 15 or newer (Debian: libllvm19); set DRJIT_LIBLLVM_PATH to the
-library when Dr.Jit does not find it by itself.
+Each worker runs on one thread: images then depend on the seed alone, not on how work was shared
+out. Mitsuba's compiled variant needs LLVM 15 or newer (Debian: libllvm19); set DRJIT_LIBLLVM_PATH
+to the library when Dr.Jit does not find it by itself.
 """
 
 from __future__ import annotations
@@ -37,15 +38,17 @@ def setup():
 def linear(srgb):
     """sRGB in [0, 1] to linear light."""
     srgb = np.asarray(srgb, np.float32)
-    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(
+        np.float32
+    )
 
 
 BUCKETS = {"matte": 512, "mirror": 16, "window": 256, "lamp": 256}  # atlas side, pixels
 
 
 def _same_structure(meshes):
-    """Fills absent buckets: a missing light takes half of the other's triangles, so that no sample is wasted; a mirror
-    hides below."""
+    """Fills absent buckets: a missing light takes half of the other's triangles, so that no sample
+    is wasted; a mirror hides below."""
     hidden = (
         np.array([[0, 0, -9], [0.01, 0, -9], [0, 0.01, -9]], np.float32),
         np.array([[0, 1, 2]], np.uint32),
@@ -60,7 +63,8 @@ def _same_structure(meshes):
 
 
 def _empty_scene(size, spp):
-    """One scene per process, its content replaced for each room: loading anew would compile kernels anew."""
+    """One scene per process, its content replaced for each room: loading anew would compile kernels
+    anew."""
 
     def mesh(bucket, props):
         p = mi.Properties()
@@ -75,18 +79,31 @@ def _empty_scene(size, spp):
         return m
 
     def bitmap(bucket):
-        return {"type": "bitmap", "bitmap": mi.Bitmap(np.zeros((BUCKETS[bucket],) * 2 + (3,), np.float32)), "raw": True}
+        return {
+            "type": "bitmap",
+            "bitmap": mi.Bitmap(np.zeros((BUCKETS[bucket],) * 2 + (3,), np.float32)),
+            "raw": True,
+        }
 
     def value(x):
         return {"type": "rgb", "value": x}
 
     black = {"type": "diffuse", "reflectance": value(0.0)}
     surfaces = {
-        "matte": {"bsdf": {"type": "twosided", "inner": {"type": "diffuse", "reflectance": bitmap("matte")}}},
+        "matte": {
+            "bsdf": {
+                "type": "twosided",
+                "inner": {"type": "diffuse", "reflectance": bitmap("matte")},
+            }
+        },
         "mirror": {
             "bsdf": {
                 "type": "twosided",
-                "inner": {"type": "conductor", "material": "none", "specular_reflectance": value(0.85)},
+                "inner": {
+                    "type": "conductor",
+                    "material": "none",
+                    "specular_reflectance": value(0.85),
+                },
             }
         },
         "window": {"bsdf": black, "light": {"type": "area", "radiance": bitmap("window")}},
@@ -141,7 +158,8 @@ def build(room, size, spp):
         n = image.shape[0]
         if n > side:
             raise RuntimeError(
-                f"seed {room.seed}: the atlas of '{bucket}' needs {n} px, BUCKETS allows {side}; enlarge it in "
+                f"seed {room.seed}: the atlas of '{bucket}' needs {n} px, BUCKETS allows {side}; "
+                "enlarge it in "
                 "camera_back.py"
             )
         atlas[:n, :n] = image if bucket in ("window", "lamp") else linear(image)
@@ -170,17 +188,22 @@ def denoise(image, albedo, normal):
 
 
 def develop(image, finish, seed):
-    """Linear radiance (h, w, 3) to uint8: white balance, exposure to a mean, shoulder, sRGB, lens and sensor."""
+    """Linear radiance (h, w, 3) to uint8: white balance, exposure to a mean, shoulder, sRGB, lens
+    and sensor."""
     rng = np.random.default_rng([seed, 1])
     h, w, _ = image.shape
     grey = image.reshape(-1, 3).mean(0)
-    cast = (grey.mean() / np.maximum(grey, 1e-6)) ** 0.55  # the camera's own balance takes out half of the cast
+    cast = (
+        grey.mean() / np.maximum(grey, 1e-6)
+    ) ** 0.55  # the camera's own balance takes out half of the cast
     x = image * cast * np.exp([finish["warm"], finish["tint"], -1.3 * finish["warm"]])
     luma = x @ np.array([0.2126, 0.7152, 0.0722])
     x = luma[..., None] + finish["saturation"] * (x - luma[..., None])
     yy, xx = np.meshgrid(np.linspace(-1, 1, h), np.linspace(-1, 1, w), indexing="ij")
     x = np.maximum(x, 0) * (1 - finish["vignette"] * (xx**2 + yy**2) / 2)[..., None]
-    p = np.pad(x, [(1, 1), (1, 1), (0, 0)], mode="edge")  # lens blur below 0, sharpening above, as cameras do
+    p = np.pad(
+        x, [(1, 1), (1, 1), (0, 0)], mode="edge"
+    )  # lens blur below 0, sharpening above, as cameras do
     soft = (p[:-2, 1:-1] + p[2:, 1:-1] + p[1:-1, :-2] + p[1:-1, 2:] + 2 * x) / 6
     x = np.clip(x + finish["sharpen"] * (x - soft), 0.3 * x, 2 * x + 1e-6)
     x = (x / max(np.median(x), 1e-6)) ** finish["contrast"]
@@ -194,7 +217,11 @@ def develop(image, finish, seed):
     lo, hi = -6.0, 6.0
     for _ in range(14):  # exposure that gives the wanted mean luma
         mid = (lo + hi) / 2
-        lo, hi = (mid, hi) if (tone(2.0**mid) @ np.array([0.299, 0.587, 0.114])).mean() < finish["mean"] else (lo, mid)
+        lo, hi = (
+            (mid, hi)
+            if (tone(2.0**mid) @ np.array([0.299, 0.587, 0.114])).mean() < finish["mean"]
+            else (lo, mid)
+        )
     y = tone(2.0**hi) + finish["noise"] * rng.normal(size=x.shape)
     return (np.clip(y, 0, 1) * 255 + 0.5).astype(np.uint8)
 

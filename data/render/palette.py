@@ -3,7 +3,8 @@
 import numpy as np
 
 # Probabilities, the way they were counted or measured on the 401 photographs at 64 px:
-# the upper middle of a picture has median sRGB (.67, .61, .54), 10-90 % from (.47, .41, .32) to (.81, .77, .74).
+# the upper middle of a picture has median sRGB (.67, .61, .54), 10-90 % from (.47, .41, .32) to
+# (.81, .77, .74).
 WALLS = {  # name: (sRGB reflectance, weight)
     "white": ((0.90, 0.89, 0.86), 20),
     "cream": ((0.90, 0.85, 0.74), 20),
@@ -88,7 +89,9 @@ def weighted(rng, table):
 
 def jitter(rng, colour, amount=0.05):
     """The same colour, a little lighter or darker and a little off in hue."""
-    return np.clip(np.asarray(colour) * rng.normal(1, amount) + rng.normal(0, amount * 0.35, 3), 0.03, 0.95)
+    return np.clip(
+        np.asarray(colour) * rng.normal(1, amount) + rng.normal(0, amount * 0.35, 3), 0.03, 0.95
+    )
 
 
 def lit_from_outside(light, rng):

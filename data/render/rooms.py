@@ -1,9 +1,9 @@
 """A bedroom from a seed: scene factors, geometry, camera and light.
 
-``sample_room(seed)`` draws everything from ``numpy.random.default_rng(seed)`` and needs numpy alone.
-Lengths are metres; x runs along the bed's wall, y towards that wall (y = depth), z up.  The room is
-kept in a few meshes ("buckets"), one per kind of surface, each with one texture atlas: few, constant
-scene structure is what lets Mitsuba's compiled kernels serve every room.
+``sample_room(seed)`` draws everything from ``numpy.random.default_rng(seed)`` and needs numpy
+alone. Lengths are metres; x runs along the bed's wall, y towards that wall (y = depth), z up.  The
+room is kept in a few meshes ("buckets"), one per kind of surface, each with one texture atlas: few,
+constant scene structure is what lets Mitsuba's compiled kernels serve every room.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from palette import BED_SIZES, BED_STYLES, CARPETS, SUN, WALLS, WOODS, jitter, w
 
 @dataclass
 class Room:
-    """What a renderer needs: factors, meshes by bucket, camera, light and the settings of the 'camera back'."""
+    """What a renderer needs: factors, meshes by bucket, camera, light and the settings of the
+    'camera back'."""
 
     seed: int
     width: float = 0.0
@@ -38,7 +39,8 @@ class Room:
         return bucket, self.atlases.setdefault(bucket, sh.Atlas()).add(image)
 
     def put(self, mesh, tile, wall=None, at=(0.0, 0.0, 0.0)):
-        """Adds a mesh; ``wall`` gives it in that wall's frame: x along the wall, y out of it, z up."""
+        """Adds a mesh; ``wall`` gives it in that wall's frame: x along the wall, y out of it, z
+        up."""
         v, f = mesh[0] + at, mesh[1]
         if wall is not None:
             x, y, z = v.T
@@ -85,7 +87,8 @@ class Room:
         return None
 
     def meshes(self):
-        """{bucket: (V, F, UV, atlas image)} with one mesh per bucket, texture coordinates in the atlas."""
+        """{bucket: (V, F, UV, atlas image)} with one mesh per bucket, texture coordinates in the
+        atlas."""
         out = {}
         for bucket, parts in self.parts.items():
             image, rect = self.atlases[bucket].pack()
@@ -103,7 +106,9 @@ class Room:
         d = np.asarray(points) - c["origin"]
         z = np.maximum(d @ forward, 1e-3)
         t = np.tan(np.radians(c["fov"]) / 2)
-        return np.stack([0.5 + d @ right / z / t / 2, 0.5 - d @ np.cross(right, forward) / z / t / 2], -1), d @ forward
+        return np.stack(
+            [0.5 + d @ right / z / t / 2, 0.5 - d @ np.cross(right, forward) / z / t / 2], -1
+        ), d @ forward
 
 
 def shell(room, rng, f):
@@ -113,21 +118,32 @@ def shell(room, rng, f):
     f["ceiling"] = str(rng.choice(["flat", "shed", "gable"], p=[0.76, 0.12, 0.12]))
     if f["ceiling"] == "shed":
         ends = (H, H + rng.uniform(0.5, 1.3))
-        room.ridge = ((0.0, ends[0]), (W, ends[1])) if rng.random() < 0.5 else ((0.0, ends[1]), (W, ends[0]))
+        room.ridge = (
+            ((0.0, ends[0]), (W, ends[1])) if rng.random() < 0.5 else ((0.0, ends[1]), (W, ends[0]))
+        )
     elif f["ceiling"] == "gable":
         room.ridge = ((0.0, H), (W / 2, H + rng.uniform(0.4, 1.1)), (W, H))
     f["wall_colour"] = weighted(rng, WALLS)
     wall = jitter(rng, WALLS[f["wall_colour"]][0])
     f["wall_rgb"] = "#" + "".join(f"{int(round(255 * c)):02x}" for c in wall)
     ceiling = jitter(rng, (0.92, 0.91, 0.89), 0.03) if rng.random() < 0.85 else wall
-    trim = jitter(rng, (0.90, 0.89, 0.86), 0.03) if rng.random() < 0.8 else jitter(rng, WOODS["oak"][0])
+    trim = (
+        jitter(rng, (0.90, 0.89, 0.86), 0.03)
+        if rng.random() < 0.8
+        else jitter(rng, WOODS["oak"][0])
+    )
     room.trim = room.tile(trim)
     room.wall_tile = room.tile(wall)
     accent = room.wall_tile
     f["accent_wall"] = bool(rng.random() < 0.08)
     if f["accent_wall"]:
         accent = room.tile(
-            jitter(rng, WALLS[str(rng.choice(["blue", "taupe", "burgundy", "charcoal", "gold", "sage"]))][0])
+            jitter(
+                rng,
+                WALLS[str(rng.choice(["blue", "taupe", "burgundy", "charcoal", "gold", "sage"]))][
+                    0
+                ],
+            )
         )
     knots = list(room.ridge)
     for (x0, z0), (x1, z1) in zip(knots[:-1], knots[1:], strict=False):
@@ -142,7 +158,9 @@ def shell(room, rng, f):
         image = sh.carpet(rng, jitter(rng, CARPETS[f["floor_colour"]][0], 0.07))
     elif f["floor"] == "wood":
         f["floor_colour"] = str(
-            rng.choice(["pale", "honey", "oak", "cherry", "walnut"], p=[0.18, 0.36, 0.2, 0.12, 0.14])
+            rng.choice(
+                ["pale", "honey", "oak", "cherry", "walnut"], p=[0.18, 0.36, 0.2, 0.12, 0.14]
+            )
         )
         image = sh.planks(rng, jitter(rng, WOODS[f["floor_colour"]][0], 0.07), across=int(D / 0.11))
         if rng.random() < 0.5:
@@ -161,10 +179,13 @@ def shell(room, rng, f):
 
 
 def aim(room, rng, f, bed_points):
-    """Finds a camera: inside the room, clear of furniture, the bed well in frame.  Falls back to the best try."""
+    """Finds a camera: inside the room, clear of furniture, the bed well in frame.  Falls back to
+    the best try."""
     W, D = room.width, room.depth
     centre = bed_points.mean(0)
-    want = np.clip(rng.normal(0.68, 0.17), 0.34, 1.0)  # width of the bed in the frame, judged on the photographs
+    want = np.clip(
+        rng.normal(0.68, 0.17), 0.34, 1.0
+    )  # width of the bed in the frame, judged on the photographs
     best = None
     for k in range(160):
         azimuth = rng.choice([-1, 1]) * np.radians(np.clip(rng.normal(42, 22), 0, 88))
@@ -231,7 +252,8 @@ def aim(room, rng, f, bed_points):
 
 
 def sample_room(seed):
-    """The room of a seed.  A layout in which no camera sees the bed is drawn again, from the same stream."""
+    """The room of a seed.  A layout in which no camera sees the bed is drawn again, from the same
+    stream."""
     rng = np.random.default_rng(seed)
     for _ in range(20):
         room = Room(seed)
@@ -242,7 +264,11 @@ def sample_room(seed):
         room.width = float(max(bw + rng.uniform(1.5, 3.4), 3.0))
         room.depth = float(bl + rng.uniform(1.6, 3.8))
         room.height = float(np.clip(rng.normal(2.55, 0.16), 2.3, 3.1))
-        f.update(room_width=round(room.width, 3), room_depth=round(room.depth, 3), room_height=round(room.height, 3))
+        f.update(
+            room_width=round(room.width, 3),
+            room_depth=round(room.depth, 3),
+            room_height=round(room.height, 3),
+        )
         f["light"] = str(rng.choice(["day", "evening", "night"], p=[0.76, 0.13, 0.11]))
         shell(room, rng, f)
         wood = weighted(rng, WOODS)
@@ -260,16 +286,22 @@ def sample_room(seed):
         if aim(room, rng, f, points):
             break
     else:
-        raise RuntimeError(f"seed {seed}: no camera sees the bed in 20 layouts; widen the room or the search in aim()")
+        raise RuntimeError(
+            f"seed {seed}: no camera sees the bed in 20 layouts; "
+            "widen the room or the search in aim()"
+        )
     # Fill flash from above the camera, often bounced: a point light has no noise.
     o = room.camera["origin"]
     top = float(room.ceiling(o[0])) - 0.35
-    flash = {"day": rng.uniform(2, 14), "evening": rng.uniform(1, 9), "night": rng.uniform(0.3, 6)}[f["light"]]
+    flash = {"day": rng.uniform(2, 14), "evening": rng.uniform(1, 9), "night": rng.uniform(0.3, 6)}[
+        f["light"]
+    ]
     room.flash = (
         (float(o[0]), float(o[1]), float(rng.uniform(o[2] + 0.15, max(top, o[2] + 0.2)))),
         tuple(map(float, flash * SUN)),
     )
-    # Finish, from the photographs: mean luma .54 +- .10; red over green .057 +- .048, green over blue .050 +- .045.
+    # Finish, from the photographs: mean luma .54 +- .10; red over green .057 +- .048, green over
+    # blue .050 +- .045.
     room.finish = {
         "mean": float(np.clip(rng.normal(0.545, 0.095), 0.30, 0.74)),
         "white": float(rng.uniform(2.2, 8)),

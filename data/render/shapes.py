@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import numpy as np
 
-_CUBE_FACES = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]])
+_CUBE_FACES = np.array(
+    [[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]]
+)
 
 # u along the horizontal edge of a face, v upwards (the last two faces lie flat)
 _UNIT = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], float)
 _CUBE_UV = np.concatenate(
-    [_UNIT[face][:, axes] for face, axes in zip(_CUBE_FACES, [[1, 2]] * 2 + [[0, 2]] * 2 + [[0, 1]] * 2, strict=False)]
+    [
+        _UNIT[face][:, axes]
+        for face, axes in zip(_CUBE_FACES, [[1, 2]] * 2 + [[0, 2]] * 2 + [[0, 1]] * 2, strict=False)
+    ]
 )
 
 
@@ -31,7 +36,8 @@ def join(*parts):
 
 
 def quad(a, b, c, d):
-    """Quadrilateral a-b-c-d; texture origin at a, u towards b, v towards d; normal by the right-hand rule."""
+    """Quadrilateral a-b-c-d; texture origin at a, u towards b, v towards d; normal by the
+    right-hand rule."""
     return (
         np.array([a, b, c, d], float),
         np.array([[0, 1, 2], [0, 2, 3]]),
@@ -43,7 +49,9 @@ def box(x0, x1, y0, y1, z0, z1):
     """Axis-parallel box, every face textured with the whole tile."""
     corners = np.array([[x, y, z] for x in (x0, x1) for y in (y0, y1) for z in (z0, z1)], float)
     v = corners[_CUBE_FACES].reshape(-1, 3)
-    f = np.concatenate([[[4 * i, 4 * i + 1, 4 * i + 2], [4 * i, 4 * i + 2, 4 * i + 3]] for i in range(6)])
+    f = np.concatenate(
+        [[[4 * i, 4 * i + 1, 4 * i + 2], [4 * i, 4 * i + 2, 4 * i + 3]] for i in range(6)]
+    )
     return v, f, _CUBE_UV
 
 
@@ -58,7 +66,8 @@ def grid(nu, nv, position):
 
 
 def soft_box(cx, cy, cz, sx, sy, sz, exponent=0.3, n=13):
-    """Superellipsoid with half-widths s: a cushion-like box (exponent near 0: sharp; 1: ellipsoid)."""
+    """Superellipsoid with half-widths s: a cushion-like box (exponent near 0: sharp; 1:
+    ellipsoid)."""
 
     def power(t):
         return np.sign(t) * np.abs(t) ** exponent
@@ -75,14 +84,17 @@ def soft_box(cx, cy, cz, sx, sy, sz, exponent=0.3, n=13):
 
 
 def pillow(width, height, thick, rng, n=13):
-    """Pillow standing in the x-z plane, centred: thick in the middle, thin seams, corners pulled out."""
+    """Pillow standing in the x-z plane, centred: thick in the middle, thin seams, corners pulled
+    out."""
 
     def half(sign):
         wrinkle = smooth_noise(rng, n, n, 4) * 0.12
 
         def surface(u, v):
             s, t = 2 * u - 1, 2 * v - 1
-            puff = ((1 - s**4) * (1 - t**4)) ** 0.5 * (1 - 0.25 * (s * s + t * t)) + wrinkle * (1 - s**2) * (1 - t**2)
+            puff = ((1 - s**4) * (1 - t**4)) ** 0.5 * (1 - 0.25 * (s * s + t * t)) + wrinkle * (
+                1 - s**2
+            ) * (1 - t**2)
             return (
                 width / 2 * s * (1 - 0.10 * (1 - t * t)),
                 sign * thick / 2 * puff,
@@ -95,7 +107,8 @@ def pillow(width, height, thick, rng, n=13):
 
 
 def blanket(width, y0, y1, top, drop, rng, puff=0.03, fold=0.03, foot=True, n=33):
-    """Cloth over a mattress of ``width``, from y0 (head side) to y1 (foot), hanging ``drop`` over sides and foot."""
+    """Cloth over a mattress of ``width``, from y0 (head side) to y1 (foot), hanging ``drop`` over
+    sides and foot."""
     w = width / 2
     tail = drop if foot else 0.0
     bumps = smooth_noise(rng, n, n, 7)
@@ -115,7 +128,9 @@ def blanket(width, y0, y1, top, drop, rng, puff=0.03, fold=0.03, foot=True, n=33
         nx, ny = dx / np.maximum(d, 1e-6), dy / np.maximum(d, 1e-6)
         flat = d < 1e-6
         edge = np.minimum(np.minimum(w - np.abs(qx), y1 - qy + (0 if foot else 9)) / 0.12, 1)
-        z = top + np.where(flat, puff * (1 + bumps) * (0.35 + 0.65 * np.clip(edge, 0, 1)), puff * 0.35 - hang)
+        z = top + np.where(
+            flat, puff * (1 + bumps) * (0.35 + 0.65 * np.clip(edge, 0, 1)), puff * 0.35 - hang
+        )
         return (qx + np.where(flat, 0, nx * out), qy + np.where(flat, 0, ny * out), z)
 
     return grid(n, n, surface)
@@ -193,14 +208,20 @@ def carpet(rng, colour, n=96):
 
 def tiles(rng, colour, n=160, count=11):
     k = np.arange(n) * count // n
-    field = rng.normal(0, 0.04, (count, count))[k[:, None], k[None]] + smooth_noise(rng, n, n, 24) * 0.05
+    field = (
+        rng.normal(0, 0.04, (count, count))[k[:, None], k[None]]
+        + smooth_noise(rng, n, n, 24) * 0.05
+    )
     line = (np.arange(n) * count % n) < count * 1.2
     return shade(colour, field - 0.22 * (line[:, None] | line[None]))
 
 
 def wood(rng, colour, n=32):
     return shade(
-        colour, 0.10 * smooth_noise(rng, n, n, 3) + 0.06 * smooth_noise(rng, n, 1, 14) + 0.03 * rng.normal(size=(n, n))
+        colour,
+        0.10 * smooth_noise(rng, n, n, 3)
+        + 0.06 * smooth_noise(rng, n, 1, 14)
+        + 0.03 * rng.normal(size=(n, n)),
     )
 
 
@@ -247,9 +268,9 @@ def fabric(rng, kind, base, accent, third, n=128):
             image = image * (1 - bloom) + colour * bloom
     elif kind == "damask":
         k = rng.integers(4, 9)
-        r = np.sin(np.pi * k * x) * np.sin(np.pi * k * y) + 0.45 * np.cos(3 * np.pi * k * (x + y)) * np.cos(
-            3 * np.pi * k * (x - y)
-        )
+        r = np.sin(np.pi * k * x) * np.sin(np.pi * k * y) + 0.45 * np.cos(
+            3 * np.pi * k * (x + y)
+        ) * np.cos(3 * np.pi * k * (x - y))
         image[r > 0.2] = 0.6 * accent + 0.4 * base
     elif kind == "quilt":
         k = rng.integers(4, 8)
@@ -294,7 +315,8 @@ def outside(rng, n=40):
 
 # --- atlas ----------------------------------------------------------------------------------
 class Atlas:
-    """Packs many small textures in one square image, so that a whole room is one mesh with one texture."""
+    """Packs many small textures in one square image, so that a whole room is one mesh with one
+    texture."""
 
     def __init__(self):
         self.images, self.known = [], {}
@@ -311,9 +333,14 @@ class Atlas:
         return len(self.images) - 1
 
     def pack(self):
-        """Returns the image (s, s, 3) and each tile's (u0, v0, width, height) inside its border pixels' centres."""
+        """Returns the image (s, s, 3) and each tile's (u0, v0, width, height) inside its border
+        pixels' centres."""
         area = sum((i.shape[0] + 1) * (i.shape[1] + 1) for i in self.images)
-        size = 1 << int(np.ceil(np.log2(max(np.sqrt(area * 1.15), max(max(i.shape[:2]) for i in self.images) + 1))))
+        size = 1 << int(
+            np.ceil(
+                np.log2(max(np.sqrt(area * 1.15), max(max(i.shape[:2]) for i in self.images) + 1))
+            )
+        )
         while True:
             rects, x, y, row = {}, 0, 0, 0
             for k in sorted(range(len(self.images)), key=lambda k: (-self.images[k].shape[0], k)):

@@ -19,7 +19,7 @@
 # * explain what a Wasserstein distance measures, why its critic needs a bounded slope, and what goes wrong without;
 # * derive on one line why two players circle each other, and why looking ahead (Unrolled GAN) stops the circling;
 # * compare four games and two controls over several seeds, and read a table that says how sure it is;
-# * measure diversity on pictures.
+# * measure diversity on images.
 #
 # You need Eq. 13 to 15 from notebook 04. In profile `cpu` it takes about four minutes on two cores.
 
@@ -41,27 +41,46 @@ import torch
 from IPython.display import Markdown, display
 from scipy import stats
 
-from bedgen_utils import toys
+from bedgen_utils import games
 from bedgen_utils.checks import check, check_fails, check_mean, check_zero
 from bedgen_utils.data import load_bedrooms
-from bedgen_utils.factors import FACTORS, KIND, SIZE, combined, labels, load_classifier, total_variation
-from bedgen_utils.gan import Discriminator, Generator
-from bedgen_utils.metrics import SmallSampleWarning, features, moments, precision_recall
-from bedgen_utils.released import GAN, load
-from bedgen_utils.run import COLOURS, profile_numbers, read_study, save_figure, save_table, show_images, start
-from bedgen_utils.train import train_gan
+from bedgen_utils.factors import (
+    FACTORS,
+    KIND,
+    SIZE,
+    combined,
+    labels,
+    load_classifier,
+    total_variation,
+)
+from bedgen_utils.features import features
+from bedgen_utils.metrics import SmallSampleWarning, moments, precision_recall
+from bedgen_utils.models import GAN, load
+from bedgen_utils.report import (
+    COLOURS,
+    mean_interval,
+    read_study,
+    save_figure,
+    save_table,
+    share_interval,
+    show_images,
+    use_style,
+)
+from bedgen_utils.run import profile_numbers, start
+from bedgen_utils.train import GANRecipe, train_gan
 
 run = start("05", profile, seed, out)
+use_style()
 p = run.p
 warnings.filterwarnings("ignore", category=SmallSampleWarning)
 
 # %% [markdown]
 # ## 1. Modes that can be counted
 #
-# A distribution of pictures has many *modes*: kinds of rooms, beds, lights. A generator that has *collapsed* paints
-# only some of them, perhaps very well. Against a *fixed* $D$ nothing in Eq. 15 forbids it: each generated picture is
-# judged alone, and a batch of copies of one convincing picture is judged as convincing. (Against the best answer to each
-# $G$ only $q = p$ wins, notebook 04; but $D$ answers after $G$ has moved.) Pictures hide the loss, because nobody knows their
+# A distribution of images has many *modes*: kinds of rooms, beds, lights. A generator that has *collapsed* paints
+# only some of them, perhaps very well. Against a *fixed* $D$ nothing in Eq. 15 forbids it: each generated image is
+# judged alone, and a batch of copies of one convincing image is judged as convincing. (Against the best answer to each
+# $G$ only $q = p$ wins, notebook 04; but $D$ answers after $G$ has moved.) Images hide the loss, because nobody knows their
 # modes. So we first play on the plane, with data made of narrow Gaussians (standard deviation $s$) whose centres we choose,
 # on a circle of radius $R$:
 #
@@ -73,7 +92,7 @@ warnings.filterwarnings("ignore", category=SmallSampleWarning)
 # seven modes, one of them twice as heavy, and a generator that finds all there are is then marked down.
 
 # %%
-ring, grid = toys.ring(8, p.radius), toys.grid(5, 1.0)
+ring, grid = games.ring(8, p.radius), games.grid(5, 1.0)
 
 
 def different(centres):
@@ -107,11 +126,17 @@ check("eq:05-ring", different(grid), 25, 0, "different centres on the grid")
 # apart) have 7 % near a mode, and an even blob over its nine middle modes "finds" all nine.
 
 # %%
-true_points = toys.sample_mixture(ring, (1, 100_000), p.std, torch.Generator().manual_seed(seed))
-found, near = toys.mode_statistics(true_points, ring, p.std)
+true_points = games.sample_mixture(ring, (1, 100_000), p.std, torch.Generator().manual_seed(seed))
+found, near = games.mode_statistics(true_points, ring, p.std)
 check("eq:05-ring", found, 8, 0, "modes found in true data")
 stray = torch.cat([ring[:1].expand(999, 2), ring[1:2]])[None]
-check("eq:05-ring", toys.mode_statistics(stray, ring, p.std)[0], 1, 0, "modes found by 999 points on one centre and a stray one")
+check(
+    "eq:05-ring",
+    games.mode_statistics(stray, ring, p.std)[0],
+    1,
+    0,
+    "modes found by 999 points on one centre and a stray one",
+)
 check(
     "eq:05-near",
     near.item(),
@@ -174,9 +199,15 @@ def softplus(u):
 value = -sp.log(2) - softplus(psi * theta)
 w = sp.symbols("w", real=True)
 gap = sp.log(1 - 1 / (1 + sp.exp(-w))) + softplus(w)
-check_zero("eq:05-dirac", [sp.diff(gap, w), gap.subs(w, 0)], "log(1 - sigmoid) = -softplus: equal slopes, and equal at 0")
 check_zero(
-    "eq:05-dirac-step-1", psi * sp.diff(value, psi) - theta * sp.diff(value, theta), "the flow keeps psi^2 + theta^2"
+    "eq:05-dirac",
+    [sp.diff(gap, w), gap.subs(w, 0)],
+    "log(1 - sigmoid) = -softplus: equal slopes, and equal at 0",
+)
+check_zero(
+    "eq:05-dirac-step-1",
+    psi * sp.diff(value, psi) - theta * sp.diff(value, theta),
+    "the flow keeps psi^2 + theta^2",
 )
 rho = sp.symbols("rho", positive=True)
 turns = sp.Matrix([[1, 0], [rho / 2, 1]]) * sp.Matrix([[1, -rho / 2], [0, 1]])  # D first, then G
@@ -212,7 +243,7 @@ check_zero("eq:05-dirac-step-2", sp.expand((J1 - lam * sp.eye(2)).det()), "its e
 
 
 def trajectory(k, steps=400, rate=0.1, look=1.0):
-    """Both step at once; D's foreseen steps have length `look`. The derivative through them is torch's."""
+    """Both step at once; D's foreseen steps have length `look`, and torch differentiates them."""
     at = torch.tensor([0.6, 0.6], dtype=torch.float64)
 
     def V(psi, theta):
@@ -234,7 +265,11 @@ def trajectory(k, steps=400, rate=0.1, look=1.0):
 
 # the derivative through the steps, against a finite difference
 _, unrolled3 = trajectory(3, steps=0)
-at_psi, at_theta, h = torch.tensor(0.4, dtype=torch.float64), torch.tensor(0.9, dtype=torch.float64), 1e-6
+at_psi, at_theta, h = (
+    torch.tensor(0.4, dtype=torch.float64),
+    torch.tensor(0.9, dtype=torch.float64),
+    1e-6,
+)
 check(
     "eq:05-unrolled",
     torch.func.grad(unrolled3)(at_theta, at_psi).item(),
@@ -249,7 +284,8 @@ check(
     torch.func.grad(unrolled3)(small * at_theta, small * at_psi).item(),
     near_rest,
     1e-10,
-    "near the rest point: half of k eta theta from where D goes, half from how that depends on theta",
+    "near the rest point: half of k eta theta from where D goes, half from how that depends on "
+    "theta",
 )
 
 
@@ -263,7 +299,11 @@ def held_fixed(theta, psi):
 check_fails(
     "eq:05-unrolled",
     lambda: check(
-        "eq:05-unrolled", held_fixed(small * at_theta, small * at_psi).item(), near_rest, 1e-10, "D's answer held fixed"
+        "eq:05-unrolled",
+        held_fixed(small * at_theta, small * at_psi).item(),
+        near_rest,
+        1e-10,
+        "D's answer held fixed",
     ),
     "no derivative through D's steps",
 )
@@ -288,8 +328,9 @@ save_figure(
 plt.show()
 display(
     Markdown(
-        f"After {p.dirac_steps} steps the players are {ends[0]:.2f} from the rest point without looking ahead (they "
-        f"began at {np.hypot(0.6, 0.6):.2f}), {ends[1]:.3f} with one step ahead, {ends[5]:.3f} with five."
+        f"After {p.dirac_steps} steps the players are {ends[0]:.2f} from the rest point without "
+        f"looking ahead (they began at {np.hypot(0.6, 0.6):.2f}), {ends[1]:.3f} with one step "
+        f"ahead, {ends[5]:.3f} with five."
     )
 )
 
@@ -335,9 +376,15 @@ check(
     1e-3,
     "best price list against the integral of |F_P - F_Q|",
 )
-others = [((density_P - density_Q) * f).sum() * dx for f in (x, -x, np.abs(x), np.sin(x), -np.abs(x - 0.5), np.tanh(x))]
+others = [
+    ((density_P - density_Q) * f).sum() * dx
+    for f in (x, -x, np.abs(x), np.sin(x), -np.abs(x - 0.5), np.tanh(x))
+]
 assert max(others) < W
-print(f"[eq:05-duality] six other functions of slope at most 1 earn less than {W:.4f}: {np.round(others, 3)}")
+print(
+    f"[eq:05-duality] six other functions of slope at most 1 earn less than {W:.4f}: "
+    f"{np.round(others, 3)}"
+)
 # a plan: quantile to quantile. It costs what the prices earn, so neither can be improved
 u = (np.arange(40_000) + 0.5) / 40_000
 check(
@@ -377,25 +424,29 @@ check(
 # $$ g^* = 1 + \frac{W}{2\lambda}, \qquad
 #    \text{reported: } \; W + \frac{W^2}{2\lambda} = 4.8 \;\text{ for } W = 4,\ \lambda = 10 . $$
 
+
 # %%
 def critic(rule, steps, rate=3e-3, weight=10.0):
-    """What a critic reports as the distance of two clouds 4 apart, before the update of every tenth step, the first and the
-    last: pairs (step, difference of means)."""
+    """What a critic reports as the distance of two clouds 4 apart: (step, difference of means).
+
+    Before the update of every tenth step, the first and the last.
+    """
     rng = torch.Generator().manual_seed(seed)
-    d = [q.requires_grad_(True) for q in toys.mlp_parameters(1, (2, 64, 64, 1), rng)]
+    d = [q.requires_grad_(True) for q in games.mlp_parameters(1, (2, 64, 64, 1), rng)]
     optimizer = torch.optim.Adam(d, rate)
     reported = []
     for step in range(steps):
         real, fake = (
-            c + 0.05 * torch.randn(1, 128, 2, generator=rng) for c in (torch.tensor([2.0, 0]), torch.tensor([-2.0, 0]))
+            c + 0.05 * torch.randn(1, 128, 2, generator=rng)
+            for c in (torch.tensor([2.0, 0]), torch.tensor([-2.0, 0]))
         )
-        f_real, f_fake = toys.mlp(d, real), toys.mlp(d, fake)
+        f_real, f_fake = games.mlp(d, real), games.mlp(d, fake)
         difference = f_real.mean() - f_fake.mean()
         loss = -difference
         if rule == "between":
-            loss = loss + weight * toys.penalty(d, real, fake, rng).sum()
+            loss = loss + weight * games.penalty(d, real, fake, rng).sum()
         elif rule == "real only":
-            loss = loss + weight * toys.penalty(d, real, real, rng).sum()
+            loss = loss + weight * games.penalty(d, real, real, rng).sum()
         elif rule == "hinge":
             loss = (1 - f_real).clamp(min=0).mean() + (1 + f_fake).clamp(min=0).mean()
         optimizer.zero_grad()
@@ -407,7 +458,9 @@ def critic(rule, steps, rate=3e-3, weight=10.0):
 
 
 fig, ax = plt.subplots(figsize=(6.4, 3))
-reports = {rule: critic(rule, p.critic_steps) for rule in ("no bound", "real only", "hinge", "between")}
+reports = {
+    rule: critic(rule, p.critic_steps) for rule in ("no bound", "real only", "hinge", "between")
+}
 for (rule, values), style in zip(reports.items(), ("-", "--", ":", "-."), strict=True):
     ax.plot(
         *np.array(values).T,
@@ -449,35 +502,53 @@ check_zero(
 linear = [torch.tensor([[[3.0], [0.0]]]), torch.zeros(1, 1, 1)]
 check(
     "eq:05-gp",
-    toys.penalty(linear, torch.randn(1, 8, 2), torch.randn(1, 8, 2)).item(),
+    games.penalty(linear, torch.randn(1, 8, 2), torch.randn(1, 8, 2)).item(),
     4,
     1e-5,
     "penalty, without its weight, of a function of slope 3",
 )
-bent = [torch.tensor([[[2.0], [0.0]]]), torch.zeros(1, 1, 1), torch.ones(1, 1, 1), torch.zeros(1, 1, 1)]  # tanh(2 x_1)
+bent = [
+    torch.tensor([[[2.0], [0.0]]]),
+    torch.zeros(1, 1, 1),
+    torch.ones(1, 1, 1),
+    torch.zeros(1, 1, 1),
+]  # tanh(2 x_1)
 at_right, at_left = (c * torch.tensor([1.0, 0.0]).expand(1, 100_000, 2) for c in (1, -1))
 rng = torch.Generator().manual_seed(seed)
-on_the_way = (2 / np.cosh(2 * np.linspace(-1, 1, 100_001)) ** 2 - 1) ** 2  # (slope - 1)^2 from -1 to 1
+on_the_way = (
+    2 / np.cosh(2 * np.linspace(-1, 1, 100_001)) ** 2 - 1
+) ** 2  # (slope - 1)^2 from -1 to 1
 bound = 5 * on_the_way.std() / 100_000**0.5
 check(
     "eq:05-gp",
-    toys.penalty(bent, at_right, at_left, rng).item(),
+    games.penalty(bent, at_right, at_left, rng).item(),
     on_the_way.mean(),
     bound,
     "tanh(2 x): steep in the middle, flat at the ends; the mean over the way from -1 to 1",
 )
 check_fails(
     "eq:05-gp",
-    lambda: check("eq:05-gp", toys.penalty(bent, at_right, at_right, rng).item(), on_the_way.mean(), bound, "at real points"),
+    lambda: check(
+        "eq:05-gp",
+        games.penalty(bent, at_right, at_right, rng).item(),
+        on_the_way.mean(),
+        bound,
+        "at real points",
+    ),
     "penalty at real points only",
 )
-for far, steep in ((2, 0.5), (2, 25.0), (200, 0.005)):  # real points at +far, generated at -far, f(x) = steep * x
+for far, steep in (
+    (2, 0.5),
+    (2, 25.0),
+    (200, 0.005),
+):  # real points at +far, generated at -far, f(x) = steep * x
     check(
         "eq:05-hinge",
         max(0, 1 - steep * far) + max(0, 1 + steep * -far),
         0,
         1e-12,
-        f"the hinge's loss of a critic that reports {2 * steep * far:g} where the distance is {2 * far}",
+        f"the hinge's loss of a critic that reports {2 * steep * far:g} where the distance is "
+        f"{2 * far}",
     )
 display(
     Markdown(
@@ -487,20 +558,36 @@ display(
     )
 )
 if p.critic_steps >= 200:  # enough to converge
-    check("eq:05-gp-step-1", reports["between"][-1][1], 4.8, 0.3, "WGAN-GP's trained critic against the formula")
+    check(
+        "eq:05-gp-step-1",
+        reports["between"][-1][1],
+        4.8,
+        0.3,
+        "WGAN-GP's trained critic against the formula",
+    )
     check_fails(
         "eq:05-gp-step-1",
-        lambda: check("eq:05-gp-step-1", reports["no bound"][-1][1], 4.8, 0.3, "critic without a bound"),
+        lambda: check(
+            "eq:05-gp-step-1", reports["no bound"][-1][1], 4.8, 0.3, "critic without a bound"
+        ),
         "nothing bounds the slope",
     )
     check_fails(
         "eq:05-gp-step-1",
-        lambda: check("eq:05-gp-step-1", reports["real only"][-1][1], 4.8, 0.3, "critic bounded at real points"),
+        lambda: check(
+            "eq:05-gp-step-1",
+            reports["real only"][-1][1],
+            4.8,
+            0.3,
+            "critic bounded at real points",
+        ),
         "penalty at real points only",
     )
     check_fails(
         "eq:05-gp-step-1",
-        lambda: check("eq:05-gp-step-1", reports["hinge"][-1][1], 4.8, 0.3, "critic trained on the hinge"),
+        lambda: check(
+            "eq:05-gp-step-1", reports["hinge"][-1][1], 4.8, 0.3, "critic trained on the hinge"
+        ),
         "a hinge called Wasserstein",
     )
 
@@ -510,7 +597,7 @@ if p.critic_steps >= 200:  # enough to converge
 # Now the games themselves, in the spirit of the toy experiment of Metz et al. (2017), only smaller. All have the same two
 # networks (perceptrons with two hidden layers and tanh), the same latents and the same optimizer (Adam), by whose rates $G$
 # steps five times as far as $D$: a discriminator that follows and does not lead. Both rates fall over the last 40 % of the steps, as they
-# do in training on pictures, for at full rates even a game that has found all modes may jump away from them just before one looks. All begin alike: $G$ paints a small blob in
+# do in training on images, for at full rates even a game that has found all modes may jump away from them just before one looks. All begin alike: $G$ paints a small blob in
 # the middle, so where the points go from there is the game's doing. A unit of $D$'s first layer is $\tanh(w \cdot x + b)$
 # and switches on the line $w \cdot x + b = 0$. We draw $b$ at random, so that these lines lie all over the data (with $b = 0$
 # they would all go through the origin), and multiply $w$ and $b$ by a *steepness*: 0.4 on the ring, 2 on a grid of 25,
@@ -526,15 +613,15 @@ if p.critic_steps >= 200:  # enough to converge
 #
 # A game's outcome hangs on chance, so each is played from several seeds. (All seeds of one game are computed in one
 # batched product; they share no weight and no random number.) The same seed begins with the same networks in every game. As everywhere in this
-# course, what counts are the pictures, here points, of the *averaged* generator, whose weights are an exponentially weighted mean of $G$'s with
+# course, what counts are the images, here points, of the *averaged* generator, whose weights are an exponentially weighted mean of $G$'s with
 # a memory of about $1/0.001 = 1000$ steps; the film shows $G$ as it is at that step. (The grid is only shown here; the study below counts on it.)
 
 # %%
 GAMES = {
-    "minimax": dict(game="minimax"),
-    "non-saturating": dict(game="non_saturating"),
-    "WGAN-GP": dict(game="wgan_gp", critic_steps=5),
-    **{f"unrolled, k = {k}": dict(game="minimax", unrolled=k) for k in p.unrolled},
+    "minimax": dict(name="minimax"),
+    "non-saturating": dict(name="non_saturating"),
+    "WGAN-GP": dict(name="wgan_gp", critic_steps=5),
+    **{f"unrolled, k = {k}": dict(name="minimax", unrolled=k) for k in p.unrolled},
 }
 PLANES = {
     "ring of 8": dict(centres=ring, seeds=p.seeds, steps=p.ring_steps, steepness=p.ring_steepness),
@@ -542,31 +629,26 @@ PLANES = {
 }
 
 
-def interval(values):
+def mean_and_half(values):
     """Mean and half-width of the 95 % t interval over seeds."""
-    values = np.asarray(values, dtype=float)
-    return values.mean(), stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-
-
-def all_found(successes, n):
-    """Clopper-Pearson 95 % interval for the chance to find all modes."""
-    low = stats.beta.ppf(0.025, successes, n - successes + 1) if successes else 0.0
-    high = stats.beta.ppf(0.975, successes + 1, n - successes) if successes < n else 1.0
-    return low, high
+    interval = mean_interval(values)
+    return interval.value, interval.high - interval.value
 
 
 def outcome(found, near, modes, base=None):
-    """The columns of a game's row, from the modes found and the share of points near one, seed by seed.
+    """The columns of a game's row, from modes found and share of points near one, seed by seed.
 
     base: the modes that minimax found from the same seeds; None: this game is minimax.
     """
     whole = sum(f == modes for f in found)
-    low, high = all_found(whole, len(found))
+    _, low, high = share_interval(whole, len(found))
     return {
         "modes found": " ".join(str(f) for f in found),
         "all found": f"{whole}/{len(found)} [{low:.2f}, {high:.2f}]",
-        "more than minimax": "" if base is None else "{:+.1f} ± {:.1f}".format(*interval(np.subtract(found, base))),
-        "share near a mode": "{:.2f} ± {:.2f}".format(*interval(near)),
+        "more than minimax": ""
+        if base is None
+        else "{:+.1f} ± {:.1f}".format(*mean_and_half(np.subtract(found, base))),
+        "share near a mode": "{:.2f} ± {:.2f}".format(*mean_and_half(near)),
     }
 
 
@@ -574,43 +656,70 @@ films, rows, base, within = {}, [], None, []
 for plane, board in PLANES.items():
     for name, settings in GAMES.items():
         began = time.monotonic()
-        film = films[plane, name] = toys.play(
-            std=p.std,
-            seed=seed,
+        game = games.Game(
+            steps=board["steps"],
+            steepness=board["steepness"],
             hidden=p.hidden,
             latent=p.latent,
             batch=p.batch,
             g_rate=p.g_rate,
             d_rate=p.d_rate,
-            snapshots=[max(1, round(board["steps"] * f)) for f in (0.1, 0.15, 0.2, 0.3, 0.5, 0.75)],
-            **board,
             **settings,
+        )
+        film = films[plane, name] = games.play(
+            game,
+            board["centres"],
+            p.std,
+            seeds=board["seeds"],
+            seed=seed,
+            snapshots=[max(1, round(game.steps * f)) for f in (0.1, 0.15, 0.2, 0.3, 0.5, 0.75)],
         )
         if plane == "ring of 8":
             points = film[p.ring_steps]
-            found, near = (values.tolist() for values in toys.mode_statistics(points[1], ring, p.std))
-            within.append((torch.stack(list(film.values())).norm(dim=-1) < 2 * p.radius).float().mean(-1).min().item())
-            rows.append({"game": name, **outcome(found, near, len(ring), base), "seconds": round(time.monotonic() - began, 1)})
+            found, near = (
+                values.tolist() for values in games.mode_statistics(points[1], ring, p.std)
+            )
+            within.append(
+                (torch.stack(list(film.values())).norm(dim=-1) < 2 * p.radius)
+                .float()
+                .mean(-1)
+                .min()
+                .item()
+            )
+            rows.append(
+                {
+                    "game": name,
+                    **outcome(found, near, len(ring), base),
+                    "seconds": round(time.monotonic() - began, 1),
+                }
+            )
             base = base or found  # minimax is played first
 display(
     save_table(
         run,
         rows,
         "nb05_games",
-        f"The ring of 8, {p.ring_steps:,} steps of G, {p.seeds} seeds, averaged generators. Modes found: seed by seed. All found: seeds that found every mode, with the 95 % "
-        f"interval of the chance (Clopper-Pearson). More than minimax: mean difference from the same seeds, ± the 95 % interval (t).",
+        f"The ring of 8, {p.ring_steps:,} steps of G, {p.seeds} seeds, averaged generators. Modes "
+        "found: seed by seed. All found: seeds that found every mode, with the 95 % interval of "
+        "the chance (Clopper-Pearson). More than minimax: mean difference from the same seeds, ± "
+        "the 95 % interval (t).",
     )
 )
+
 
 # %%
 def film_strip(plane, name, which=0):
     """What G paints on the plane in game number `which`, in every game."""
     board = PLANES[plane]
     reach = 1.6 * board["centres"].norm(dim=1).max().item()
-    real = toys.sample_mixture(board["centres"], (1000,), p.std, torch.Generator().manual_seed(seed))
+    real = games.sample_mixture(
+        board["centres"], (1000,), p.std, torch.Generator().manual_seed(seed)
+    )
     strips = {game: film for (where, game), film in films.items() if where == plane}
     columns = len(next(iter(strips.values()))) + 2
-    fig, axes = plt.subplots(len(strips), columns, figsize=(1.4 * columns, 1.5 * len(strips)), squeeze=False)
+    fig, axes = plt.subplots(
+        len(strips), columns, figsize=(1.4 * columns, 1.5 * len(strips)), squeeze=False
+    )
     for row, (game, film) in zip(axes, strips.items(), strict=True):
         clouds = [*((f"step {s:,}", cloud[0, which], 0) for s, cloud in film.items())]
         clouds += [("averaged", list(film.values())[-1][1, which], 2), ("data", real, 1)]
@@ -621,13 +730,26 @@ def film_strip(plane, name, which=0):
             ax.set_title(title, fontsize=8)
             ax.grid(False)
         row[0].set_ylabel(game, fontsize=8)
-    save_figure(run, fig, name, f"One seed of each game on the {plane} (number {which + 1} of {p.seeds}): what G paints while it learns, and what its average paints at the end. Crosses: the modes.", {"rows": rows} if plane == "ring of 8" else {})
+    save_figure(
+        run,
+        fig,
+        name,
+        f"One seed of each game on the {plane} (number {which + 1} of {p.seeds}): what G paints "
+        "while it learns, and what its average paints at the end. Crosses: the modes.",
+        {"rows": rows} if plane == "ring of 8" else {},
+    )
     plt.show()
 
 
 film_strip("ring of 8", "nb05_film", which=int(np.argmin(base)))  # where minimax finds fewest
 film_strip("grid of 25", "nb05_film_grid")
-display(Markdown(f"In the worst game and seed, at the worst of these moments, {100 * min(within):.0f} % of the points on the ring lie within twice its radius" + (": nobody runs away." if min(within) > 0.9 else ".")))
+display(
+    Markdown(
+        f"In the worst game and seed, at the worst of these moments, {100 * min(within):.0f} % of "
+        "the points on the ring lie within twice its radius"
+        + (": nobody runs away." if min(within) > 0.9 else ".")
+    )
+)
 
 # %% [markdown]
 # Collapse as one pictures it is to be seen on the grid, where minimax and the non-saturating game begin (the film of the ring shows a seed from which minimax ends with the fewest modes, be they all eight): the points gather in a few heaps and threads, and these *move*. $D$ learns that
@@ -636,7 +758,7 @@ display(Markdown(f"In the worst game and seed, at the worst of these moments, {1
 # near a mode*), so an average alone cures nothing while the dance goes on. It does help a generator that only trembles about the right answer.
 # Smaller steps calm the dance, but what is lost they bring back only in part: on the grid modes are still missing at the end (table below).
 #
-# **More seeds, and with controls.** A *study*, a computation that runs apart from the notebooks (`benchmarks/mode_collapse.py`;
+# **More seeds, and with controls.** A *study*, a computation that runs apart from the notebooks (`studies/mode_collapse.py`;
 # `make studies`), plays the same games from ten seeds on ring and grid. It holds two controls. Whoever looks $k$ steps ahead, or takes
 # five critic steps, also asks $D$ more often: would more steps of $D$ alone do? So minimax is played once more with five steps of $D$ for
 # each of $G$. And once with a $D$ whose first layer begins twice as steep. The milliseconds a step, for all ten seeds of a game at once on one core, say what each game costs.
@@ -645,19 +767,30 @@ display(Markdown(f"In the worst game and seed, at the worst of these moments, {1
 # things, never found, found late, found and lost again; so *throughout* counts the seeds that held all modes at each of five moments in the second half of the
 # game, and *by G itself* those whose generator, not averaged, holds all at the end; the curves tell more. Where nearly all differences from minimax are equal, the t interval, made for normal numbers,
 # says little: there read *all found* with its interval. All games take the same number of steps of $G$, not the same time; whether minimax would catch up in
-# equal time, the table does not say. And mind what such games do not show: on pictures, Lucic et al.
+# equal time, the table does not say. And mind what such games do not show: on images, Lucic et al.
 # (2018) found no loss that consistently beats the non-saturating one once all are tuned.
 
 # %%
-IN_ORDER = ["minimax", "minimax, 5 steps of D", "minimax, D steeper", "non-saturating", "WGAN-GP", "unrolled, k = 1", "unrolled, k = 5", "unrolled, k = 10"]
-played = [r for r in read_study("mode_collapse") if r["seed"] == "0"]
+IN_ORDER = [
+    "minimax",
+    "minimax, 5 steps of D",
+    "minimax, D steeper",
+    "non-saturating",
+    "WGAN-GP",
+    "unrolled, k = 1",
+    "unrolled, k = 5",
+    "unrolled, k = 10",
+]
+played = read_study("mode_collapse")
+played = played[played["seed"] == 0].to_dict("records")
 played.sort(key=lambda r: (r["data"] != "ring of 8", IN_ORDER.index(r["game"])))
 of_cpu = profile_numbers("cpu", "05")  # the study's settings
 for row in played:
     board = row["data"].split()[0]
     steeper = 2 if row["game"] == "minimax, D steeper" else 1
-    assert float(row["steps"]) == of_cpu[f"{board}_steps"] and float(row["steepness"]) == steeper * of_cpu[f"{board}_steepness"]
-    assert (float(row["rate of G"]), float(row["rate of D"])) == (of_cpu["g_rate"], of_cpu["d_rate"])
+    assert row["steps"] == of_cpu[f"{board}_steps"]
+    assert row["steepness"] == steeper * of_cpu[f"{board}_steepness"]
+    assert (row["rate of G"], row["rate of D"]) == (of_cpu["g_rate"], of_cpu["d_rate"])
 MOMENTS = [k.removeprefix("found ") for k in played[0] if k.startswith("found ") and "now" not in k]
 
 
@@ -671,7 +804,7 @@ def share_of_game(moment):
 
 def holding(row, *moments):
     """How many seeds hold all modes at each of these moments."""
-    return int((np.array([modes_found(row, m) for m in moments]) == int(row["modes"])).all(0).sum())
+    return int((np.array([modes_found(row, m) for m in moments]) == row["modes"]).all(0).sum())
 
 
 study = {(row["data"], row["game"]): row for row in played}
@@ -685,35 +818,61 @@ for row in played:
         {
             "data": row["data"],
             "game": row["game"],
-            **outcome(modes_found(row, "end"), near, int(row["modes"]), None if row["game"] == "minimax" else base),
+            **outcome(
+                modes_found(row, "end"),
+                near,
+                row["modes"],
+                None if row["game"] == "minimax" else base,
+            ),
             "throughout": f"{holding(row, *SECOND_HALF)}/{row['games']}",
             "by G itself": f"{holding(row, 'now end')}/{row['games']}",
-            "ms a step": float(row["ms a step"]),
+            "ms a step": row["ms a step"],
         }
     )
-lengths = {row["data"]: (int(row["steps"]), int(row["games"])) for row in played}
+lengths = {row["data"]: (row["steps"], row["games"]) for row in played}
 display(
     save_table(
         run,
         long_rows,
         "nb05_games_long",
-        "The study: " + "; ".join(f"{data}, {steps:,} steps of G, {games} seeds" for data, (steps, games) in lengths.items())
-        + f". Columns as above and in the text. From commit {', '.join(sorted({r['commit'] for r in played}))}.",
+        "The study: "
+        + "; ".join(
+            f"{data}, {steps:,} steps of G, {n} seeds" for data, (steps, n) in lengths.items()
+        )
+        + ". Columns as above and in the text. From commit "
+        f"{', '.join(sorted({r['commit'] for r in played}))}.",
+        study="mode_collapse",
     )
 )
 fig, axes = plt.subplots(1, len(lengths), figsize=(1.5 + 4.2 * len(lengths), 3.2), squeeze=False)
 for ax, (data, (steps, _)) in zip(axes[0], lengths.items(), strict=True):
     for row in (r for r in played if r["data"] == data):
         i = IN_ORDER.index(row["game"])
-        ax.plot([share_of_game(m) * steps for m in MOMENTS], [holding(row, m) for m in MOMENTS], "os^Dvx*P"[i] + ("-" if i < 3 else "--" if i < 5 else ":"), ms=4, label=row["game"], color=COLOURS[i % len(COLOURS)])
-    ax.set(xlabel="step of the generator", ylabel="seeds that hold all modes", ylim=(-0.2, int(row["games"]) + 0.3), title=data.capitalize())
-axes[0, -1].legend(*axes[0, 0].get_legend_handles_labels(), fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+        ax.plot(
+            [share_of_game(m) * steps for m in MOMENTS],
+            [holding(row, m) for m in MOMENTS],
+            "os^Dvx*P"[i] + ("-" if i < 3 else "--" if i < 5 else ":"),
+            ms=4,
+            label=row["game"],
+            color=COLOURS[i % len(COLOURS)],
+        )
+    ax.set(
+        xlabel="step of the generator",
+        ylabel="seeds that hold all modes",
+        ylim=(-0.2, row["games"] + 0.3),
+        title=data.capitalize(),
+    )
+axes[0, -1].legend(
+    *axes[0, 0].get_legend_handles_labels(), fontsize=8, loc="upper left", bbox_to_anchor=(1, 1)
+)
 save_figure(
     run,
     fig,
     "nb05_modes_long",
-    "The study: how many of ten seeds hold all modes, by the averaged generator, at seven moments. Dotted: unrolled games.",
+    "The study: how many of ten seeds hold all modes, by the averaged generator, at seven moments. "
+    "Dotted: unrolled games.",
     {"rows": long_rows},
+    study="mode_collapse",
 )
 plt.show()
 
@@ -721,58 +880,74 @@ plt.show()
 def verdict(data):
     """What the ends of the games say, with Fisher's exact test (two-sided) for three questions."""
     n = lengths[data][1]
-    mine, lasting = ({game: holding(row, *moments) for (plane, game), row in study.items() if plane == data} for moments in (["end"], SECOND_HALF))
+    mine, lasting = (
+        {game: holding(row, *moments) for (plane, game), row in study.items() if plane == data}
+        for moments in (["end"], SECOND_HALF)
+    )
 
     def against(one, other):
         table = [[mine[game], n - mine[game]] for game in (one, other)]
-        return f"{mine[one]} against {mine[other]} of {n} (p = {stats.fisher_exact(table).pvalue:.2g})"
+        return (
+            f"{mine[one]} against {mine[other]} of {n} (p = {stats.fisher_exact(table).pvalue:.2g})"
+        )
 
     return (
-        f"* **{data.capitalize()}**, seeds that find all modes by the end. WGAN-GP against minimax: {against('WGAN-GP', 'minimax')}; unrolled, k = 5, against minimax: {against('unrolled, k = 5', 'minimax')}. "
-        f"Is it only that D is asked more often? Unrolled, k = 5, against minimax with five steps of D: {against('unrolled, k = 5', 'minimax, 5 steps of D')}. How much hangs on how D begins: minimax with a steeper D {mine['minimax, D steeper']}. "
-        f"Throughout the second half: minimax {lasting['minimax']}, k = 5 {lasting['unrolled, k = 5']}, k = 10 {lasting['unrolled, k = 10']}, WGAN-GP {lasting['WGAN-GP']}."
+        f"* **{data.capitalize()}**, seeds that find all modes by the end. WGAN-GP against "
+        f"minimax: {against('WGAN-GP', 'minimax')}; unrolled, k = 5, against minimax: "
+        f"{against('unrolled, k = 5', 'minimax')}. Is it only that D is asked more often? "
+        "Unrolled, k = 5, against minimax with five steps of D: "
+        f"{against('unrolled, k = 5', 'minimax, 5 steps of D')}. How much hangs on how D begins: "
+        f"minimax with a steeper D {mine['minimax, D steeper']}. Throughout the second half: "
+        f"minimax {lasting['minimax']}, k = 5 {lasting['unrolled, k = 5']}, k = 10 "
+        f"{lasting['unrolled, k = 10']}, WGAN-GP {lasting['WGAN-GP']}."
     )
 
 
-display(Markdown("\n".join(verdict(data) for data in lengths) + "\n\n(Fisher's exact test asks how often two games with one and the same chance would differ so much; six such questions, so a p of 0.05 is no rarity.)"))
+display(
+    Markdown(
+        "\n".join(verdict(data) for data in lengths)
+        + "\n\n(Fisher's exact test asks how often two games with one and the same chance would "
+        "differ so much; six such questions, so a p of 0.05 is no rarity.)"
+    )
+)
 
 # %% [markdown]
-# ## 5. Diversity of pictures
+# ## 5. Diversity of images
 #
-# On bedrooms there are no centres to count. A fixed network turns each picture into a vector, its *features* (notebook
-# 06), and three measures work on these. **Precision**: the share of generated pictures that lie within reach of some real
-# one, where a real picture reaches as far as its third nearest real neighbour. **Coverage** (Naeem et al., 2020): the share of real pictures that have some generated one within their
-# reach. And the mean **pairwise distance** of features among generated pictures. (The usual *recall* draws its balls
-# around generated pictures instead; pictures repeated at least four times then have balls of radius 0, and count for nothing.)
+# On bedrooms there are no centres to count. A fixed network turns each image into a vector, its *features* (notebook
+# 06), and three measures work on these. **Precision**: the share of generated images that lie within reach of some real
+# one, where a real image reaches as far as its third nearest real neighbour. **Coverage** (Naeem et al., 2020): the share of real images that have some generated one within their
+# reach. And the mean **pairwise distance** of features among generated images. (The usual *recall* draws its balls
+# around generated images instead; images repeated at least four times then have balls of radius 0, and count for nothing.)
 #
 # Before trusting a measure, calibrate it on a collapse that one has made oneself: let the generator paint from only $m$
-# latents, over and over. It is then collapsed to $m$ pictures, each as good as before. What the measures should say can
-# partly be worked out. If both sets of pictures come from one distribution, a real one of $N$ is left out only if its
+# latents, over and over. It is then collapsed to $m$ images, each as good as before. What the measures should say can
+# partly be worked out. If both sets of images come from one distribution, a real one of $N$ is left out only if its
 # three nearest among all others, $N - 1$ real and $M$ generated ones, are real:
 #
 # <!-- eq:05-coverage -->
 # $$ \mathbb E\,\text{coverage} = 1 - \prod_{i=0}^{2} \frac{N-1-i}{N-1+M-i} \approx \tfrac78 \quad (N = M) . $$
 #
-# And copies lie at distance 0 from each other, so that $m$ pictures with the mean distance $\bar d_m$, repeated until they
+# And copies lie at distance 0 from each other, so that $m$ images with the mean distance $\bar d_m$, repeated until they
 # are $n$ (a multiple of $m$), have the pairwise distance
 #
 # <!-- eq:05-pairwise -->
 # $$ \tfrac{n}{n-1}\,\big(1 - \tfrac1m\big)\,\bar d_m : $$
 #
-# thirty pictures lose a thirtieth. It sees only a collapse to very few.
+# thirty images lose a thirtieth. It sees only a collapse to very few.
 
 # %%
-pictures = load_bedrooms(p.source, "test", p.size, limit=2 * p.n_pictures)
-n = len(pictures) // 2
+validation_images = load_bedrooms(p.source, "validation", p.size, limit=2 * p.n_images)
+n = len(validation_images) // 2
 gan = load("gan", run)
 print(f"generator: {gan.source}")
-real_features, other_real = features(pictures[:n]), features(pictures[n : 2 * n])
+real_features, other_real = (features(part) for part in validation_images[: 2 * n].split(n))
 fake_features = features(gan.sample(n, seed=5))
 
 
 def coverage(real, generated, k=3):
-    """Share of real points with a generated one no farther than their k-th real neighbour (the first is the point)."""
-    reach = torch.cdist(real, real).kthvalue(k + 1, dim=1).values
+    """Share of real points with a generated one no farther than their k-th real neighbour."""
+    reach = torch.cdist(real, real).kthvalue(k + 1, dim=1).values  # the first is the point itself
     return (torch.cdist(real, generated).min(1).values <= reach).float().mean().item()
 
 
@@ -784,52 +959,88 @@ def pairwise(f):
 same_law = torch.Generator().manual_seed(seed)
 clouds = [torch.randn(2, 200, 8, generator=same_law, dtype=torch.float64) for _ in range(100)]
 by_chance = 1 - np.prod([(199 - i) / (399 - i) for i in range(3)])
-check_mean("eq:05-coverage", [coverage(*pair) for pair in clouds], by_chance, "coverage of one cloud by another of the same law")
+check_mean(
+    "eq:05-coverage",
+    [coverage(*pair) for pair in clouds],
+    by_chance,
+    "coverage of one cloud by another of the same law",
+)
 check_fails(
     "eq:05-coverage",
-    lambda: check_mean("eq:05-coverage", [coverage(*pair, k=2) for pair in clouds], by_chance, "one neighbour fewer"),
+    lambda: check_mean(
+        "eq:05-coverage",
+        [coverage(*pair, k=2) for pair in clouds],
+        by_chance,
+        "one neighbour fewer",
+    ),
     "a point counted as its own neighbour",
 )
 some = torch.randn(10, 5, generator=same_law, dtype=torch.float64)
-check("eq:05-pairwise", pairwise(some.repeat(50, 1)), 500 / 499 * 0.9 * pairwise(some), 1e-5, "ten points, fifty times each")
+check(
+    "eq:05-pairwise",
+    pairwise(some.repeat(50, 1)),
+    500 / 499 * 0.9 * pairwise(some),
+    1e-5,
+    "ten points, fifty times each",
+)
 
 
 def measure(f):
     precision, _ = precision_recall(real_features, f)
-    return {"precision": precision, "coverage": coverage(real_features, f), "pairwise distance": pairwise(f)}
+    return {
+        "precision": precision,
+        "coverage": coverage(real_features, f),
+        "pairwise distance": pairwise(f),
+    }
 
 
 few = [m for m in (1, 3, 10, 30, 100, 300) if m < n] + [n]
-measured = [{"pictures": m, **measure(fake_features[torch.arange(n) % m])} for m in few]
+measured = [{"images": m, **measure(fake_features[torch.arange(n) % m])} for m in few]
 floor = measure(other_real)
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3))
 for key, style in (("coverage", "o-"), ("precision", "s--")):
     left.semilogx(few, [r[key] for r in measured], style, label=f"{key}, generated")
-    left.axhline(floor[key], color=left.lines[-1].get_color(), ls=":", lw=1, label=f"{key}, {n} other real pictures")
-left.set(xlabel="different pictures m", ylabel="share", ylim=(-0.02, 1.02), title="Coverage and precision")
+    left.axhline(
+        floor[key],
+        color=left.lines[-1].get_color(),
+        ls=":",
+        lw=1,
+        label=f"{key}, {n} other real images",
+    )
+left.set(
+    xlabel="different images m", ylabel="share", ylim=(-0.02, 1.02), title="Coverage and precision"
+)
 left.legend(fontsize=7)
 right.semilogx(few, [r["pairwise distance"] for r in measured], "o-", label="generated")
-right.axhline(floor["pairwise distance"], color="k", ls=":", lw=1, label="real pictures")
-right.set(xlabel="different pictures m", ylabel="mean distance of features", ylim=(0, None), title="Pairwise distance")
+right.axhline(floor["pairwise distance"], color="k", ls=":", lw=1, label="real images")
+right.set(
+    xlabel="different images m",
+    ylabel="mean distance of features",
+    ylim=(0, None),
+    title="Pairwise distance",
+)
 right.legend(fontsize=8)
 save_figure(
     run,
     fig,
     "nb05_pictures",
-    f"{n} pictures from a generator held to m different ones: coverage, precision and pairwise feature distance.",
+    f"{n} images from a generator held to m different ones: coverage, precision and pairwise "
+    "feature distance.",
     {"rows": measured, "real": floor},
-    near := moments(pictures[:n], cache=True).protocol(n),
+    near := moments(validation_images[:n], cache=True).protocol(n, split="validation"),
 )
 plt.show()
 display(
     Markdown(
-        f"Our generator: coverage {measured[-1]['coverage']:.2f} (other real pictures: {floor['coverage']:.2f}), "
-        f"precision {measured[-1]['precision']:.2f} ± {1.96 * (measured[-1]['precision'] * (1 - measured[-1]['precision']) / n) ** 0.5:.2f} "
-        f"(95 % interval, the real pictures held fixed; {floor['precision']:.2f}), pairwise distance "
-        f"{measured[-1]['pairwise distance']:.1f} ({floor['pairwise distance']:.1f}). Collapsed by hand to {few[1]} "
-        f"pictures: coverage {measured[1]['coverage']:.3f}, precision {measured[1]['precision']:.2f} (an average of "
-        f"{few[1]} yes-or-no answers, whose expectation does not depend on how few they are; coverage is not blind to it). "
-        "Both scatter with the pictures drawn: section 6 measures the same generator from other latents."
+        f"Our generator: coverage {measured[-1]['coverage']:.2f} (other real images: "
+        f"{floor['coverage']:.2f}), precision {measured[-1]['precision']:.2f} ± "
+        f"{1.96 * (measured[-1]['precision'] * (1 - measured[-1]['precision']) / n) ** 0.5:.2f} "
+        f"(95 % interval, the real images held fixed; {floor['precision']:.2f}), pairwise distance "
+        f"{measured[-1]['pairwise distance']:.1f} ({floor['pairwise distance']:.1f}). Collapsed by "
+        f"hand to {few[1]} images: coverage {measured[1]['coverage']:.3f}, precision "
+        f"{measured[1]['precision']:.2f} (an average of {few[1]} yes-or-no answers, whose "
+        "expectation does not depend on how few they are; coverage is not blind to it). Both "
+        "scatter with the images drawn: section 6 measures the same generator from other latents."
     )
 )
 
@@ -837,47 +1048,65 @@ display(
 # ## 6. What is in the rooms
 #
 # Features see with the eyes of a network trained on photographs of everything, and their distances have no names. What is in our rooms has names: each was rendered from known *factors* (how the wall is painted, what lies on the floor, from where one looks, …).
-# A small network has learnt to read those of them that can be told at 32 pixels (`factors.py`); its *answer* is the class it finds likeliest. How well does it read? On the test pictures, which it has not seen:
+# A small network has learnt to read those of them that can be told at 32 pixels (`factors.py`); its *answer* is the class it finds likeliest. How well does it read? On the validation images, which it has not seen:
 
 # %%
 reader = load_classifier()
-truth = labels("test")
-rooms = load_bedrooms("rendered", "test", SIZE)
+truth = labels("validation")
+rooms = load_bedrooms("rendered", "validation", SIZE)
 answers = reader.read(rooms)
 factor_rows = []
 for k, (name, classes) in enumerate(FACTORS.items()):
-    right, commonest = (answers[:, k] == truth[:, k]).double().mean().item(), truth[:, k].bincount().max().item() / len(truth)
+    right = (answers[:, k] == truth[:, k]).double().mean().item()
+    commonest = truth[:, k].bincount().max().item() / len(truth)
     half_width = 1.96 * (right * (1 - right) / len(truth)) ** 0.5
-    factor_rows.append({"factor": name, "classes": len(classes), "right": f"{right:.3f} ± {half_width:.3f}", "always the commonest class": round(commonest, 3)})
-display(save_table(run, factor_rows, "nb05_reader", f"Share of {len(truth):,} test pictures whose factor the network reads rightly, with its 95 % interval, beside the share that one answer for all would get right."))
+    factor_rows.append(
+        {
+            "factor": name,
+            "classes": len(classes),
+            "right": f"{right:.3f} ± {half_width:.3f}",
+            "always the commonest class": round(commonest, 3),
+        }
+    )
+display(
+    save_table(
+        run,
+        factor_rows,
+        "nb05_reader",
+        f"Share of {len(truth):,} validation images whose factor the network reads rightly, with "
+        "its 95 % interval, beside the share that one answer for all would get right.",
+    )
+)
 
 # %% [markdown]
-# It errs, on colours often. That need not hurt. Let a factor have the classes $a$ with shares $\pi_a$ in some set of pictures, and let $C_{ab} = P(\text{answer } b \mid \text{class } a)$. Then the answers have the shares
+# It errs, on colours often. That need not hurt. Let a factor have the classes $a$ with shares $\pi_a$ in some set of images, and let $C_{ab} = P(\text{answer } b \mid \text{class } a)$. Then the answers have the shares
 #
 # <!-- eq:05-answers -->
 # $$ q_b = \sum_a \pi_a\, C_{ab} . $$
 #
-# Two sets with the same shares of classes and the same $C$ have the same shares of answers, so we compare answers with answers: those on generated pictures with those on test pictures. The difference of two lists of shares is measured by their **total variation distance**,
+# Two sets with the same shares of classes and the same $C$ have the same shares of answers, so we compare answers with answers: those on generated images with those on validation images. The difference of two lists of shares is measured by their **total variation distance**,
 #
 # <!-- eq:05-tv -->
 # $$ \mathrm{TV}(p, q) = \tfrac12 \sum_c |p_c - q_c| = \max_A \big(p(A) - q(A)\big) , $$
 #
 # the largest difference of probability that any set $A$ of classes can show: take in exactly the classes with $p_c > q_c$; what $p$ has more there it has less elsewhere, so each side holds half of the sum.
 #
-# Three cautions. From $N$ pictures each, equal shares $q$ do not give 0 but about
+# Three cautions. From $N$ images each, equal shares $q$ do not give 0 but about
 #
 # <!-- eq:05-tv-bias -->
 # $$ \mathbb E\,\mathrm{TV} \approx \sum_c \sqrt{\frac{q_c\,(1-q_c)}{\pi\, N}} \qquad (\pi = 3.14\dots) , $$
 #
-# because $p_c - q_c$ is then nearly normal with variance $2 q_c (1-q_c)/N$, and $\mathbb E|\xi| = \sigma\sqrt{2/\pi}$ for $\xi \sim \mathcal N(0, \sigma^2)$. So not 0 is the yardstick, but what two sets of real pictures give. Second, with one $C$ for both, errors of reading only shrink the distance of the shares themselves,
+# because $p_c - q_c$ is then nearly normal with variance $2 q_c (1-q_c)/N$, and $\mathbb E|\xi| = \sigma\sqrt{2/\pi}$ for $\xi \sim \mathcal N(0, \sigma^2)$. So not 0 is the yardstick, but what two sets of real images give. Second, with one $C$ for both, errors of reading only shrink the distance of the shares themselves,
 # since $\tfrac12\sum_b |\sum_a (\pi_a - \pi'_a)\, C_{ab}| \le \tfrac12 \sum_a |\pi_a - \pi'_a|$ (the rows of $C$ sum to 1): beyond what chance gives, what the answers show is there at least, and what they do not show may be. Third, all this takes $C$ to be the same, but it is an average over everything else in the rooms,
-# and on pictures that are no rooms the network must answer too; that is why precision stands beside.
+# and on images that are no rooms the network must answer too; that is why precision stands beside.
 
 # %%
 half = len(truth) // 2
 k, cream = list(FACTORS).index("wall_colour"), FACTORS["wall_colour"].index("cream")
 C = torch.zeros(15, 15, dtype=torch.float64)
-C.index_put_((truth[:half, k], answers[:half, k]), torch.ones(half, dtype=torch.float64), accumulate=True)
+C.index_put_(
+    (truth[:half, k], answers[:half, k]), torch.ones(half, dtype=torch.float64), accumulate=True
+)
 each = C.sum(1, keepdim=True)
 C /= each
 later = torch.arange(half, len(truth))
@@ -885,22 +1114,59 @@ few_creams = later[truth[later, k] != cream]  # no cream walls: other shares, th
 pi = truth[few_creams, k].bincount(minlength=15).double() / len(few_creams)
 q = answers[few_creams, k].bincount(minlength=15).double() / len(few_creams)
 variance = C * (1 - C)
-error = (pi @ variance / len(few_creams) + (pi**2 / each[:, 0]) @ variance).sqrt()  # of q, and of C, which comes from other pictures
-check("eq:05-answers", (q - pi @ C) / error, torch.zeros(15, dtype=torch.float64), 5, "shares of answers about the wall less the formula, in standard errors")
+error = (
+    pi @ variance / len(few_creams) + (pi**2 / each[:, 0]) @ variance
+).sqrt()  # of q, and of C, which comes from other images
+check(
+    "eq:05-answers",
+    (q - pi @ C) / error,
+    torch.zeros(15, dtype=torch.float64),
+    5,
+    "shares of answers about the wall less the formula, in standard errors",
+)
 check_fails(
     "eq:05-answers",
-    lambda: check("eq:05-answers", (q - pi) / error, torch.zeros(15, dtype=torch.float64), 5, "shares of answers less those of the walls"),
+    lambda: check(
+        "eq:05-answers",
+        (q - pi) / error,
+        torch.zeros(15, dtype=torch.float64),
+        5,
+        "shares of answers less those of the walls",
+    ),
     "answers taken for the factors",
 )
-p_shares, q_shares = (part[:, k].bincount(minlength=15).double() / half for part in (answers[:half], truth[:half]))
+p_shares, q_shares = (
+    part[:, k].bincount(minlength=15).double() / half for part in (answers[:half], truth[:half])
+)
 sets = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 15)
-check("eq:05-tv", total_variation(answers[:half, k], truth[:half, k], 15), (sets @ (p_shares - q_shares)).max(), 1e-12, f"all {len(sets):,} sets of 15 wall colours tried")
+check(
+    "eq:05-tv",
+    total_variation(answers[:half, k], truth[:half, k], 15),
+    (sets @ (p_shares - q_shares)).max(),
+    1e-12,
+    f"all {len(sets):,} sets of 15 wall colours tried",
+)
 dice = torch.Generator().manual_seed(seed)
-pairs = [torch.multinomial(q_shares, 2000, replacement=True, generator=dice).split(1000) for _ in range(500)]
+pairs = [
+    torch.multinomial(q_shares, 2000, replacement=True, generator=dice).split(1000)
+    for _ in range(500)
+]
 tv = torch.tensor([total_variation(*pair, 15) for pair in pairs], dtype=torch.float64)
 by_formula = (q_shares * (1 - q_shares) / (np.pi * 1000)).sqrt().sum().item()
-check("eq:05-tv-bias", tv.mean(), by_formula, 0.02 * by_formula + 5 * tv.std().item() / 500**0.5, "mean over 500 pairs of draws of 1,000 from one list of shares (2 % for shares so small that they are not normal)")
-display(Markdown(f"Of the cream walls the network calls {100 * C[cream, cream]:.0f} % cream, {100 * C[cream, -1]:.0f} % white and {100 * C[cream, 0]:.0f} % beige."))
+check(
+    "eq:05-tv-bias",
+    tv.mean(),
+    by_formula,
+    0.02 * by_formula + 5 * tv.std().item() / 500**0.5,
+    "mean over 500 pairs of draws of 1,000 from one list of shares (2 % for shares so small that "
+    "they are not normal)",
+)
+display(
+    Markdown(
+        f"Of the cream walls the network calls {100 * C[cream, cream]:.0f} % cream, "
+        f"{100 * C[cream, -1]:.0f} % white and {100 * C[cream, 0]:.0f} % beige."
+    )
+)
 
 # %% [markdown]
 # Five factors together have $3 \cdot 2 \cdot 2 \cdot 2 \cdot 3 = 72$ combinations (three views, window behind the bed or not, lamps on or off, a footboard or none, carpet, wood or tiles). How many of them does a generator paint, and how evenly? For the second we take
@@ -909,108 +1175,201 @@ display(Markdown(f"Of the cream walls the network calls {100 * C[cream, cream]:.
 # $$ e^{H} , \qquad H = -\sum_c q_c \log q_c , $$
 #
 # the number of equally frequent combinations that have the same entropy $H$: $m$ classes of share $1/m$ have $H = \log m$.
-# These are combinations of *answers*. A misread picture can add one that no room has, and the inequality above is about TV, not about $H$: neither number counts rooms, and each says something only beside that of as many test pictures.
+# These are combinations of *answers*. A misread image can add one that no room has, and the inequality above is about TV, not about $H$: neither number counts rooms, and each says something only beside that of as many validation images.
 #
-# We read the pictures of the GAN of notebook 04, and of a run that was set up to go wrong: the two networks and the 1,000 pictures of notebook 04 in profile `cpu`, but the non-saturating game, three times the rate, no $R_1$ penalty, a momentum of 0.9 (Adam's default), no augmentation but mirrored pictures, and few epochs. Which of these does the harm, one run cannot say. (If the GAN is the released one or comes from another profile, see *generator* in section 5, the two also differ in width, pictures or rate. Profile `released`, which trains nothing, leaves it out.)
+# We read the images of the GAN of notebook 04, and of a run that was set up to go wrong: the two networks and the 1,000 images of notebook 04 in profile `cpu`, but the non-saturating game, three times the rate, no $R_1$ penalty, a momentum of 0.9 (Adam's default), no augmentation but mirrored images, and few epochs. Which of these does the harm, one run cannot say. (If the GAN is the released one or comes from another profile, see *generator* in section 5, the two also differ in width, images or rate. Profile `released`, which trains nothing, leaves it out.)
+
 
 # %%
 def evenly(q):
     return torch.special.entr(q).sum().exp().item()
 
 
-check("eq:05-evenly", evenly(torch.full((7,), 1 / 7, dtype=torch.float64)), 7, 1e-12, "seven equal shares")
-check("eq:05-evenly", evenly(torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)), 2**1.5, 1e-12, "shares 1/2, 1/4, 1/4")
+check(
+    "eq:05-evenly",
+    evenly(torch.full((7,), 1 / 7, dtype=torch.float64)),
+    7,
+    1e-12,
+    "seven equal shares",
+)
+check(
+    "eq:05-evenly",
+    evenly(torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)),
+    2**1.5,
+    1e-12,
+    "shares 1/2, 1/4, 1/4",
+)
 
-# Photographs would be read by a reader of renderings, and other sizes are halved first: alike on both sides, if less often rightly.
-compared = answers if p.source == "rendered" and p.size == SIZE else reader.read(load_bedrooms(p.source, "test", p.size))
+# Photographs would be read by a reader of renderings, and other sizes are halved first: alike on
+# both sides, if less often rightly.
+compared = (
+    answers
+    if p.source == "rendered" and p.size == SIZE
+    else reader.read(load_bedrooms(p.source, "validation", p.size))
+)
 n_read = min(p.n_read, len(compared) // 2)
 sets_of_rooms = {"GAN of notebook 04": gan.sample(n_read, seed=6)}
-if p.collapse_epochs:
-    torch.manual_seed(seed)
-    spoilt, _ = train_gan(
-        Generator(p.size), Discriminator(p.size), load_bedrooms(p.source, "train", p.size, limit=1000), run.folder / "05",
-        epochs=p.collapse_epochs, batch=32, rate=3e-3, betas=(0.9, 0.99), loss="non_saturating", r1=0.0, augment="none",
-        ema_decay=0.998, seed=seed,
+if p.collapse_images:
+    recipe = GANRecipe(
+        size=p.size,
+        images=p.collapse_images,
+        batch=32,
+        rate=3e-3,
+        betas=(0.9, 0.99),
+        game="non_saturating",
+        gamma=0.0,
+        augment="none",
+        mirror=True,
+        ema=0.998,
+        seed=seed,
     )
-    sets_of_rooms["run set up to fail"] = GAN(spoilt, p.size, [], {}, "").sample(n_read, seed=6)
+    generator, discriminator = recipe.build()
+    spoilt = GAN(generator, recipe)
+    train_images = load_bedrooms(p.source, "train", p.size, limit=1000)
+    list(train_gan(spoilt, discriminator, train_images, recipe, run.own))
+    sets_of_rooms["run set up to fail"] = spoilt.sample(n_read, seed=6)
 
 
 def spread(a, reference):
-    """TV to the reference, factor by factor and for the combinations; how many combinations, how evenly."""
-    row = {name: total_variation(a[:, k], reference[:, k], len(classes)) for k, (name, classes) in enumerate(FACTORS.items())}
+    """TV to the reference, by factor and for the combinations; how many of these, how evenly."""
+    row = {
+        name: total_variation(a[:, k], reference[:, k], len(classes))
+        for k, (name, classes) in enumerate(FACTORS.items())
+    }
     (mine, count), (theirs, _) = combined(a, KIND), combined(reference, KIND)
     q = mine.bincount(minlength=count).double() / len(mine)
-    return row | {"combinations": total_variation(mine, theirs, count), "found": int((q > 0).sum()), "evenly": evenly(q)}
+    return row | {
+        "combinations": total_variation(mine, theirs, count),
+        "found": int((q > 0).sum()),
+        "evenly": evenly(q),
+    }
 
 
-splits = [torch.randperm(len(compared), generator=dice)[: 2 * n_read].split(n_read) for _ in range(50)]
+splits = [
+    torch.randperm(len(compared), generator=dice)[: 2 * n_read].split(n_read) for _ in range(50)
+]
 between_real = [spread(compared[i], compared[j]) for i, j in splits]
 typical = {key: np.mean([r[key] for r in between_real]) for key in between_real[0]}
-# what collapse makes large must be compared with large values among real pictures, what it makes small with small ones
-unusual = {key: np.quantile([r[key] for r in between_real], 0.05 if key in ("found", "evenly") else 0.95) for key in typical}
-# Parts of one finite set scatter about its mean by sqrt(1 - n/N), new pictures by sqrt(1 + n/N). TV, of two parts that share no picture, is right as it is.
+# What collapse makes large must be compared with large values among real images, what it makes
+# small with small ones.
+unusual = {
+    key: np.quantile([r[key] for r in between_real], 0.05 if key in ("found", "evenly") else 0.95)
+    for key in typical
+}
+# Parts of one finite set scatter about its mean by sqrt(1 - n/N), new images by sqrt(1 + n/N). TV,
+# of two parts that share no image, is right as it is.
 share_drawn = n_read / len(compared)
 for key in ("found", "evenly"):
-    unusual[key] = typical[key] - ((1 + share_drawn) / (1 - share_drawn)) ** 0.5 * (typical[key] - unusual[key])
+    unusual[key] = typical[key] - ((1 + share_drawn) / (1 - share_drawn)) ** 0.5 * (
+        typical[key] - unusual[key]
+    )
 reference = compared[splits[0][0]]
 
 
 def quality(f):
     m = min(len(f), len(real_features))
-    return {"precision": f"{precision_recall(real_features[:m], f[:m])[0]:.2f}", "coverage": f"{coverage(real_features[:m], f[:m]):.2f}"}
+    return {
+        "precision": f"{precision_recall(real_features[:m], f[:m])[0]:.2f}",
+        "coverage": f"{coverage(real_features[:m], f[:m]):.2f}",
+    }
 
 
-spread_rows = [{"pictures": "other test pictures", **{key: f"{typical[key]:.2f} ({unusual[key]:.2f})" for key in typical}, **quality(other_real[:n_read])}]
+spread_rows = [
+    {
+        "images": "other validation images",
+        **{key: f"{typical[key]:.2f} ({unusual[key]:.2f})" for key in typical},
+        **quality(other_real[:n_read]),
+    }
+]
 readings = {name: reader.read(made) for name, made in sets_of_rooms.items()}
 for name, made in sets_of_rooms.items():
     got = spread(readings[name], reference)
-    spread_rows.append({"pictures": name, **{key: str(value) if key == "found" else f"{value:.2f}" for key, value in got.items()}, **quality(features(made[:n]))})
+    spread_rows.append(
+        {
+            "images": name,
+            **{key: str(value) if key == "found" else f"{value:.2f}" for key, value in got.items()},
+            **quality(features(made[:n])),
+        }
+    )
 display(
     save_table(
         run,
         spread_rows,
         "nb05_spread",
-        f"What {n_read:,} pictures show, read by the network: total variation distance to {n_read:,} test pictures for each factor and for the combinations of five; combinations found; as how many "
-        f"equally frequent ones they spread. First row: mean over 50 random splits of the test pictures, in brackets the value that 95 % of the splits stay below (*found* and *evenly*: above, widened since all splits share one set of pictures). One in twenty a column: among so many columns one beyond it is not rare. Precision and coverage of "
-        f"{min(n, n_read)} pictures as in section 5.",
-        {"precision and coverage": replace(near, n_generated=min(n, n_read), n_reference=min(n, n_read))},
+        f"What {n_read:,} images show, read by the network: total variation distance to {n_read:,} "
+        "validation images for each factor and for the combinations of five; combinations found; "
+        "as how many equally frequent ones they spread. First row: mean over 50 random splits of "
+        "the validation images, in brackets the value that 95 % of the splits stay below (*found* "
+        "and *evenly*: above, widened since all splits share one set of images). One in twenty a "
+        "column: among so many columns one beyond it is not rare. Precision and coverage of "
+        f"{min(n, n_read)} images as in section 5.",
+        {
+            "precision and coverage": replace(
+                near, n_generated=min(n, n_read), n_reference=min(n, n_read)
+            )
+        },
     )
 )
 
 # %%
-fig, axes = plt.subplots(len(sets_of_rooms), 1, figsize=(10, 1.9 * len(sets_of_rooms)), squeeze=False)
+fig, axes = plt.subplots(
+    len(sets_of_rooms), 1, figsize=(10, 1.9 * len(sets_of_rooms)), squeeze=False
+)
 for ax, (name, made) in zip(axes[:, 0], sets_of_rooms.items(), strict=True):
     show_images(ax, made[:24], columns=12, title=f"{name[0].upper()}{name[1:]}")
-save_figure(run, fig, "nb05_two_runs", f"The first 24 pictures of {' and of the '.join(sets_of_rooms)}.", {})
+save_figure(
+    run, fig, "nb05_two_runs", f"The first 24 images of {' and of the '.join(sets_of_rooms)}.", {}
+)
 plt.show()
 fig, axes = plt.subplots(1, 2, figsize=(11, 3.2), width_ratios=[3, 15])
 for ax, name in zip(axes, ("view", "wall_colour"), strict=True):
     k, classes = list(FACTORS).index(name), FACTORS[name]
-    shown = {"test pictures": compared, **readings}
+    shown = {"validation images": compared, **readings}
     for i, (label, a) in enumerate(shown.items()):
         share = a[:, k].bincount(minlength=len(classes)) / len(a)
-        ax.bar(np.arange(len(classes)) + 0.27 * (i - (len(shown) - 1) / 2), share, 0.27, label=label, color=COLOURS[i])
+        ax.bar(
+            np.arange(len(classes)) + 0.27 * (i - (len(shown) - 1) / 2),
+            share,
+            0.27,
+            label=label,
+            color=COLOURS[i],
+        )
     ax.set_xticks(range(len(classes)), classes, rotation=45, ha="right", fontsize=8)
-    ax.set(ylabel="share of answers", title={"view": "Camera angle / °", "wall_colour": "Wall"}[name])
+    ax.set(
+        ylabel="share of answers", title={"view": "Camera angle / °", "wall_colour": "Wall"}[name]
+    )
 axes[1].legend(fontsize=8)
-save_figure(run, fig, "nb05_factors", f"What the network reads in {len(compared):,} test pictures and in {n_read:,} pictures of each generator: the view and the colour of the wall.", {"rows": spread_rows})
+save_figure(
+    run,
+    fig,
+    "nb05_factors",
+    f"What the network reads in {len(compared):,} validation images and in {n_read:,} images of "
+    "each generator: the view and the colour of the wall.",
+    {"rows": spread_rows},
+)
 plt.show()
 display(
     Markdown(
         "\n".join(
-            f"* **{row['pictures']}**: {row['found']} combinations of answers (as many test pictures: {typical['found']:.0f}, rarely below {unusual['found']:.0f}), spread like {row['evenly']} equally frequent ones "
-            f"({typical['evenly']:.1f}, rarely below {unusual['evenly']:.1f}); total variation {row['combinations']} ({typical['combinations']:.2f}, rarely above {unusual['combinations']:.2f}); "
-            f"precision {row['precision']}, coverage {row['coverage']} (real pictures: {spread_rows[0]['precision']}, {spread_rows[0]['coverage']})."
+            f"* **{row['images']}**: {row['found']} combinations of answers (as many validation "
+            f"images: {typical['found']:.0f}, rarely below {unusual['found']:.0f}), spread like "
+            f"{row['evenly']} equally frequent ones ({typical['evenly']:.1f}, rarely below "
+            f"{unusual['evenly']:.1f}); total variation {row['combinations']} "
+            f"({typical['combinations']:.2f}, rarely above {unusual['combinations']:.2f}); "
+            f"precision {row['precision']}, coverage {row['coverage']} (real images: "
+            f"{spread_rows[0]['precision']}, {spread_rows[0]['coverage']})."
             for row in spread_rows[1:]
         )
-        + "\n\nWhere precision is far below that of real pictures, many readings may be answers about no rooms. Then neither the classes nor their sameness proves anything, since a network may give one answer to different pictures: look at them."
+        + "\n\nWhere precision is far below that of real images, many readings may be answers "
+        "about no rooms. Then neither the classes nor their sameness proves anything, since a "
+        "network may give one answer to different images: look at them."
     )
 )
 
 # %% [markdown]
 # ## Summary
 #
-# * Collapse is lost modes; it can be counted on a mixture, estimated on pictures by coverage, and compared with test pictures by what a network reads in both.
+# * Collapse is lost modes; it can be counted on a mixture, estimated on images by coverage, and compared with validation images by what a network reads in both.
 # * The smallest game circles: its flow keeps the distance. One step of foresight adds a spring there.
 # * Wasserstein has a slope where Jensen-Shannon is flat, at the price of a critic whose own slope must be bounded
 #   *between* the clouds.
@@ -1023,9 +1382,9 @@ display(
 #    Compare with unrolling.
 # 3. WGAN-GP asks for slope exactly 1, not at most 1. For mixtures on a line, where must a smooth, nearly best critic have
 #    a slope below 1?
-# 4. A generator repeats each of 1,000 training pictures exactly. What are its precision, its coverage and its pairwise
+# 4. A generator repeats each of 1,000 training images exactly. What are its precision, its coverage and its pairwise
 #    distance? Which measure of notebook 04 would notice?
 # 5. Play the unrolled game with `d_rate=1e-2`, ten times as much. What happens to the modes, and why? Plot the foreseen
 #    discriminator beside the one that is there five steps later.
-# 6. Take the two lines out of `toys.play` that let the rates fall. Which games lose modes at the end, by $G$ itself and by its
+# 6. Take the line out of `games.play` that lets the rates fall. Which games lose modes at the end, by $G$ itself and by its
 #    average? Why would smaller steps calm a dance?

@@ -14,8 +14,8 @@
 # %% [markdown]
 # # 07 · Interpolation: walking between two bedrooms
 #
-# A generator turns a latent vector into a picture. Walk from one latent to another and the picture changes on the way.
-# Is the walk smooth? Are the pictures in between still bedrooms? The report (section 2.3) answered by looking at one
+# A generator turns a latent vector into an image. Walk from one latent to another and the image changes on the way.
+# Is the walk smooth? Are the images in between still bedrooms? The report (section 2.3) answered by looking at one
 # such walk. Here the answers are measured, for the GAN and for the diffusion model.
 #
 # Afterwards you will be able to
@@ -23,7 +23,7 @@
 # - say why a straight line between two Gaussian latents leaves the region where the generator was trained, and by how
 #   much;
 # - derive spherical interpolation and check it against its own definition;
-# - turn a real picture into the noise of a diffusion model and back, and say how much is lost;
+# - turn a real image into the noise of a diffusion model and back, and say how much is lost;
 # - put numbers on "smooth" and on "still a bedroom", with intervals, and know what those numbers cannot tell.
 #
 # You need: expectation and variance, vectors and angles, a little PyTorch. The networks come from notebooks 03 and 04
@@ -46,43 +46,51 @@ import torch
 from IPython.display import Markdown, display
 
 from bedgen_utils.checks import check, check_fails, check_mean, check_zero
-from bedgen_utils.data import load_bedrooms
-from bedgen_utils.diffusion import GaussianDiffusion
+from bedgen_utils.data import load_bedrooms, to_float, to_uint8
+from bedgen_utils.diffusion import GaussianDiffusion, ddim_step
 from bedgen_utils.factors import FACTORS, load_classifier
+from bedgen_utils.features import EfficientNetLite0, features
 from bedgen_utils.interpolate import angle, ddim_encode, lerp, path, slerp, smoothness
 from bedgen_utils.metrics import (
     PREPARED,
-    EfficientNetLite0,
     Protocol,
     SmallSampleWarning,
-    features,
     frechet_from_features,
     kernel_distance,
     precision_recall,
 )
-from bedgen_utils.released import load
-from bedgen_utils.run import save_figure, save_table, show_images, start, to_float, to_uint8
+from bedgen_utils.models import load
+from bedgen_utils.report import save_figure, save_table, show_images, use_style
+from bedgen_utils.run import start
 
 run = start("07", profile, seed, out)
+use_style()
 p = run.p
 rng = torch.Generator().manual_seed(seed)
 gan, ddpm = load("gan", run), load("ddpm", run)
 size, D = gan.size, gan.generator.latent
 if ddpm.size != size:
     raise ValueError(
-        f"the GAN paints {size} px and the diffusion model {ddpm.size} px; run both training notebooks in one profile"
+        f"the GAN paints {size} px and the diffusion model {ddpm.size} px; run both training "
+        "notebooks in one profile"
     )
-test = load_bedrooms(p.source, "test", size)
-if len(test) < 2 * p.n_distance + p.rooms:
-    raise ValueError(f"profile {profile} needs {2 * p.n_distance + p.rooms:,} test pictures, there are {len(test):,}")
-reference, others = test[: p.n_distance], test[p.n_distance : 2 * p.n_distance]
-rooms = test[2 * p.n_distance : 2 * p.n_distance + p.rooms]
-warnings.simplefilter("ignore", SmallSampleWarning)  # all Fréchet distances below are at equal N and beside their floor
+validation_images = load_bedrooms(p.source, "validation", size)
+if len(validation_images) < 2 * p.n_distance + p.rooms:
+    raise ValueError(
+        f"profile {profile} needs {2 * p.n_distance + p.rooms:,} validation images, there are "
+        f"{len(validation_images):,}"
+    )
+reference, others = validation_images[: 2 * p.n_distance].split(p.n_distance)
+rooms = validation_images[2 * p.n_distance :][: p.rooms]
+# All Fréchet distances below are at equal N and beside their floor.
+warnings.simplefilter("ignore", SmallSampleWarning)
 
 display(
     Markdown(
-        f"Profile **{profile}**: about {p.minutes:g} minutes on two CPU cores. GAN: {gan.source}, {D} latent numbers. "
-        f"Diffusion model: {ddpm.source}, {3 * size * size:,} latent numbers. Pictures: {size} px, {len(test):,} test "
+        f"Profile **{profile}**: about {p.minutes:g} minutes on two CPU cores. GAN: {gan.source}, "
+        f"{D} latent numbers. "
+        f"Diffusion model: {ddpm.source}, {3 * size * size:,} latent numbers. Images: {size} px, "
+        f"{len(validation_images):,} validation "
         "rooms."
     )
 )
@@ -121,7 +129,9 @@ display(
 s_, z_ = sp.symbols("s z", real=True)
 normal = sp.exp(-(z_**2) / 2) / sp.sqrt(2 * sp.pi)
 second, fourth = (sp.integrate(z_**k * normal, (z_, -sp.oo, sp.oo)) for k in (2, 4))
-check_zero("eq:7.2", [second - 1, fourth - second**2 - 2], "E z² = 1 and Var z² = 2, by integration")
+check_zero(
+    "eq:7.2", [second - 1, fourth - second**2 - 2], "E z² = 1 and Var z² = 2, by integration"
+)
 check_zero(
     "eq:7.3",
     [
@@ -133,7 +143,9 @@ check_zero(
 
 
 def normal_pair(n, d):
-    return torch.randn(n, d, generator=rng, dtype=torch.float64), torch.randn(n, d, generator=rng, dtype=torch.float64)
+    return torch.randn(n, d, generator=rng, dtype=torch.float64), torch.randn(
+        n, d, generator=rng, dtype=torch.float64
+    )
 
 
 z0, z1 = normal_pair(p.draws, D)
@@ -147,7 +159,12 @@ check(
 check_mean("eq:7.2", z0.square().sum(1), D, f"mean of |z|² over {p.draws:,} draws against D = {D}")
 check_mean("eq:7.2", (z0.square().sum(1) - D) ** 2, 2 * D, f"variance of |z|² against 2D = {2 * D}")
 for s in (0.25, 0.5):
-    check_mean("eq:7.3", lerp(z0, z1, s).square().sum(1), D * (1 - 2 * s + 2 * s**2), f"mean of |z({s})|² on the line")
+    check_mean(
+        "eq:7.3",
+        lerp(z0, z1, s).square().sum(1),
+        D * (1 - 2 * s + 2 * s**2),
+        f"mean of |z({s})|² on the line",
+    )
 
 # %% [markdown]
 # ## 2 · The great circle
@@ -235,20 +252,37 @@ check(
     "the circle begins at z₀ and ends at z₁",
 )
 check("eq:7.5", angle(z0, slerp(z0, z1, 0.3)), 0.3 * Ω, 1e-12, "angle from z₀ at s = 0.3")
-check("eq:7.7", slerp(z0, z1, 0.3).norm(dim=1), 0.7 * z0.norm(dim=1) + 0.3 * z1.norm(dim=1), 1e-12, "length at s = 0.3")
+check(
+    "eq:7.7",
+    slerp(z0, z1, 0.3).norm(dim=1),
+    0.7 * z0.norm(dim=1) + 0.3 * z1.norm(dim=1),
+    1e-12,
+    "length at s = 0.3",
+)
 θ = slerp(z0, z1, 0.5)
 θ = θ / θ.norm(dim=1, keepdim=True)
-check_mean("eq:7.8", (θ**4).mean(1), 3 / (D * (D + 2)), "fourth moment of a coordinate of the midpoint's direction")
+check_mean(
+    "eq:7.8",
+    (θ**4).mean(1),
+    3 / (D * (D + 2)),
+    "fourth moment of a coordinate of the midpoint's direction",
+)
 
 # Two mistakes that circulate: one angle for all pairs, and the two ends swapped.
 check_fails(
     "eq:7.5",
     lambda: check(
-        "eq:7.5", (math.sqrt(0.5) * (z0 + z1)).norm(dim=1), (z0.norm(dim=1) + z1.norm(dim=1)) / 2, 1e-6, "length"
+        "eq:7.5",
+        (math.sqrt(0.5) * (z0 + z1)).norm(dim=1),
+        (z0.norm(dim=1) + z1.norm(dim=1)) / 2,
+        1e-6,
+        "length",
     ),
     "Ω = 90° for every pair",
 )
-check_fails("eq:7.5", lambda: check("eq:7.5", slerp(z1, z0, 0.0), z0, 1e-6, "start"), "ends swapped")
+check_fails(
+    "eq:7.5", lambda: check("eq:7.5", slerp(z1, z0, 0.0), z0, 1e-6, "start"), "ends swapped"
+)
 
 # %%
 fractions = np.linspace(0, 1, 21)
@@ -260,29 +294,45 @@ for (a, b), colour in (((z0, z1), "C0"), (big, "C1")):
     ends, middle = (v.norm(dim=1).numpy() / d**0.5 for v in (torch.cat([a, b]), lerp(a, b, 0.5)))
     bins = np.linspace(0.4, 1.4, 101)
     axes[0].hist(ends, bins, density=True, color=colour, alpha=0.5, label=f"latents, D = {d:,}")
-    axes[0].hist(middle, bins, density=True, color=colour, histtype="step", label=f"middle of lines, D = {d:,}")
+    axes[0].hist(
+        middle,
+        bins,
+        density=True,
+        color=colour,
+        histtype="step",
+        label=f"middle of lines, D = {d:,}",
+    )
     for how, style in ((slerp, "-"), (lerp, "--")):
         r = torch.stack([how(a[:500], b[:500], float(s)).norm(dim=1) for s in fractions]) / d**0.5
         axes[1].plot(fractions, r.mean(1), style, color=colour, label=f"{how.__name__}, D = {d:,}")
-        axes[1].fill_between(fractions, r.mean(1) - r.std(1), r.mean(1) + r.std(1), color=colour, alpha=0.2, lw=0)
+        axes[1].fill_between(
+            fractions, r.mean(1) - r.std(1), r.mean(1) + r.std(1), color=colour, alpha=0.2, lw=0
+        )
     shell[d] = {"midpoint": float(middle.mean()), "spread": float(ends.std() * d**0.5)}
-axes[1].plot(fractions, np.sqrt(1 - 2 * fractions + 2 * fractions**2), ":k", label=r"$\sqrt{1-2s+2s^2}$")
+axes[1].plot(
+    fractions, np.sqrt(1 - 2 * fractions + 2 * fractions**2), ":k", label=r"$\sqrt{1-2s+2s^2}$"
+)
 axes[0].set(xlabel="length / √D", ylabel="density", yscale="log", ylim=(0.02, None))
-axes[1].set(xlabel="fraction s of the way", ylabel="length / √D", title="bands: one standard deviation")
+axes[1].set(
+    xlabel="fraction s of the way", ylabel="length / √D", title="bands: one standard deviation"
+)
 axes[0].legend(fontsize=8), axes[1].legend(fontsize=8)
 save_figure(
     run,
     fig,
     "nb07_shell",
-    "Lengths of Gaussian latents of the GAN and of the diffusion model, and along straight lines and great circles.",
+    "Lengths of Gaussian latents of the GAN and of the diffusion model, and along straight lines "
+    "and great circles.",
     shell,
 )
 plt.show()
 display(
     Markdown(
         "\n".join(
-            f"- D = {d:,}: the spread of |z| is {v['spread']:.3f} (1/√2 = {math.sqrt(0.5):.3f}); lines pass at "
-            f"{v['midpoint']:.3f} √D, which is {(math.sqrt(2) - 1) * math.sqrt(d):.1f} spreads inside the shell."
+            f"- D = {d:,}: the spread of |z| is {v['spread']:.3f} (1/√2 = {math.sqrt(0.5):.3f}); "
+            "lines pass at "
+            f"{v['midpoint']:.3f} √D, which is {(math.sqrt(2) - 1) * math.sqrt(d):.1f} spreads "
+            "inside the shell."
             for d, v in shell.items()
         )
     )
@@ -292,7 +342,7 @@ display(
 # ## 3 · What the GAN paints on the way
 #
 # Three walks between the same two latents: the great circle, the straight line, and as a control the **cross-fade**,
-# which mixes the two end *pictures* pixel by pixel and needs no generator. In pixels nothing can be smoother, all steps
+# which mixes the two end *images* pixel by pixel and needs no generator. In pixels nothing can be smoother, all steps
 # being equal, and yet it shows two beds at once: smoothness alone is not what we are after. The pairs
 # shown are the first two drawn, not chosen ones.
 
@@ -300,26 +350,33 @@ display(
 # %%
 @torch.no_grad()
 def paint(z):
-    """GAN latents (…, D) to uint8 pictures (…, 3, size, size)."""
+    """GAN latents (…, D) to uint8 images (…, 3, size, size)."""
     device = next(gan.generator.parameters()).device
-    flat = torch.cat([to_uint8(gan.generator(part.float().to(device))).cpu() for part in z.reshape(-1, D).split(500)])
+    flat = torch.cat(
+        [
+            to_uint8(gan.generator(part.float().to(device))).cpu()
+            for part in z.reshape(-1, D).split(500)
+        ]
+    )
     return flat.reshape(*z.shape[:-1], 3, size, size)
 
 
 def cross_fade(first, last, steps):
-    """uint8 pictures (N, 3, H, W) to (N, steps + 1, 3, H, W), mixed pixel by pixel."""
+    """uint8 images (N, 3, H, W) to (N, steps + 1, 3, H, W), mixed pixel by pixel."""
     return to_uint8(path(to_float(first), to_float(last), steps, lerp))
 
 
-def features_of(pictures):
-    """EfficientNet-Lite0 features (…, 1280) of uint8 pictures (…, 3, size, size)."""
-    f = features(pictures.reshape(-1, 3, size, size))
-    return f.reshape(*pictures.shape[:-3], -1)
+def features_of(images):
+    """EfficientNet-Lite0 features (…, 1280) of uint8 images (…, 3, size, size)."""
+    f = features(images.reshape(-1, 3, size, size))
+    return f.reshape(*images.shape[:-3], -1)
 
 
 def strips(walks, shown, columns):
-    """Film strips of the first `shown` pairs; `walks` maps a name to pictures (N, K + 1, 3, H, W)."""
-    fig, axes = plt.subplots(len(walks) * shown, 1, figsize=(10, 1.25 * len(walks) * shown), squeeze=False)
+    """Film strips of the first `shown` pairs; `walks` maps a name to images (N, K + 1, 3, H, W)."""
+    fig, axes = plt.subplots(
+        len(walks) * shown, 1, figsize=(10, 1.25 * len(walks) * shown), squeeze=False
+    )
     for i, ax in enumerate(axes.flat):
         name = list(walks)[i % len(walks)]
         show_images(ax, walks[name][i // len(walks)], columns)
@@ -349,24 +406,26 @@ save_figure(
 plt.show()
 
 # %% [markdown]
-# To see what the eye sees as numbers, take two statistics of a picture: **contrast**, the standard deviation of its
+# To see what the eye sees as numbers, take two statistics of an image: **contrast**, the standard deviation of its
 # brightness over pixels, and **detail**, the mean absolute difference of neighbouring pixels. Both are in levels of 0 …
 # 255. The mean over pairs is drawn along the walk, with a band of two standard errors.
 
 
 # %%
-def contrast_and_detail(pictures):
-    """Two numbers in grey levels, (2, …), of uint8 pictures (…, 3, H, W)."""
-    grey = (pictures.float() * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(-3)
-    return torch.stack([grey.flatten(-2).std(-1), (grey[..., 1:] - grey[..., :-1]).abs().mean((-1, -2))])
+def contrast_and_detail(images):
+    """Two numbers in grey levels, (2, …), of uint8 images (…, 3, H, W)."""
+    grey = (images.float() * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(-3)
+    return torch.stack(
+        [grey.flatten(-2).std(-1), (grey[..., 1:] - grey[..., :-1]).abs().mean((-1, -2))]
+    )
 
 
 def draw_along(walks):
-    """Contrast and detail along the walks: the figure, and middle over ends for each walk with its standard error."""
+    """The figure of contrast and detail along the walks, and middle over ends with its error."""
     fig, axes = plt.subplots(1, 2, figsize=(10, 3))
     ratios = {}
-    for name, pictures in walks.items():
-        values = contrast_and_detail(pictures)
+    for name, images in walks.items():
+        values = contrast_and_detail(images)
         for ax, v, label in zip(axes, values, ("contrast", "detail"), strict=True):
             m, e = v.mean(0), 2 * v.std(0) / len(v) ** 0.5
             ax.plot(np.linspace(0, 1, len(m)), m, label=name)
@@ -375,8 +434,12 @@ def draw_along(walks):
             ends, middle = (v[:, 0] + v[:, -1]) / 2, v[:, (len(m) - 1) // 2]
             ratios[f"{name}: {label}"] = (
                 float(middle.mean() / ends.mean()),
-                # to first order, with the scatter of the ends: the ratio of two means over the same pairs
-                float(((middle - middle.mean() / ends.mean() * ends) / ends.mean()).std() / len(v) ** 0.5),
+                # to first order, with the scatter of the ends: the ratio of two means over the same
+                # pairs
+                float(
+                    ((middle - middle.mean() / ends.mean() * ends) / ends.mean()).std()
+                    / len(v) ** 0.5
+                ),
             )
     axes[0].legend(fontsize=8)
     return fig, ratios
@@ -396,9 +459,11 @@ display(
         f"Middle over ends, {p.pairs} pairs (± one standard error): "
         + "; ".join(f"{k} {m:.2f} ± {e:.2f}" for k, (m, e) in along_gan.items())
         + (
-            ". To a GAN a shorter latent is not a noisier or cleaner one: the first layer is linear, so it moves "
-            "towards its bias, the same for all latents. Used on purpose this is known as truncation, which is meant to "
-            "trade variety for typical pictures; section 6 measures both."
+            ". To a GAN a shorter latent is not a noisier or cleaner one: the first layer is "
+            "linear, so it moves "
+            "towards its bias, the same for all latents. Used on purpose this is known as "
+            "truncation, which is meant to "
+            "trade variety for typical images; section 6 measures both."
         )
     )
 )
@@ -440,10 +505,17 @@ check(
 )
 columns_first = path(left, right, n - 1)
 m = n // 2
-corner_walks = slerp(top_left, top_right, m / (n - 1)), slerp(bottom_left, bottom_right, m / (n - 1))
+corner_walks = (
+    slerp(top_left, top_right, m / (n - 1)),
+    slerp(bottom_left, bottom_right, m / (n - 1)),
+)
 by_hand = slerp(*corner_walks, 1 / (n - 1))[0]
 check("eq:7.9", square[1, m], by_hand, 1e-5, "a place inside, turn by turn")
-check_fails("eq:7.9", lambda: check("eq:7.9", columns_first[1, m], by_hand, 1e-5, "the same place"), "columns first")
+check_fails(
+    "eq:7.9",
+    lambda: check("eq:7.9", columns_first[1, m], by_hand, 1e-5, "the same place"),
+    "columns first",
+)
 a, b, c, d, r_, c_ = sp.symbols("a b c d r c_")
 mix = lambda x, y, s: (1 - s) * x + s * y  # noqa: E731
 check_zero(
@@ -453,18 +525,31 @@ check_zero(
 )
 order = float((square[m, m] - columns_first[m, m]).norm() / square[m, m].norm())
 
-pictures = paint(square)
-diagonal = features_of(pictures[range(n), range(n)])
+images = paint(square)
+diagonal = features_of(images[range(n), range(n)])
 steps = (diagonal[1:] - diagonal[:-1]).norm(dim=1)
 typical = float(distances[~torch.eye(p.pool, dtype=bool)].mean())
 fig, axes = plt.subplots(1, 2, figsize=(10, 5), width_ratios=[1.25, 1])
-show_images(axes[0], pictures.reshape(-1, 3, size, size), n)
+show_images(axes[0], images.reshape(-1, 3, size, size), n)
 for i in range(n):
-    axes[0].add_patch(plt.Rectangle((i * (size + 1), i * (size + 1)), size + 1, size + 1, fill=False, ec="C1", lw=1.5))
-axes[1].plot(range(n), (diagonal - diagonal[0]).norm(dim=1), "o-", label="to the room in the top left")
-axes[1].plot(range(n), (diagonal - diagonal[-1]).norm(dim=1), "s-", label="to the room in the bottom right")
+    axes[0].add_patch(
+        plt.Rectangle(
+            (i * (size + 1), i * (size + 1)), size + 1, size + 1, fill=False, ec="C1", lw=1.5
+        )
+    )
+axes[1].plot(
+    range(n), (diagonal - diagonal[0]).norm(dim=1), "o-", label="to the room in the top left"
+)
+axes[1].plot(
+    range(n), (diagonal - diagonal[-1]).norm(dim=1), "s-", label="to the room in the bottom right"
+)
 axes[1].bar(np.arange(n - 1) + 0.5, steps, width=0.9, color="C5", alpha=0.5, label="to the next")
-axes[1].axhline(typical, ls=":", color="k", label=f"two random rooms, mean of {p.pool * (p.pool - 1) // 2:,} pairs")
+axes[1].axhline(
+    typical,
+    ls=":",
+    color="k",
+    label=f"two random rooms, mean of {p.pool * (p.pool - 1) // 2:,} pairs",
+)
 axes[1].set(
     xlabel="place on the diagonal",
     ylabel="distance in EfficientNet-Lite0 features",
@@ -483,24 +568,29 @@ save_figure(
     run,
     fig,
     "fig10_interpolation",
-    "Spherical interpolation of the GAN's latents between four corners. Framed: from top left to bottom right, the "
-    "diagonal that the report's Fig. 10 walked in a straight line; right: feature distances along it.",
+    "Spherical interpolation of the GAN's latents between four corners. Framed: from top left to "
+    "bottom right, the "
+    "diagonal that the report's Fig. 10 walked in a straight line; right: feature distances along "
+    "it.",
     fig10,
 )
 plt.show()
 display(
     Markdown(
-        f"The two ends of the diagonal are {fig10['diagonal_ends']:.2f} apart, {fig10['diagonal_ends'] / typical:.2f} "
+        f"The two ends of the diagonal are {fig10['diagonal_ends']:.2f} apart, "
+        f"{fig10['diagonal_ends'] / typical:.2f} "
         f"times as far as two random rooms. The largest of the {n - 1} steps is "
-        f"{100 * fig10['largest_step_share']:.0f} % of the way ({100 / (n - 1):.0f} % would be perfectly even). "
-        f"Columns first instead of rows first moves the latent in the middle by {100 * order:.0f} % of its length."
+        f"{100 * fig10['largest_step_share']:.0f} % of the way ({100 / (n - 1):.0f} % would be "
+        "perfectly even). "
+        f"Columns first instead of rows first moves the latent in the middle by {100 * order:.0f} "
+        "% of its length."
     )
 )
 
 # %% [markdown]
 # ## 5 · Smoothness as numbers
 #
-# Let $G$ be the generator and $f(x)$ the features of a picture $x$ in a fixed network. We use EfficientNet-Lite0, whose weights come with a
+# Let $G$ be the generator and $f(x)$ the features of an image $x$ in a fixed network. We use EfficientNet-Lite0, whose weights come with a
 # package; Karras et al. (2019) use another network, so their values and ours are not comparable. Write $f_k$ for the
 # features at $s = k/K$, $k = 0 \dots K$, and $\delta_k = |f_k - f_{k-1}|$.
 #
@@ -510,7 +600,7 @@ display(
 # <!-- eq:7.10 -->
 # $$\mathrm{PPL}_\epsilon = \mathbb{E}\, \frac{|f(G(z(s + \epsilon))) - f(G(z(s)))|^2}{\epsilon^2} \tag{7.10}$$
 #
-# It has a catch: pictures are stored in 256 levels. A pixel whose value $x$ should change by $\delta = 0.1$ levels
+# It has a catch: images are stored in 256 levels. A pixel whose value $x$ should change by $\delta = 0.1$ levels
 # changes by a whole level in one case of ten, so its mean square is 0.1 and not 0.01:
 #
 # <!-- eq:7.10-step-1 -->
@@ -531,7 +621,8 @@ display(
 # Their scale: a path that changes in one jump out of $K$ steps has $\mathrm{CV} = \sqrt{K-1}$.
 
 # %%
-# With features equal to latents everything is known: an arc of radius r in K steps has chords of 2 r sin(Ω/2K).
+# With features equal to latents everything is known: an arc of radius r in K steps has chords of 2
+# r sin(Ω/2K).
 u, w = (v / v.norm(dim=1, keepdim=True) for v in normal_pair(200, D))
 arc, Ω = smoothness(path(u, w, K)), angle(u, w)
 check(
@@ -548,9 +639,15 @@ check(
     1e-10,
     "unevenness and detour of that arc",
 )
-jump = torch.zeros(1, K + 1, 3)
+jump = torch.zeros(1, K + 1, 3, dtype=torch.float64)
 jump[:, 1:] = 1
-check("eq:7.11", smoothness(jump).unevenness, math.sqrt(K - 1), 1e-10, f"unevenness of one jump in {K} steps")
+check(
+    "eq:7.11",
+    smoothness(jump).unevenness,
+    math.sqrt(K - 1),
+    1e-10,
+    f"unevenness of one jump in {K} steps",
+)
 
 x = 100 * torch.rand(p.draws, generator=rng, dtype=torch.float64)
 check_mean(
@@ -582,26 +679,34 @@ display(
     save_table(
         run,
         ppl,
-        "nb07_path_length",
+        "nb07_path_lengths",
         "Perceptual path length of the GAN on great circles between random latents, for several ε.",
     )
 )
 fig, ax = plt.subplots(figsize=(5.5, 3))
 ax.errorbar(
-    [r["epsilon"] for r in ppl], [r["PPL"] for r in ppl], [2 * r["standard error"] for r in ppl], fmt="o-", capsize=3
+    [r["epsilon"] for r in ppl],
+    [r["PPL"] for r in ppl],
+    [2 * r["standard error"] for r in ppl],
+    fmt="o-",
+    capsize=3,
 )
 ax.set(xscale="log", yscale="log", xlabel="step ε in s", ylabel="PPL / squared feature distance")
 save_figure(
     run,
     fig,
     "nb07_path_length",
-    "Perceptual path length against its step ε (bars: two standard errors). A window in which ε does not matter would be flat. "
-    "Two effects make it rise towards small ε: large steps cut the corners of a winding path, small ones are ruled by rounding to 256 levels.",
+    "Perceptual path length against its step ε (bars: two standard errors). A window in which ε "
+    "does not matter would be flat. "
+    "Two effects make it rise towards small ε: large steps cut the corners of a winding path, "
+    "small ones are ruled by rounding to 256 levels.",
     {"rows": ppl},
 )
 plt.show()
 
-differences = [x - y for x, y in zip(squares, squares[1:], strict=False)]  # latent by latent: all ε share them
+differences = [
+    x - y for x, y in zip(squares, squares[1:], strict=False)
+]  # latent by latent: all ε share them
 flat = [
     (p.epsilons[i], p.epsilons[i + 1])
     for i, v in enumerate(differences)
@@ -610,12 +715,18 @@ flat = [
 display(
     Markdown(
         (
-            "Between ε = " + " and between ".join(f"{a:g} and {b:g}" for a, b in flat) + " the values, latent by latent, cannot be told apart (two errors): a window may lie there. "
+            "Between ε = "
+            + " and between ".join(f"{a:g} and {b:g}" for a, b in flat)
+            + " the values, latent by latent, cannot be told apart (two errors): a window may lie "
+            "there. "
             if flat
-            else f"Any two neighbouring values differ, latent by latent, by more than two errors: from ε = {ppl[0]['epsilon']:g} to {ppl[-1]['epsilon']:g} the value changes by a factor of {ppl[-1]['PPL'] / ppl[0]['PPL']:.1f}. No window is seen, and the "
+            else "Any two neighbouring values differ, latent by latent, by more than two errors: "
+            f"from ε = {ppl[0]['epsilon']:g} to {ppl[-1]['epsilon']:g} the value changes by a "
+            f"factor of {ppl[-1]['PPL'] / ppl[0]['PPL']:.1f}. No window is seen, and the "
             "perceptual path length has no value of its own here, only one for a stated ε. "
         )
-        + f"At the smallest ε, {100 * ppl[-1]['pixels changed']:.0f} % of the colour values change at all."
+        + f"At the smallest ε, {100 * ppl[-1]['pixels changed']:.0f} % of the colour values "
+        "change at all."
     )
 )
 
@@ -628,7 +739,7 @@ display(
 
 # %%
 def bootstrap(statistic, *columns, draws=2000):
-    """95 % percentile interval of `statistic` when the rows (pairs of rooms) are drawn anew with replacement."""
+    """95 % percentile interval of `statistic` when rows (pairs) are drawn with replacement."""
     pick = np.random.default_rng(seed)
     columns = [np.asarray(c, dtype=float) for c in columns]
     chosen = (pick.integers(len(columns[0]), size=len(columns[0])) for _ in range(draws))
@@ -638,7 +749,11 @@ def bootstrap(statistic, *columns, draws=2000):
 def smoothness_row(name, walk_features):
     m = smoothness(walk_features)
     row = {"walk": name, "pairs": len(m.chord), "distance of ends": float(m.chord.mean())}
-    for label, v in (("detour", m.detour), ("unevenness", m.unevenness), (f"PPL, ε = 1/{K}", m.path_length)):
+    for label, v in (
+        ("detour", m.detour),
+        ("unevenness", m.unevenness),
+        (f"PPL, ε = 1/{K}", m.path_length),
+    ):
         row |= {label: float(v.mean()), f"± {label}": float(v.std() / len(v) ** 0.5)}
     return row
 
@@ -650,7 +765,8 @@ display(
         run,
         smooth_rows,
         "nb07_smoothness_gan",
-        f"Smoothness of the GAN's walks in EfficientNet-Lite0 features, {K} steps (± one standard error over pairs).",
+        f"Smoothness of the GAN's walks in EfficientNet-Lite0 features, {K} steps (± one standard "
+        "error over pairs).",
     )
 )
 
@@ -668,7 +784,7 @@ display(
 # <!-- eq:7.12 -->
 # $$z_1 = \cos\omega\; z_0 + \sin\omega\; |z_0|\, q, \qquad q \perp z_0,\ |q| = 1 \tag{7.12}$$
 #
-# For each pair we have the distance $d$ of the end pictures, the length $L$ of the walk (its *strength*: how much
+# For each pair we have the distance $d$ of the end images, the length $L$ of the walk (its *strength*: how much
 # changes in all), and how evenly the change is spread. If alike ends make weak walks, $L$ rises with $d$. Some of that
 # is forced, as $L \ge d$; the unevenness is free of this; the detour $L/d$ is not quite, as a large $d$ by chance makes it small. And the angle is behind both: a longer
 # way between latents makes farther ends and a longer walk. So the correlation is also taken over the independent pairs
@@ -685,13 +801,20 @@ q = q / q.norm(dim=1, keepdim=True)
 ω = torch.deg2rad(torch.linspace(10, 170, p.angle_pairs, dtype=torch.float64))
 z1 = ω.cos()[:, None] * z0 + ω.sin()[:, None] * z0.norm(dim=1, keepdim=True) * q
 check("eq:7.12", angle(z0, z1), ω, 1e-12, "the angle is the one asked for")
-check("eq:7.12", z1.norm(dim=1), z0.norm(dim=1), 1e-12, "z₁ is exactly as long as z₀, so equally likely")
+check(
+    "eq:7.12",
+    z1.norm(dim=1),
+    z0.norm(dim=1),
+    1e-12,
+    "z₁ is exactly as long as z₀, so equally likely",
+)
 
 f = features_of(paint(path(z0, z1, K)))
 m = smoothness(f)
 half = slice(0, None, max(1, p.angle_pairs // p.halved))
 fine = features_of(paint(path(z0[half], z1[half], 2 * K)[:, 1::2]))
-both = torch.stack([f[half, :-1], fine], 2).flatten(1, 2)  # even places from the first walk, odd ones from the second
+# Even places from the first walk, odd ones from the second.
+both = torch.stack([f[half, :-1], fine], 2).flatten(1, 2)
 both = torch.cat([both, f[half, -1:]], 1)
 largest = [(g[:, 1:] - g[:, :-1]).norm(dim=2).max(1).values for g in (f[half], both)]
 halving = (largest[1] / largest[0]).numpy()
@@ -704,19 +827,26 @@ correlation = lambda x, y: np.corrcoef(x, y)[0, 1]  # noqa: E731
 chord, answers = m.chord.numpy(), {}
 fig, axes = plt.subplots(1, 3, figsize=(11, 3.3))
 for ax, (label, v) in zip(
-    axes, {"length L": m.length, "detour L / d": m.detour, "unevenness (CV)": m.unevenness}.items(), strict=True
+    axes,
+    {"length L": m.length, "detour L / d": m.detour, "unevenness (CV)": m.unevenness}.items(),
+    strict=True,
 ):
     v = v.numpy()
     answers[label] = (correlation(chord, v), *bootstrap(correlation, chord, v))
     points = ax.scatter(chord, v, c=np.degrees(ω.numpy()), s=16)
     ax.set(
-        xlabel="distance d of the end pictures",
+        xlabel="distance d of the end images",
         ylabel=label,
         title="r = {:.2f} [{:.2f}, {:.2f}]".format(*answers[label]),
     )
 random = smoothness(walk_features["great circle"])
-axes[0].scatter(random.chord, random.length, s=12, marker="x", color="C1", label="independent latents")
-alone = correlation(random.chord, random.length), *bootstrap(correlation, random.chord, random.length)
+axes[0].scatter(
+    random.chord, random.length, s=12, marker="x", color="C1", label="independent latents"
+)
+alone = (
+    correlation(random.chord, random.length),
+    *bootstrap(correlation, random.chord, random.length),
+)
 axes[0].plot([0, chord.max()], [0, chord.max()], ":k", label="L = d")
 axes[0].legend(fontsize=8)
 fig.colorbar(points, ax=axes, label="angle ω of the latents / degrees")
@@ -735,7 +865,8 @@ save_figure(
     run,
     fig,
     "nb07_strength",
-    "GAN: strength, detour and unevenness of walks against the distance of their ends in features, one dot a pair; r "
+    "GAN: strength, detour and unevenness of walks against the distance of their ends in "
+    "features, one dot a pair; r "
     "with its 95 % bootstrap interval.",
     numbers,
 )
@@ -745,18 +876,21 @@ plt.show()
 def verdict(name, r, low, high, pairs=p.angle_pairs):
     if low > 0 or high < 0:
         return (
-            f"{name} {'rises' if r > 0 else 'falls'} with the distance of the ends (r = {r:.2f}, 95 % [{low:.2f}, "
+            f"{name} {'rises' if r > 0 else 'falls'} with the distance of the ends (r = {r:.2f}, "
+            f"95 % [{low:.2f}, "
             f"{high:.2f}])"
         )
     return (
-        f"{name} shows no dependence on the distance of the ends that {pairs} pairs could tell from none (r = "
+        f"{name} shows no dependence on the distance of the ends that {pairs} pairs could tell "
+        "from none (r = "
         f"{r:.2f}, 95 % [{low:.2f}, {high:.2f}])"
     )
 
 
 worse, (low, high) = float((halving - of_fades).mean()), numbers["halving_less_cross_fade_95"]
 smooth = (
-    "**undecided**: these pairs cannot tell the walks from the cross-fades of their ends, which change evenly in pixels"
+    "**undecided**: these pairs cannot tell the walks from the cross-fades of their ends, which "
+    "change evenly in pixels"
     if low < 0 < high
     else f"**less smooth than a cross-fade**, by {worse:.2f} in this ratio"
     + (
@@ -772,24 +906,34 @@ smooth = (
 largest_share = ((f[:, 1:] - f[:, :-1]).norm(dim=2).max(1).values / m.length).mean()
 display(
     Markdown(
-        f"**Is the transition smooth?** The largest of {K} steps holds {100 * largest_share:.0f} % of a walk on "
-        f"average ({100 / K:.1f} % if even, 100 % for a jump); the unevenness is {m.unevenness.mean():.2f}, that of a "
-        f"jump {math.sqrt(K - 1):.2f}. Halving the steps takes the largest to {halving.mean():.2f} of its size (95 % "
-        f"[{numbers['halving_95'][0]:.2f}, {numbers['halving_95'][1]:.2f}]; 0.5 for a smooth walk that its steps "
-        f"resolve, 0.71 for unrelated steps, 1 for a jump); for the cross-fades of the same ends it is {of_fades.mean():.2f}. "
-        f"Only a walk that does worse than the cross-fade can be blamed on the generator; pair by pair the difference is {worse:+.2f} (95 % [{low:.2f}, {high:.2f}]). So: {smooth}."
+        f"**Is the transition smooth?** The largest of {K} steps holds {100 * largest_share:.0f} "
+        "% of a walk on "
+        f"average ({100 / K:.1f} % if even, 100 % for a jump); the unevenness is "
+        f"{m.unevenness.mean():.2f}, that of a "
+        f"jump {math.sqrt(K - 1):.2f}. Halving the steps takes the largest to "
+        f"{halving.mean():.2f} of its size (95 % "
+        f"[{numbers['halving_95'][0]:.2f}, {numbers['halving_95'][1]:.2f}]; 0.5 for a smooth walk "
+        "that its steps "
+        "resolve, 0.71 for unrelated steps, 1 for a jump); for the cross-fades of the same ends "
+        f"it is {of_fades.mean():.2f}. "
+        "Only a walk that does worse than the cross-fade can be blamed on the generator; pair by "
+        f"pair the difference is {worse:+.2f} (95 % [{low:.2f}, {high:.2f}]). So: {smooth}."
         "\n\n**Was it weak because the rooms were alike?** "
-        f"{verdict('The length of the walk', *answers['length L'])}: but the angle, which we set, drives "
+        f"{verdict('The length of the walk', *answers['length L'])}: but the angle, which we set, "
+        "drives "
         f"both, so this number describes our choice of angles. Over the {p.pairs} "
         f"independent pairs alone, {verdict('the length', *alone, p.pairs)}. Apart from that, "
         f"{verdict('the detour', *answers['detour L / d'])}, and "
         f"{verdict('the unevenness', *answers['unevenness (CV)'])}. So the report's guess "
         + (
-            f"holds in part: over independent pairs nearer ends go with shorter walks (some of it forced by L ≥ d), and the distance of the ends accounts for {100 * alone[0] ** 2:.0f} % of the variance of the length."
+            "holds in part: over independent pairs nearer ends go with shorter walks (some of it "
+            "forced by L ≥ d), and the distance of the ends accounts for "
+            f"{100 * alone[0] ** 2:.0f} % of the variance of the length."
             if alone[1] > 0
             else "is neither borne out nor excluded by these independent pairs."
         )
-        + " How much has to change and whether it changes evenly are two questions, and a single pair answers neither."
+        + " How much has to change and whether it changes evenly are two questions, and a single "
+        "pair answers neither."
     )
 )
 
@@ -797,7 +941,7 @@ display(
 # ## 6 · Do the walks stay among bedrooms?
 #
 # Smooth is not enough: the cross-fade is smooth too. Take many pairs, keep only the **midpoints**, and compare the
-# cloud of their features with that of real test rooms, as notebook 06 does for samples: Fréchet distance, kernel
+# cloud of their features with that of real validation rooms, as notebook 06 does for samples: Fréchet distance, kernel
 # distance (unbiased, so it can be compared across sample sizes, with its standard error), precision (the share of
 # midpoints close to real rooms) and recall (the share of real rooms close to midpoints). The ends of the walks, equally
 # many, are the yardstick, and other real rooms the floor.
@@ -808,22 +952,22 @@ def protocol(n):
     return Protocol(
         n,
         n,
-        "test",
+        "validation",
         PREPARED,
-        f"pictures {size}x{size} px, {EfficientNetLite0.resize}",
+        f"images {size}x{size} px, {EfficientNetLite0.resize}",
         "efficientnet-lite0",
         EfficientNetLite0.sha256,
     )
 
 
 def cloud_rows(sets, target):
-    """Sets of features against equally many of `target`; the kernel distance, being unbiased, uses all of it."""
+    """Sets of features against as many of `target`, the (unbiased) kernel distance against all."""
     rows = []
     for name, x in sets.items():
         kernel, share = kernel_distance(x, target), precision_recall(target[: len(x)], x)
         rows.append(
             {
-                "pictures": name,
+                "images": name,
                 "N": len(x),
                 "Fréchet distance": frechet_from_features(x, target[: len(x)]),
                 "kernel distance": kernel.value,
@@ -852,7 +996,7 @@ display(
         run,
         gan_rows,
         "nb07_midpoints_gan",
-        f"Midpoints of the GAN's walks against real test rooms. {protocol(p.n_distance)}.",
+        f"Midpoints of the GAN's walks against real validation rooms. {protocol(p.n_distance)}.",
         protocol(p.n_distance),
     )
 )
@@ -860,12 +1004,16 @@ ends, circle, line, fade = gan_rows[1:]
 
 
 def compared(row, other):
-    gap, error = row["kernel distance"] - other["kernel distance"], math.hypot(row["± kernel"], other["± kernel"])
+    gap, error = (
+        row["kernel distance"] - other["kernel distance"],
+        math.hypot(row["± kernel"], other["± kernel"]),
+    )
     side = "as far from the real rooms, within two standard errors, as"
     if abs(gap) > 2 * error:
         side = f"{'farther from' if gap > 0 else 'nearer to'} the real rooms than"
     return (
-        f"{side} the {other['pictures'].split(', ')[1]} (kernel distance {row['kernel distance']:.3g} against "
+        f"{side} the {other['images'].split(', ')[1]} (kernel distance "
+        f"{row['kernel distance']:.3g} against "
         f"{other['kernel distance']:.3g}, difference {gap:.2g} ± {error:.1g})"
     )
 
@@ -873,10 +1021,14 @@ def compared(row, other):
 display(
     Markdown(
         f"The middles of great circles are {compared(circle, ends)}. Those of straight lines are "
-        f"{compared(line, ends)}; recall goes from {ends['recall']:.2f} at the ends to {line['recall']:.2f}, and "
-        f"precision from {ends['precision']:.2f} to {line['precision']:.2f}. Those of cross-fades are "
-        f"{compared(fade, ends)}. Great-circle midpoints had to do as the ends do: by Eq. 7.8 they are all but "
-        "ordinary draws. So their score says nothing about the model beyond what its samples say; the straight line, "
+        f"{compared(line, ends)}; recall goes from {ends['recall']:.2f} at the ends to "
+        f"{line['recall']:.2f}, and "
+        f"precision from {ends['precision']:.2f} to {line['precision']:.2f}. Those of cross-fades "
+        "are "
+        f"{compared(fade, ends)}. Great-circle midpoints had to do as the ends do: by Eq. 7.8 "
+        "they are all but "
+        "ordinary draws. So their score says nothing about the model beyond what its samples say; "
+        "the straight line, "
         "which leaves the shell, is the harder question."
     )
 )
@@ -884,7 +1036,7 @@ display(
 # %% [markdown]
 # ## 7 · The diffusion model: from a real room to noise, and across
 #
-# The GAN has no way back from a picture to its latent. A diffusion model sampled by DDIM (Song et al., 2021) has one.
+# The GAN has no way back from an image to its latent. A diffusion model sampled by DDIM (Song et al., 2021) has one.
 # Its step from time $t$ down to $s < t$, with no fresh noise, is (here $s$ is a time, not the fraction of the way, and
 # $\bar\alpha_t$ as in notebook 01: $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\varepsilon$)
 #
@@ -893,15 +1045,15 @@ display(
 # \hat x_0 = \frac{x_t - \sqrt{1-\bar\alpha_t}\,\hat\varepsilon}{\sqrt{\bar\alpha_t}} \tag{7.13a}$$
 #
 # with $\hat\varepsilon$ the noise that the network sees in $x_t$. Divide by $\sqrt{\bar\alpha_s}$ and write $y_t =
-# x_t/\sqrt{\bar\alpha_t}$ for the picture without its shrinking and $\sigma_t = \sqrt{(1-\bar\alpha_t)/\bar\alpha_t}$
+# x_t/\sqrt{\bar\alpha_t}$ for the image without its shrinking and $\sigma_t = \sqrt{(1-\bar\alpha_t)/\bar\alpha_t}$
 # for its noise-to-signal ratio:
 #
 # <!-- eq:7.13 -->
 # $$y_s = y_t + (\sigma_s - \sigma_t)\,\hat\varepsilon
 # \qquad\text{a step of Euler's method for}\qquad \frac{dy}{d\sigma} = \hat\varepsilon(y, \sigma) \tag{7.13}$$
 #
-# A differential equation runs in both directions. From $\sigma = 0$ upwards it turns a picture into noise, and from
-# there down again into the same picture, up to the error of finite steps. For data that are themselves Gaussian, $x_0
+# A differential equation runs in both directions. From $\sigma = 0$ upwards it turns an image into noise, and from
+# there down again into the same image, up to the error of finite steps. For data that are themselves Gaussian, $x_0
 # \sim \mathcal N(\mu, c^2 I)$, the best denoiser is known and the equation can be solved: the standardised value never
 # changes,
 #
@@ -909,7 +1061,7 @@ display(
 # $$\frac{x_t - \sqrt{\bar\alpha_t}\,\mu}{\sqrt{\bar\alpha_t c^2 + 1 - \bar\alpha_t}}
 # = \frac{x_0 - \mu}{c} \quad\text{for all } t \tag{7.14}$$
 #
-# which tests the code against the formula before we trust it with pictures.
+# which tests the code against the formula before we trust it with images.
 
 # %%
 xt_, ε_, ᾱs_, ᾱt_ = sp.symbols("x_t epsilon abar_s abar_t", positive=True)
@@ -917,13 +1069,23 @@ x0_ = (xt_ - sp.sqrt(1 - ᾱt_) * ε_) / sp.sqrt(ᾱt_)
 y_s = (sp.sqrt(ᾱs_) * x0_ + sp.sqrt(1 - ᾱs_) * ε_) / sp.sqrt(ᾱs_)
 check_zero(
     "eq:7.13",
-    sp.expand(y_s - (xt_ / sp.sqrt(ᾱt_) + (sp.sqrt(1 - ᾱs_) / sp.sqrt(ᾱs_) - sp.sqrt(1 - ᾱt_) / sp.sqrt(ᾱt_)) * ε_)),
+    sp.expand(
+        y_s
+        - (
+            xt_ / sp.sqrt(ᾱt_)
+            + (sp.sqrt(1 - ᾱs_) / sp.sqrt(ᾱs_) - sp.sqrt(1 - ᾱt_) / sp.sqrt(ᾱt_)) * ε_
+        )
+    ),
     "DDIM's step is Euler's in y and σ",
 )
 # Eq. 7.14 solves the equation: y = μ + k sqrt(c² + σ²), and the best ε̂ is σ (y − μ)/(c² + σ²).
 σ_, k_, c_, μ_ = sp.symbols("sigma k c mu", positive=True)
 y_ = μ_ + k_ * sp.sqrt(c_**2 + σ_**2)
-check_zero("eq:7.14", y_.diff(σ_) - σ_ * (y_ - μ_) / (c_**2 + σ_**2), "the derivative of the solution is ε̂ along it")
+check_zero(
+    "eq:7.14",
+    y_.diff(σ_) - σ_ * (y_ - μ_) / (c_**2 + σ_**2),
+    "the derivative of the solution is ε̂ along it",
+)
 
 μ, c = 0.4, 0.3
 exact = GaussianDiffusion(ddpm.diffusion.betas, prediction="x0")
@@ -938,36 +1100,44 @@ x0 = μ + c * torch.randn(200, 8, generator=rng, dtype=torch.float64)
 ᾱ_T = float(exact.abar[-1])
 x_T = ᾱ_T**0.5 * μ + (ᾱ_T * c**2 + 1 - ᾱ_T) ** 0.5 * (x0 - μ) / c
 many = exact.T // 2
-down, up = exact.sample(best_denoiser, x_T, many, eta=0, clip=False), ddim_encode(exact, best_denoiser, x0, many)
-check("eq:7.13-step-1", down, x0, 0.03, f"DDIM in {many} steps against the exact solution, downwards")
+down, up = (
+    exact.sample(best_denoiser, x_T, ddim_step, exact.timesteps(many), clip=False),
+    ddim_encode(exact, best_denoiser, x0, many),
+)
+check(
+    "eq:7.13-step-1", down, x0, 0.03, f"DDIM in {many} steps against the exact solution, downwards"
+)
 check("eq:7.14", up, x_T, 0.05, "and upwards")
 
 # %% [markdown]
-# Now real rooms, from the test set, which the model has not seen. Upwards each step needs $\hat\varepsilon$ at its
+# Now real rooms, from the validation split, which the model has not seen. Upwards each step needs $\hat\varepsilon$ at its
 # *far* end, which is not known yet; the encoder guesses it from the near end and may refine the guess. The error of
-# picture → noise → picture is given as root mean square in levels of 0 … 255 and as peak signal-to-noise ratio,
-# $\mathrm{PSNR} = 20 \log_{10}(255/\mathrm{rms})$ in decibels. The network is asked alone here, without the guide of notebook
-# 03, and at even times, so that both directions solve the same equation; its pictures are not those of notebooks 03, 06
+# image → noise → image is given as root mean square in levels of 0 … 255 and as peak signal-to-noise ratio,
+# $\mathrm{PSNR} = 20 \log_{10}(255/\mathrm{rms})$ in decibels. The network is asked alone here, without the early network of notebook
+# 03, and at even times, so that both directions solve the same equation; its images are not those of notebooks 03, 06
 # and 08.
 
 # %%
 latent_shape = (3, size, size)
-device = next(ddpm.model.parameters()).device
+device = next(ddpm.network.parameters()).device
 
 
-def encode(pictures, steps, refine=1, batch=64):
+def encode(images, steps, refine=1, batch=64):
     return torch.cat(
         [
-            ddim_encode(ddpm.diffusion, ddpm.model, to_float(part).to(device), steps=steps, refine=refine).cpu()
-            for part in pictures.split(batch)
+            ddim_encode(
+                ddpm.diffusion, ddpm.network, to_float(part).to(device), steps=steps, refine=refine
+            ).cpu()
+            for part in images.split(batch)
         ]
     )
 
 
 def develop(x_T, steps, batch=64):
-    """Noise (…, 3, size, size) to uint8 pictures, by DDIM without clipping, the inverse of `encode`."""
+    """Noise (…, 3, size, size) to uint8 images, by DDIM without clipping: `encode` undone."""
+    times = ddpm.diffusion.timesteps(steps)
     parts = [
-        ddpm.diffusion.sample(ddpm.model, part.to(device), steps=steps, eta=0, clip=False)
+        ddpm.diffusion.sample(ddpm.network, part.to(device), ddim_step, times, clip=False)
         for part in x_T.reshape(-1, *latent_shape).split(batch)
     ]
     return to_uint8(torch.cat(parts)).cpu().reshape(x_T.shape)
@@ -993,11 +1163,14 @@ display(
     save_table(
         run,
         recon,
-        "nb07_ddim_reconstruction",
-        f"Picture to noise and back by DDIM, {p.recon_rooms} test rooms (± one standard error).",
+        "nb07_ddim_reconstructions",
+        f"Image to noise and back by DDIM, {p.recon_rooms} validation rooms (± one standard "
+        "error).",
     )
 )
-guess = float((subjects.double() - reference.double().mean(0)).square().flatten(1).mean(1).sqrt().mean())
+guess = float(
+    (subjects.double() - reference.double().mean(0)).square().flatten(1).mean(1).sqrt().mean()
+)
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.2), width_ratios=[1, 1.4])
 for refine, label in ((0, "first guess"), (1, "refined once")):
     part = [r for r in recon if r["refined"] == refine]
@@ -1010,17 +1183,25 @@ for refine, label in ((0, "first guess"), (1, "refined once")):
         label=label,
     )
 axes[0].axhline(guess, ls=":", color="k", label="mean room")
-axes[0].set(xscale="log", yscale="log", xlabel="DDIM steps, each way", ylabel="error / levels (rms)")
+axes[0].set(
+    xscale="log", yscale="log", xlabel="DDIM steps, each way", ylabel="error / levels (rms)"
+)
 axes[0].set_xticks(p.recon_steps, p.recon_steps)
 axes[0].minorticks_off()
 axes[0].legend(fontsize=8)
-show_images(axes[1], torch.cat([subjects, back]), p.recon_rooms, f"real rooms; back from noise, {steps} steps")
+show_images(
+    axes[1],
+    torch.cat([subjects, back]),
+    p.recon_rooms,
+    f"real rooms; back from noise, {steps} steps",
+)
 save_figure(
     run,
     fig,
     "nb07_ddim_reconstruction",
-    "Error of picture → noise → picture against the number of DDIM steps (bars: two standard errors), and the "
-    "pictures at the largest number.",
+    "Error of image → noise → image against the number of DDIM steps (bars: two standard errors), "
+    "and the "
+    "images at the largest number.",
     {"rows": recon},
 )
 plt.show()
@@ -1032,27 +1213,35 @@ pixels = 3 * size * size
 
 
 def noise_statistics(x):
-    """Length / √D and correlation of horizontal neighbours, mean and standard error over samples."""
+    """Length / √D and correlation of horizontal neighbours: mean and standard error."""
     length = x.double().flatten(1).norm(dim=1) / pixels**0.5
-    neighbours = (x[..., 1:] * x[..., :-1]).double().flatten(1).mean(1) / x.double().square().flatten(1).mean(1)
+    neighbours = (x[..., 1:] * x[..., :-1]).double().flatten(1).mean(
+        1
+    ) / x.double().square().flatten(1).mean(1)
     return [(float(v.mean()), float(v.std() / len(v) ** 0.5)) for v in (length, neighbours)]
 
 
 white = torch.randn(latents.shape, generator=rng)
-stats = {name: noise_statistics(x) for name, x in (("encoded rooms", latents), ("white noise", white))}
+stats = {
+    name: noise_statistics(x) for name, x in (("encoded rooms", latents), ("white noise", white))
+}
 angles = torch.rad2deg(angle(latents, latents.roll(1, 0)))
 display(
     Markdown(
         f"Is the encoded room really noise? With {S} steps, over {len(rooms)} rooms: "
         + "; ".join(
-            f"**{name}** length {length[0]:.3f} ± {length[1]:.3f} √D, correlation of neighbouring pixels "
+            f"**{name}** length {length[0]:.3f} ± {length[1]:.3f} √D, correlation of neighbouring "
+            "pixels "
             f"{near[0]:.3f} ± {near[1]:.3f}"
             for name, (length, near) in stats.items()
         )
         + (
-            f". Angles between encoded rooms: {angles.mean():.1f}° ± {angles.std():.1f}° (standard deviation); "
-            f"between independent noise they would be 90° ± {math.degrees(1 / pixels**0.5):.1f}°. Where these depart from "
-            "white noise, finitely many steps or an imperfect network have left something of the room; which of the two, "
+            f". Angles between encoded rooms: {angles.mean():.1f}° ± {angles.std():.1f}° "
+            "(standard deviation); "
+            f"between independent noise they would be 90° ± {math.degrees(1 / pixels**0.5):.1f}°. "
+            "Where these depart from "
+            "white noise, finitely many steps or an imperfect network have left something of the "
+            "room; which of the two, "
             "this does not tell."
         )
     )
@@ -1061,7 +1250,7 @@ display(
 # %% [markdown]
 # ### Between two real rooms
 #
-# The ends below are real test rooms, decoded from their noise. Halfway, the straight line has about $1/\sqrt2$ of the
+# The ends below are real validation rooms, decoded from their noise. Halfway, the straight line has about $1/\sqrt2$ of the
 # length of its ends. Those are themselves shorter than white noise (above), by many spreads of the shell, and still lead
 # back to their rooms: so a miss in spreads proves nothing by itself, and what the middles are worth is measured.
 #
@@ -1071,14 +1260,15 @@ display(
 # <!-- eq:7.15 -->
 # $$g\big((1-s)\,x_T + s\,x_T'\big) = (1-s)\,g(x_T) + s\,g(x_T') \tag{7.15}$$
 #
-# Halfway between two independent pictures that has $1/\sqrt2$ of a picture's departure from the mean: washed out, and
+# Halfway between two independent images that has $1/\sqrt2$ of an image's departure from the mean: washed out, and
 # two rooms at once. The great circle keeps the departure at full size. Real rooms are not Gaussian; how far the
-# network's map is from affine is seen in how far its straight-line pictures are from the cross-fade, which the cell
+# network's map is from affine is seen in how far its straight-line images are from the cross-fade, which the cell
 # below prints beside the distance for the great circle.
 
 # %%
 other_T = x_T.roll(1, 0)
-decode = lambda x: exact.sample(best_denoiser, x, steps=20, eta=0, clip=False)  # noqa: E731
+times = exact.timesteps(20)
+decode = lambda x: exact.sample(best_denoiser, x, ddim_step, times, clip=False)  # noqa: E731
 check(
     "eq:7.15",
     decode(lerp(x_T, other_T, 0.5)),
@@ -1086,25 +1276,43 @@ check(
     1e-12,
     "Gaussian data: middle of the line in noise, and of the cross-fade",
 )
-kept = ((decode(slerp(x_T, other_T, 0.5)) - μ).square().mean() / (decode(x_T) - μ).square().mean()).sqrt()
-faded = ((decode(lerp(x_T, other_T, 0.5)) - μ).square().mean() / (decode(x_T) - μ).square().mean()).sqrt()
-print(f"departure from the mean picture, middle over ends: great circle {kept:.3f}, straight line {faded:.3f}")
+kept = (
+    (decode(slerp(x_T, other_T, 0.5)) - μ).square().mean() / (decode(x_T) - μ).square().mean()
+).sqrt()
+faded = (
+    (decode(lerp(x_T, other_T, 0.5)) - μ).square().mean() / (decode(x_T) - μ).square().mean()
+).sqrt()
+print(
+    f"departure from the mean image, middle over ends: great circle {kept:.3f}, straight line "
+    f"{faded:.3f}"
+)
 
 # %%
 first, last = latents, latents.roll(-1, 0)  # room i and room i + 1
 few = slice(0, p.ddpm_pairs)
-walk = {"great circle": path(first[few], last[few], K), "straight line": path(first[few], last[few], K, lerp)[:, 1:-1]}
+walk = {
+    "great circle": path(first[few], last[few], K),
+    "straight line": path(first[few], last[few], K, lerp)[:, 1:-1],
+}
 developed = {name: develop(x, S) for name, x in walk.items()}
 developed["straight line"] = torch.cat(
-    [developed["great circle"][:, :1], developed["straight line"], developed["great circle"][:, -1:]], 1
+    [
+        developed["great circle"][:, :1],
+        developed["straight line"],
+        developed["great circle"][:, -1:],
+    ],
+    1,
 )
-developed["cross-fade"] = cross_fade(developed["great circle"][:, 0], developed["great circle"][:, -1], K)
+developed["cross-fade"] = cross_fade(
+    developed["great circle"][:, 0], developed["great circle"][:, -1], K
+)
 fig = strips(developed, 2, K + 1)
 save_figure(
     run,
     fig,
     "nb07_ddim_strips",
-    f"Diffusion model: walks between the noise of real test rooms ({S} DDIM steps), and the cross-fade.",
+    f"Diffusion model: walks between the noise of real validation rooms ({S} DDIM steps), and the "
+    "cross-fade.",
 )
 plt.show()
 fig, along_ddpm = draw_along(developed)
@@ -1112,13 +1320,17 @@ save_figure(
     run,
     fig,
     "nb07_ddim_along",
-    "Diffusion model: contrast and detail along the walks; bands are two standard errors over pairs.",
+    "Diffusion model: contrast and detail along the walks; bands are two standard errors over "
+    "pairs.",
     along_ddpm,
 )
 plt.show()
 off_fade = {
     name: float(
-        (developed[name][:, K // 2].double() - developed["cross-fade"][:, K // 2].double()).square().mean().sqrt()
+        (developed[name][:, K // 2].double() - developed["cross-fade"][:, K // 2].double())
+        .square()
+        .mean()
+        .sqrt()
     )
     for name in walk
 }
@@ -1127,7 +1339,8 @@ display(
         f"Middle over ends, {p.ddpm_pairs} pairs (± one standard error): "
         + "; ".join(f"{k} {m:.2f} ± {e:.2f}" for k, (m, e) in along_ddpm.items())
         + (
-            f". Halfway, the straight line is {off_fade['straight line']:.1f} levels (rms) from the cross-fade, and "
+            f". Halfway, the straight line is {off_fade['straight line']:.1f} levels (rms) from "
+            "the cross-fade, and "
             f"the great circle {off_fade['great circle']:.1f}."
         )
     )
@@ -1138,11 +1351,20 @@ display(
 
 # %%
 corner = [latents[i : i + 1] for i in range(4)]
-top, bottom = path(corner[0], corner[1], p.ddim_grid - 1)[0], path(corner[2], corner[3], p.ddim_grid - 1)[0]
+top, bottom = (
+    path(corner[0], corner[1], p.ddim_grid - 1)[0],
+    path(corner[2], corner[3], p.ddim_grid - 1)[0],
+)
 square = path(top, bottom, p.ddim_grid - 1).transpose(0, 1)
 fig, ax = plt.subplots(figsize=(5.2, 5.4))
 show_images(ax, develop(square, S).reshape(-1, 3, size, size), p.ddim_grid)
-save_figure(run, fig, "nb07_ddim_square", f"Diffusion model: spherical interpolation between the noise of four real test rooms (corners), {S} DDIM steps.")
+save_figure(
+    run,
+    fig,
+    "nb07_ddim_square",
+    "Diffusion model: spherical interpolation between the noise of four real validation rooms "
+    f"(corners), {S} DDIM steps.",
+)
 plt.show()
 
 # %%
@@ -1153,7 +1375,8 @@ display(
         run,
         smooth_rows,
         "nb07_smoothness",
-        f"Smoothness of all walks in EfficientNet-Lite0 features, {K} steps (± one standard error over pairs).",
+        f"Smoothness of all walks in EfficientNet-Lite0 features, {K} steps (± one standard error "
+        "over pairs).",
     )
 )
 
@@ -1170,8 +1393,10 @@ display(
         run,
         middle_rows,
         "nb07_midpoints_ddpm",
-        "Midpoints between encoded real rooms against other test rooms. Few pictures: the Fréchet distance is to be "
-        f"read only within this table. {protocol(len(rooms))}; kernel distance against {p.n_distance:,}.",
+        "Midpoints between encoded real rooms against other validation rooms. Few images: the "
+        "Fréchet distance is to be "
+        f"read only within this table. {protocol(len(rooms))}; kernel distance against "
+        f"{p.n_distance:,}.",
         {
             "all but the kernel distance": protocol(len(rooms)),
             "kernel distance": replace(protocol(len(rooms)), n_reference=p.n_distance),
@@ -1182,9 +1407,12 @@ _, ends, circle, line, fade = middle_rows
 display(
     Markdown(
         f"The middles of great circles are {compared(circle, ends)}. Those of straight lines are "
-        f"{compared(line, ends)}. Those of cross-fades are {compared(fade, ends)}. Unlike in section 6, the ends here "
-        "are real rooms that the model did not choose, so a good midpoint is not a matter of course: nothing obliges "
-        "the noise of real rooms to fill the sphere evenly. (Neighbouring midpoints share a room, so these errors are "
+        f"{compared(line, ends)}. Those of cross-fades are {compared(fade, ends)}. Unlike in "
+        "section 6, the ends here "
+        "are real rooms that the model did not choose, so a good midpoint is not a matter of "
+        "course: nothing obliges "
+        "the noise of real rooms to fill the sphere evenly. (Neighbouring midpoints share a room, "
+        "so these errors are "
         "a little too small.)"
     )
 )
@@ -1192,14 +1420,14 @@ display(
 # %% [markdown]
 # ## 8 · What changes on the way?
 #
-# The rendered rooms come with their scene: from where one looks, what lies on the floor, how the wall is painted. Notebook 05 has a network that reads such factors from a picture, and says how often it is right. Here it reads every picture of a walk. Take one
+# The rendered rooms come with their scene: from where one looks, what lies on the floor, how the wall is painted. Notebook 05 has a network that reads such factors from an image, and says how often it is right. Here it reads every image of a walk. Take one
 # factor, and a walk whose two ends read differently. If the answer changes once on the way, from the one class to the other, the walk is *direct* in this factor; more changes mean that it wavers or passes through a third class. (The three views lie in a row, so
-# a turn through the middle one counts as one change.) The cross-fade of the same ends is the control: its pictures are double exposures, so it shows what a walk without rooms in between would give.
+# a turn through the middle one counts as one change.) The cross-fade of the same ends is the control: its images are double exposures, so it shows what a walk without rooms in between would give.
 
 
 # %%
 def changes(readings):
-    """Of walks (N, K + 1, factors): how often each factor's answer changes, and whether it differs at the ends: (N, factors) each."""
+    """Of walks (N, K + 1, factors): how often each answer changes, and whether the ends differ."""
     steps = readings[:, 1:] - readings[:, :-1]
     across = readings[:, -1] - readings[:, 0]
     count = (steps != 0).sum(1)
@@ -1209,38 +1437,66 @@ def changes(readings):
 
 
 def ratio(total, number):
-    """sum total / sum number over walks (N,), and its standard error for independent walks: the factors of one are not.
-    (Neighbouring walks of the DDPM share a room, so theirs is somewhat too small.)"""
+    """sum total / sum number over walks (N,), and its standard error for independent walks.
+
+    (The factors of one walk are not independent; neighbouring walks of the DDPM share a room, so
+    their error is somewhat too small.)
+    """
     r = total.sum() / number.sum()
     m = len(total)
-    return r.item(), ((total - r * number).square().sum() * m / (m - 1)).sqrt().item() / number.sum().item()
+    return r.item(), (
+        (total - r * number).square().sum() * m / (m - 1)
+    ).sqrt().item() / number.sum().item()
 
 
 if p.source == "rendered":
     reader = load_classifier()
 
-    def read(pictures):
-        return reader.read(pictures.reshape(-1, 3, size, size)).reshape(*pictures.shape[:2], -1)
+    def read(images):
+        return reader.read(images.reshape(-1, 3, size, size)).reshape(*images.shape[:2], -1)
 
     readings = {
-        f"{model}, {name}": read(of[name]) for model, of in (("GAN", walks), ("DDPM", developed)) for name in ("great circle", "cross-fade")
+        f"{model}, {name}": read(of[name])
+        for model, of in (("GAN", walks), ("DDPM", developed))
+        for name in ("great circle", "cross-fade")
     }
     counted = {name: changes(a) for name, a in readings.items()}
 
     def cell(name, which):
         count, differ = counted[name]
-        return "{:.2f} ± {:.2f}".format(*ratio((count * differ)[:, which].sum(1), differ[:, which].sum(1).double())) if differ[:, which].any(1).sum() >= 5 else ""
+        return (
+            "{:.2f} ± {:.2f}".format(
+                *ratio((count * differ)[:, which].sum(1), differ[:, which].sum(1).double())
+            )
+            if differ[:, which].any(1).sum() >= 5
+            else ""
+        )
 
     rows = [
-        {"factor": factor, "differing ends (GAN)": int(counted["GAN, great circle"][1][:, k].sum()), **{name: cell(name, [k]) for name in counted}}
+        {
+            "factor": factor,
+            "differing ends (GAN)": int(counted["GAN, great circle"][1][:, k].sum()),
+            **{name: cell(name, [k]) for name in counted},
+        }
         for k, factor in enumerate(FACTORS)
     ]
     everything = list(range(len(FACTORS)))
-    rows.append({"factor": "all", "differing ends (GAN)": int(counted["GAN, great circle"][1].sum()), **{name: cell(name, everything) for name in counted}})
+    rows.append(
+        {
+            "factor": "all",
+            "differing ends (GAN)": int(counted["GAN, great circle"][1].sum()),
+            **{name: cell(name, everything) for name in counted},
+        }
+    )
     display(
         save_table(
-            run, rows, "nb07_factor_changes",
-            f"How often what the network reads changes in {K} steps, where the ends read differently; 1 is direct. ± one standard error over {len(walks['great circle'])} walks of the GAN and {p.ddpm_pairs} of the DDPM; in the last row every factor that differs counts. Empty where fewer than five walks differ.",
+            run,
+            rows,
+            "nb07_factor_changes",
+            f"How often what the network reads changes in {K} steps, where the ends read "
+            f"differently; 1 is direct. ± one standard error over {len(walks['great circle'])} "
+            f"walks of the GAN and {p.ddpm_pairs} of the DDPM; in the last row every factor that "
+            "differs counts. Empty where fewer than five walks differ.",
         )
     )
     fig, axes = plt.subplots(1, 2, figsize=(10, 3), sharey=True)
@@ -1250,21 +1506,50 @@ if p.source == "rendered":
             k = list(FACTORS).index(factor)
             differ = a[a[:, 0, k] != a[:, -1, k]][..., k]
             if len(differ):
-                ax.plot(np.linspace(0, 1, K + 1), (differ == differ[:, -1:]).double().mean(0), "os^D"[i] + "-", ms=4, label=f"{factor} ({len(differ)} walks)")
+                ax.plot(
+                    np.linspace(0, 1, K + 1),
+                    (differ == differ[:, -1:]).double().mean(0),
+                    "os^D"[i] + "-",
+                    ms=4,
+                    label=f"{factor} ({len(differ)} walks)",
+                )
         ax.set(xlabel="fraction s of the way", title=f"GAN, {name}", ylim=(-0.03, 1.03))
     axes[0].set_ylabel("share that reads as the end does")
     axes[1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    save_figure(run, fig, "nb07_factors", "Share of the GAN's walks whose picture reads, in one factor, as the picture at the end, along the way.", {"rows": rows})
+    save_figure(
+        run,
+        fig,
+        "nb07_factors",
+        "Share of the GAN's walks whose image reads, in one factor, as the image at the end, "
+        "along the way.",
+        {"rows": rows},
+    )
     plt.show()
     said = []
     for model in ("GAN", "DDPM"):
-        (on_circle, differ), (on_fade, _) = counted[f"{model}, great circle"], counted[f"{model}, cross-fade"]
+        (on_circle, differ), (on_fade, _) = (
+            counted[f"{model}, great circle"],
+            counted[f"{model}, cross-fade"],
+        )
         if differ.any():
             more, error = ratio(((on_circle - on_fade) * differ).sum(1), differ.sum(1).double())
-            said.append(f"{model}: {100 * (on_circle[differ] == 1).double().mean():.0f} % of the {int(differ.sum())} differences are crossed directly on the great circle, {100 * (on_fade[differ] == 1).double().mean():.0f} % on the cross-fade; changes on the circle less those on the cross-fade, for each difference: {more:+.2f} ± {error:.2f} (one standard error), so " + ("the great circle is the more direct" if more < -2 * error else "the cross-fade is the more direct" if more > 2 * error else "neither is clearly the more direct"))
+            said.append(
+                f"{model}: {100 * (on_circle[differ] == 1).double().mean():.0f} % of the "
+                f"{int(differ.sum())} differences are crossed directly on the great circle, "
+                f"{100 * (on_fade[differ] == 1).double().mean():.0f} % on the cross-fade; changes "
+                f"on the circle less those on the cross-fade, for each difference: {more:+.2f} ± "
+                f"{error:.2f} (one standard error), so "
+                + (
+                    "the great circle is the more direct"
+                    if more < -2 * error
+                    else "the cross-fade is the more direct"
+                    if more > 2 * error
+                    else "neither is clearly the more direct"
+                )
+            )
     display(Markdown(". ".join(said) + "."))
 else:
-    print("these pictures come without scene factors")
+    print("these images come without scene factors")
 
 # %% [markdown]
 # ## 9 · By hand
@@ -1277,20 +1562,24 @@ import io
 import ipywidgets as widgets
 from PIL import Image
 
-picture = widgets.Image(format="png")
+image = widgets.Image(format="png")
 slider = widgets.IntSlider(K // 2, 0, K, description="step")
 
 
 def look(change=None):
-    row = torch.cat([walks[name][0, slider.value] for name in walks], dim=-1).permute(1, 2, 0).numpy()
+    row = (
+        torch.cat([walks[name][0, slider.value] for name in walks], dim=-1).permute(1, 2, 0).numpy()
+    )
     file = io.BytesIO()
-    Image.fromarray(row).resize((5 * row.shape[1], 5 * row.shape[0]), Image.Resampling.NEAREST).save(file, "PNG")
-    picture.value = file.getvalue()
+    Image.fromarray(row).resize(
+        (5 * row.shape[1], 5 * row.shape[0]), Image.Resampling.NEAREST
+    ).save(file, "PNG")
+    image.value = file.getvalue()
 
 
 slider.observe(look, "value")
 look()
-display(widgets.Label("circle, line, cross-fade"), widgets.VBox([slider, picture]))
+display(widgets.Label("circle, line, cross-fade"), widgets.VBox([slider, image]))
 
 # %% [markdown]
 # ## Summary
@@ -1300,10 +1589,10 @@ display(widgets.Label("circle, line, cross-fade"), widgets.VBox([slider, picture
 # - Gaussian latents live on a shell of radius $\sqrt D$ and of thickness $1/\sqrt2$. Straight lines leave it, to a
 #   radius of $\sqrt{D/2}$ halfway; great circles between independent Gaussian latents do not, and their midpoints are all
 #   but ordinary draws; the noise of encoded rooms need not be Gaussian, and then neither holds by itself.
-# - A straight line through a diffusion model's noise would be a cross-fade of pictures if its map were affine; for a GAN it is
+# - A straight line through a diffusion model's noise would be a cross-fade of images if its map were affine; for a GAN it is
 #   a row of shorter latents, and whether those give typical rooms (truncation at its best) or washed-out ones must be
 #   measured.
-# - "Smooth" has at least three meanings (short, even, without jumps), and none of them asks whether the pictures on the
+# - "Smooth" has at least three meanings (short, even, without jumps), and none of them asks whether the images on the
 #   way are rooms. That needs a measure of its own.
 # - How much changes on a walk, and how evenly, are two questions; one pair of rooms answers neither.
 #
@@ -1321,16 +1610,23 @@ def even(row):
 
 best, (length, near) = recon[-1], stats["encoded rooms"]
 findings = [
-    f"**Evenness.** GAN, great circles: {even(smooth_rows[0])}. DDPM, great circles: {even(smooth_rows[3])}. "
-    f"Cross-fades of the GAN's ends: {even(smooth_rows[2])}. One jump in {K} steps: unevenness {math.sqrt(K - 1):.2f}.",
-    f"**Weak because alike?** Over independent pairs, {verdict('the length of the GAN walk', *alone, p.pairs)}; over "
+    f"**Evenness.** GAN, great circles: {even(smooth_rows[0])}. DDPM, great circles: "
+    f"{even(smooth_rows[3])}. "
+    f"Cross-fades of the GAN's ends: {even(smooth_rows[2])}. One jump in {K} steps: unevenness "
+    f"{math.sqrt(K - 1):.2f}.",
+    "**Weak because alike?** Over independent pairs, "
+    f"{verdict('the length of the GAN walk', *alone, p.pairs)}; over "
     f"pairs at chosen angles (which drive both) r = {answers['length L'][0]:.2f}; "
     f"{verdict('its unevenness', *answers['unevenness (CV)'])}.",
-    "**Still rooms?** Kernel distance to real rooms, for ends / great circles / straight lines / cross-fades: GAN "
+    "**Still rooms?** Kernel distance to real rooms, for ends / great circles / straight lines / "
+    "cross-fades: GAN "
     f"{listed(gan_rows)}; DDPM, between real rooms, {listed(middle_rows)}.",
-    f"**There and back.** A test room through {best['steps']} DDIM steps up and down returns with an error of "
-    f"{best['rms / levels']:.1f} levels ({best['PSNR / dB']:.1f} dB). With {S} steps its noise has {length[0]:.3f} of "
-    f"the expected length, and neighbouring pixels in it correlate by {near[0]:.3f}, where white noise has 0.",
+    f"**There and back.** A validation room through {best['steps']} DDIM steps up and down "
+    "returns with an error of "
+    f"{best['rms / levels']:.1f} levels ({best['PSNR / dB']:.1f} dB). With {S} steps its noise "
+    f"has {length[0]:.3f} of "
+    f"the expected length, and neighbouring pixels in it correlate by {near[0]:.3f}, where white "
+    "noise has 0.",
 ]
 display(Markdown("\n".join(f"- {finding}" for finding in findings)))
 
@@ -1340,8 +1636,8 @@ display(Markdown("\n".join(f"- {finding}" for finding in findings)))
 # 1. Take $z(s) = \sqrt{1-s}\,z_0 + \sqrt{s}\,z_1$. Show that it has the distribution of a latent exactly, for every
 #    $s$. What does it give up against slerp? (Look at its speed near the ends.)
 # 2. The GAN's latents could be drawn uniformly from a ball instead. Which of the arguments of sections 1 and 2 survive?
-# 3. Perceptual path length is low for a generator that paints the same picture for every latent. Which of the other
+# 3. Perceptual path length is low for a generator that paints the same image for every latent. Which of the other
 #    measures of this notebook would notice?
 # 4. Downwards, DDIM's step is a formula; upwards, the same step is an equation, with $x_t$ on both sides. Write it as a
 #    fixed point, once with $\hat\varepsilon(x_t)$ and once with $\hat x_0(x_t)$ on the right. Which of the two
-#    iterations settles quickly where there is little noise, and which where there is little picture?
+#    iterations settles quickly where there is little noise, and which where there is little image?

@@ -1,0 +1,100 @@
+"""The comparison of two runs calls same what is the same, and outside what is."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from bedgen_utils.run import REPO
+
+sys.path.insert(0, str(REPO / "tools"))
+import compare as tool  # noqa: E402
+
+
+def row(numbers, **others):
+    return {"numbers": numbers, "profile": "cpu", "seed": 0, "data_sha256": "d"} | others
+
+
+def kinds(published, new, scatter=None):
+    verdicts = tool.compare({"fig": row(published)}, {"fig": row(new)}, scatter or {})
+    return {v.name: v.kind for v in verdicts}
+
+
+def test_each_number_is_found_and_judged():
+    published = {
+        "a": 1.0,
+        "b": [1, {"c": 2.0}],
+        "text": "x",
+        "nan": float("nan"),
+        "kernel": 3.0,
+        "kernel_error": 0.1,
+    }
+    new = {
+        "a": 1.0 + 1e-8,
+        "b": [1, {"c": 2.5}],
+        "text": "y",
+        "nan": float("nan"),
+        "kernel": 3.2,
+        "kernel_error": 0.1,
+    }
+    found = kinds(published, new)
+    assert found == {
+        "a": "same", "b[0]": "same", "b[1].c": "unjudged", "nan": "same",
+        "kernel": "within", "kernel_error": "same",
+    }  # fmt: skip
+    assert kinds(published, new | {"kernel": 3.4})["kernel"] == "outside"  # 0.277 is allowed
+    assert kinds(published, new, {"fig: b[1].c": 0.4})["b[1].c"] == "outside"
+    assert kinds(published, new, {"fig: b[1].c": 0.6})["b[1].c"] == "within"
+
+
+def test_times_are_not_judged():
+    assert kinds({"training seconds": 1.0, "x": 1}, {"training seconds": 9.0, "x": 1}) == {
+        "x": "same"
+    }
+
+
+def test_scatter_holds_the_difference_of_two_runs_as_often_as_it_says():
+    rng, held = np.random.default_rng(0), []
+    for _ in range(2000):
+        a, b, *others = rng.normal(5, 2, 5)
+        allowed = tool.scatter_of([{"f": row({"x": x})} for x in others])["f: x"]
+        held.append(abs(a - b) <= allowed)
+    assert np.mean(held) == pytest.approx(0.95, abs=0.025)
+    assert tool.scatter_of([{"f": row({"x": 1})}, {"f": row({"x": 1})}]) == {}
+    with pytest.raises(ValueError, match="two runs"):
+        tool.scatter_of([{}])
+
+
+def write(folder, rows):
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps(rows))
+    return folder
+
+
+def test_the_command_says_whether_the_runs_agree(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tool, "SCATTER", tmp_path / "scatter.json")
+    published = (
+        write(tmp_path / "a", {"f": row({"x": 1.0, "x_error": 0.1}), "gone": row({})})
+        / "manifest.json"
+    )
+    write(tmp_path / "run" / "03", {"f": row({"x": 1.2, "x_error": 0.1}, seed=1)})
+    assert tool.main([str(tmp_path / "run"), "--published", str(published)]) == 0
+    printed = capsys.readouterr().out
+    assert "within    f: x  1 -> 1.2" in printed and "gone: not in the new run" in printed
+    assert "seed: 0 published, 1 here" in printed and "the runs agree" in printed
+    write(tmp_path / "far" / "03", {"f": row({"x": 2.0, "x_error": 0.1})})
+    assert tool.main([str(tmp_path / "far"), "--published", str(published)]) == 1
+    assert "outside   f: x  1 -> 2, 3.6 times" in capsys.readouterr().out
+    runs = [str(tmp_path / name) for name in ("run", "far")]
+    assert tool.main(["--scatter", *runs]) == 0
+    assert json.loads((tmp_path / "scatter.json").read_text())["f: x"] > 5
+    assert (
+        tool.main([str(tmp_path / "far"), "--published", str(published)]) == 0
+    )  # now it is within
+
+
+def test_what_cannot_be_compared_is_an_error(tmp_path, capsys):
+    assert tool.main([str(tmp_path)]) == 2 and "no manifest" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="profile"):
+        tool.compare({"f": row({})}, {"f": row({}, profile="gpu")}, {})

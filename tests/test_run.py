@@ -1,0 +1,97 @@
+"""A run knows its numbers, its folder and where its results come from."""
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from bedgen_utils import run as runs
+from bedgen_utils.run import PROFILES, REPO, code_version, profile_numbers, start
+from bedgen_utils.train import DDPMRecipe, GANRecipe
+
+NOTEBOOKS = [f"{n:02}" for n in range(1, 9)]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_has_numbers_and_recipes_for_every_notebook(profile):
+    for notebook in NOTEBOOKS:
+        numbers = profile_numbers(profile, notebook)
+        assert numbers["minutes"] > 0 and numbers["size"] in (32, 64)
+        assert (
+            DDPMRecipe(**numbers["ddpm"]).size
+            == GANRecipe(**numbers["gan"]).size
+            == numbers["size"]
+        )
+        wanted = set(profile_numbers("cpu", notebook))
+        assert set(numbers) == wanted, "a name that profile cpu does not know is a typing error"
+
+
+def test_what_a_profile_leaves_out_comes_from_cpu():
+    cpu, smoke = profile_numbers("cpu", "03"), profile_numbers("smoke", "03")
+    assert smoke["n_look"] != cpu["n_look"] and smoke["guide_weights"] != cpu["guide_weights"]
+    assert smoke["ddpm"]["images"] == 192 and smoke["ddpm"]["rate"] == cpu["ddpm"]["rate"]
+    with pytest.raises(ValueError, match="smoke, cpu, released, gpu"):
+        profile_numbers("fast", "03")
+
+
+def test_start_seeds_and_makes_the_folder(tmp_path):
+    a = start("03", "smoke", 5, tmp_path)
+    drawn = torch.randn(2), np.random.rand(2)
+    start("03", "smoke", 5, tmp_path)
+    assert torch.equal(drawn[0], torch.randn(2)) and (drawn[1] == np.random.rand(2)).all()
+    assert a.own == tmp_path / "03" and a.own.is_dir() and a.p.ddpm["batch"] == 16
+    for seed in (-1, 2**32, 1.5, "0"):
+        with pytest.raises(ValueError, match="seed"):
+            start("03", "smoke", seed, tmp_path)
+
+
+def test_a_tilde_in_out_means_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert start("01", "smoke", 0, "~/rooms").folder == tmp_path / "rooms"
+
+
+def test_provenance_says_code_seed_data_and_machine(tmp_path):
+    p = start("03", "smoke", 5, tmp_path).provenance()
+    assert (p["notebook"], p["profile"], p["seed"]) == ("03", "smoke", 5)
+    assert len(p["data_sha256"]) == 64 and p["versions"]["torch"] == torch.__version__
+    assert p["processor"] and p["device"]
+
+
+def git(folder, *arguments):
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(
+        ["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True
+    )
+
+
+def test_only_our_own_repositorys_commit_is_ours(tmp_path, monkeypatch):
+    """A copy without .git inside somebody else's repository must not take that one's commit."""
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "theirs")
+    inner = tmp_path / "copy"
+    inner.mkdir()
+    monkeypatch.setattr(runs, "REPO", inner)
+    assert code_version() == "unknown"
+    git(inner, "init", "-q")
+    (inner / "bedgen_utils").mkdir()
+    (inner / "bedgen_utils" / "a.py").write_text("1")
+    git(inner, "add", ".")
+    git(inner, "commit", "-q", "-m", "ours")
+    assert len(code_version()) == 12
+    (inner / "bedgen_utils" / "a.py").write_text("2")
+    assert code_version().endswith("+changes")
+    (inner / "bedgen_utils" / "a.py").write_text("1")
+    (inner / "figures").mkdir()
+    assert len(code_version()) == 12  # what a run writes does not make it other code
+
+
+def test_a_run_outside_git_is_unknown(tmp_path):
+    shutil.copytree(REPO / "bedgen_utils", tmp_path / "bedgen_utils")
+    program = "import bedgen_utils.run as r; print(r.REPO, r.code_version())"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(tmp_path), "unknown"]
