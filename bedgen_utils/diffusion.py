@@ -58,27 +58,23 @@ def linear_beta_schedule(
 
 
 def cosine_beta_schedule(T: int, s: float = 0.008, max_beta: float = 0.999) -> Tensor:
-    """β_t = min(1 − f(t)/f(t−1), max_beta), f(t) = cos²(π/2 · (t/T + s)/(1 + s)); float64 (T+1,)
-    with β_0 = 0.
+    """β_t = min(1 − f(t)/f(t−1), max_beta), f(t) = cos²(π/2 · (t/T + s)/(1 + s)); float64 (T+1,).
 
-    Nichol & Dhariwal (2021), section 3.2. f(T) = 0, hence the cap: it leaves 1/√α_T = 31.6, so clip
-    x̂_0 in sampling.
+    Nichol & Dhariwal (2021), section 3.2; β_0 = 0. f(T) = 0, hence the cap: it leaves 1/√α_T =
+    31.6, so clip x̂_0 in sampling.
     """
     f = torch.cos(math.pi / 2 * (torch.arange(T + 1, dtype=torch.float64) / T + s) / (1 + s)) ** 2
     return torch.cat([f.new_zeros(1), (1 - f[1:] / f[:-1]).clamp(max=max_beta)])
 
 
 def normal_kl(mean1: Tensor, logvar1: Tensor, mean2: Tensor, logvar2: Tensor) -> Tensor:
-    """KL(N(mean1, e^logvar1) ‖ N(mean2, e^logvar2)) in nats, one number per element: the closed
-    form behind Eq. 6-7.
-    """
+    """KL(N(mean1, e^logvar1) ‖ N(mean2, e^logvar2)) in nats per element, for Eq. 6-7."""
     squared = (mean1 - mean2) ** 2 * torch.exp(-logvar2)
     return 0.5 * (logvar2 - logvar1 + torch.expm1(logvar1 - logvar2) + squared)
 
 
 def discretized_gaussian_nll(x0: Tensor, mean: Tensor, logvar: Tensor, bins: int = 256) -> Tensor:
-    """L_0 of Eq. 5 in nats per element: −log of the mass N(mean, e^logvar) gives to the bin around
-    x0.
+    """L_0 of Eq. 5 in nats per element: −log of the mass of N(mean, e^logvar) in x0's bin.
 
     x0 in [−1, 1] sits on `bins` levels 2k/(bins−1) − 1. The two outer bins are open towards ∓∞, so
     the masses sum to one. Differences of Φ are taken in the lower tail and in logarithms: far bins
@@ -98,20 +94,17 @@ def discretized_gaussian_nll(x0: Tensor, mean: Tensor, logvar: Tensor, bins: int
 
 
 def guided(model: Model, early: Model, w: float) -> Model:
-    """early + w (model − early): away from a worse model that errs alike (Karras et al. 2024); w =
-    1 changes nothing.
+    """early + w (model − early): away from a worse model that errs alike (Karras et al. 2024).
 
-    All four outputs are affine in x̂_0 with the same factors at given x_t, so x̂_0 is moved
-    likewise (and so is a learned variance).
+    w = 1 changes nothing. All four outputs are affine in x̂_0 with the same factors at given x_t, so
+    x̂_0 is moved likewise (and so is a learned variance).
     """
     return lambda x, t: torch.lerp(early(x, t), model(x, t), w)
 
 
 @dataclass
 class Bound:
-    """The variational bound of Eq. 4 in bits per dimension, float64; terms[:, i] is L_i, the others
-    are its parts.
-    """
+    """The variational bound of Eq. 4 in bits per dimension, float64; terms[:, i] is L_i."""
 
     terms: Tensor  # (N, T + 1)
     total: Tensor  # (N,), Σ_i L_i
@@ -132,12 +125,8 @@ class GaussianDiffusion:
 
     def __init__(self, betas: Tensor, prediction: str = "v", variance: str = "small"):
         beta = torch.as_tensor(betas, dtype=torch.float64, device="cpu")
-        if (
-            beta.ndim != 1
-            or len(beta) < 2
-            or beta[0] != 0
-            or not ((beta[1:] > 0) & (beta[1:] < 1)).all()
-        ):
+        inside = (beta[1:] > 0) & (beta[1:] < 1)
+        if beta.ndim != 1 or len(beta) < 2 or beta[0] != 0 or not inside.all():
             raise ValueError("betas must be 1-D: betas[0] = 0, then T >= 1 values in (0, 1)")
         if prediction not in PREDICTIONS or variance not in VARIANCES:
             raise ValueError(f"prediction is one of {PREDICTIONS} and variance one of {VARIANCES}")
@@ -153,13 +142,11 @@ class GaussianDiffusion:
         self.posterior_variance = (1 - abar_before) / noise * beta  # Eq. 9
         self.posterior_coef_x0 = abar_before.sqrt() * beta / noise  # Eq. 10
         self.posterior_coef_xt = self.alphas.sqrt() * (1 - abar_before) / noise
-        # β̃_1 = 0 has no logarithm; p_θ(x_0 | x_1) takes β̃_2 instead, as Nichol & Dhariwal's code
-        # does (β_1 if T = 1).
+        # β̃_1 = 0 has no logarithm: β̃_2 stands in, as in Nichol & Dhariwal's code (β_1 if T = 1).
         small = self.posterior_variance.clone()
         small[:2] = small[2] if self.T > 1 else beta[1]
         self.log_small, self.log_large = small.log(), beta.index_fill(0, first, 1).log()
-        # output = a_t x_0 + b_t x_t: a_t² turns errors in x_0 into errors of what the model
-        # predicts.
+        # output = a_t x_0 + b_t x_t: a_t² turns errors in x_0 into errors of the output.
         self.target_scale = {
             "v": noise.rsqrt(),
             "eps": (self.abar / noise).sqrt(),
@@ -169,16 +156,12 @@ class GaussianDiffusion:
         self._cast: dict[tuple, Tensor] = {}
 
     def identity(self) -> str:
-        """What tells this process from others: equal for equal schedules, predictions and
-        variances.
-        """
+        """Equal for equal schedules, predictions and variances."""
         schedule = hashlib.sha256(self.betas.numpy().tobytes()).hexdigest()
         return f"{self.prediction} {self.variance} {schedule}"
 
     def _at(self, table: str, t: Tensor, x: Tensor) -> Tensor:
-        """The named table at t as (N, 1, …, 1) in x's dtype and on its device, where it is copied
-        once.
-        """
+        """The named table at t as (N, 1, …, 1) in x's dtype, copied once to x's device."""
         self._check(x, t)
         key = (table, x.dtype, x.device)
         if key not in self._cast:
@@ -187,9 +170,7 @@ class GaussianDiffusion:
 
     def _check(self, x: Tensor, t: Tensor) -> None:
         if not x.is_floating_point() or t.dtype != torch.int64:
-            raise TypeError(
-                f"data must be floating (see data.to_float) and t int64, got {x.dtype}, {t.dtype}"
-            )
+            raise TypeError(f"x must be floating (data.to_float), t int64: {x.dtype}, {t.dtype}")
         if t.shape != x.shape[:1]:
             raise ValueError(f"t must have shape {tuple(x.shape[:1])}, got {tuple(t.shape)}")
         # Looking at numbers on a GPU would make the processor wait for it at every use of a table.
@@ -207,9 +188,7 @@ class GaussianDiffusion:
         return self._at("sqrt_abar", t, x0) * x0 + self._at("sqrt_noise", t, x0) * noise
 
     def q_posterior_mean_variance(self, x0: Tensor, xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean (shape of x0) and variance (N, 1, …) of q(x_{t−1} | x_t, x_0), Eq. 9-11; at t = 1:
-        x_0 and 0.
-        """
+        """Mean (shape of x0) and variance (N, 1, …) of q(x_{t−1} | x_t, x_0), Eq. 9-11."""
         mean = self._at("posterior_coef_x0", t, x0) * x0 + self._at("posterior_coef_xt", t, x0) * xt
         return mean, self._at("posterior_variance", t, x0)
 
@@ -237,23 +216,14 @@ class GaussianDiffusion:
         return rest / self._at("posterior_coef_x0", t, xt)
 
     def predict_xstart(self, output: Tensor, xt: Tensor, t: Tensor) -> Tensor:
-        """x̂_0 from the model's output (of its first half, if the variance is learned): Eq. 8 or 10
-        solved for x_0.
-        """
+        """x̂_0 from the model's output (its first half, if the variance is learned)."""
         prediction = self._split(output, xt)[0]
-        match self.prediction:
-            case "v":
-                return self.predict_xstart_from_v(xt, t, prediction)
-            case "eps":
-                return self.predict_xstart_from_eps(xt, t, prediction)
-            case "mean":
-                return self.predict_xstart_from_mean(xt, t, prediction)
-        return prediction
+        if self.prediction == "x0":
+            return prediction
+        return getattr(self, f"predict_xstart_from_{self.prediction}")(xt, t, prediction)
 
     def target(self, x0: Tensor, xt: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """What the model should return for x_t = q_sample(x0, t, noise): the table above, and Eq.
-        10 for "mean".
-        """
+        """What the model should return for x_t = q_sample(x0, t, noise)."""
         match self.prediction:
             case "v":
                 return self.velocity(x0, noise, t)
@@ -264,9 +234,7 @@ class GaussianDiffusion:
         return x0
 
     def _split(self, output: Tensor, xt: Tensor) -> tuple[Tensor, Tensor | float]:
-        """(prediction, fraction): Eq. 15's way from log β̃_t to log β_t; 0 or 1 where it is not
-        learned.
-        """
+        """(prediction, fraction of the way from log β̃_t to log β_t, 0 or 1 if not learned)."""
         learned = self.variance == "learned"
         want = (len(xt), 2 * xt.shape[1], *xt.shape[2:]) if learned else tuple(xt.shape)
         if tuple(output.shape) != want:
@@ -281,8 +249,7 @@ class GaussianDiffusion:
     def p_mean_variance(
         self, model: Model, x: Tensor, t: Tensor, clip: bool = True
     ) -> tuple[Tensor, ...]:
-        """(mean, variance, log_variance, x̂_0) of p_θ(x_{t−1} | x_t), Eq. 3; clip keeps x̂_0 in
-        [−1, 1].
+        """(mean, variance, log_variance, x̂_0) of p_θ(x_{t−1} | x_t), Eq. 3; clip: x̂_0 in [−1, 1].
 
         The variances broadcast against x. At t = 1 "small" is β̃_2, as β̃_1 = 0 has no density;
         samplers add no noise there.
@@ -326,8 +293,7 @@ class GaussianDiffusion:
         bins: int | None = 256,
         thin: int | None = None,
     ) -> Bound:
-        """The bound of Eq. 4 in bits/dim, all T + 1 terms, one draw of x_t each; (N, …) data in,
-        Bound out.
+        """The bound of Eq. 4 for data (N, …), all T + 1 terms from one draw of x_t each.
 
         bins=None scores real-valued data by the density of p_θ(x_0 | x_1), then clip=False is
         meant. thin=k calls the model some k (1 + log(T/k)) times instead of T, still without bias:
@@ -353,12 +319,11 @@ class GaussianDiffusion:
         "simple": 1 (Ho et al., Eq. 14). "min_snr": the error in x_0 counts min(SNR_t, gamma) (Hang
         et al. 2023).
         """
-        match weighting:
-            case "simple":
-                return torch.ones_like(self.snr)
-            case "min_snr":
-                return self.snr.clamp(max=gamma) / self.target_scale**2
-        raise ValueError(f'weighting is "simple" or "min_snr", got {weighting!r}')
+        if weighting not in ("simple", "min_snr"):
+            raise ValueError(f'weighting is "simple" or "min_snr", got {weighting!r}')
+        if weighting == "simple":
+            return torch.ones_like(self.snr)
+        return self.snr.clamp(max=gamma) / self.target_scale**2
 
     def training_loss(
         self,
@@ -419,8 +384,7 @@ class GaussianDiffusion:
         generator: Generators = None,
         callback: Callable[[int, Tensor, Tensor], None] | None = None,
     ) -> Tensor:
-        """Draw from p_θ: from x_T (N, …), usually N(0, I), down ``times`` to x_0 by steps of
-        ``sampler``.
+        """Draw from p_θ: from x_T (N, …), usually N(0, I), down ``times`` to x_0.
 
         sampler: `ddpm_step` (the default), `ddim_step`, `dpmpp_2m_step` or a function like them.
         times: from T to 0, all of them by default, fewer by `timesteps`. clip keeps x̂_0 in [−1,
@@ -467,10 +431,9 @@ Sampler = Callable[[Step], Tensor]
 
 
 def ddpm_step(step: Step) -> Tensor:
-    """x_s ~ N(μ̃, σ²), Eq. 9-11 for the step from t to s, which has 1 − β = α = ᾱ_t/ᾱ_s (Ho et al.
-    2020, Algorithm 2).
+    """x_s ~ N(μ̃, σ²), Eq. 9-11 for the step from t to s, which has 1 − β = α = ᾱ_t/ᾱ_s.
 
-    The last step, to s = 0, adds no noise.
+    Ho et al. (2020), Algorithm 2. The last step, to s = 0, adds no noise.
     """
     abar_t, abar_s = step.abar
     alpha = abar_t / abar_s
@@ -486,17 +449,14 @@ def ddpm_step(step: Step) -> Tensor:
 
 
 def ddim_step(step: Step) -> Tensor:
-    """x_s = √ᾱ_s x̂_0 + √(1 − ᾱ_s) ε̂ with the ε̂ that belongs to x̂_0 (Song et al. 2021, Eq. 12
-    with σ = 0).
-    """
+    """x_s = √ᾱ_s x̂_0 + √(1 − ᾱ_s) ε̂, ε̂ belonging to x̂_0 (Song et al. 2021, Eq. 12, σ = 0)."""
     abar_t, abar_s = step.abar
     eps_hat = (step.x - abar_t**0.5 * step.x0_hat) / (1 - abar_t) ** 0.5
     return abar_s**0.5 * step.x0_hat + (1 - abar_s) ** 0.5 * eps_hat
 
 
 def dpmpp_2m_step(step: Step) -> Tensor:
-    """DPM-Solver++(2M) (Lu et al. 2022): DDIM's step with x̂_0 extrapolated to the middle of the
-    step.
+    """DPM-Solver++(2M) (Lu et al. 2022): DDIM's step with x̂_0 extrapolated to its middle.
 
     x̂_0 is taken as linear in λ = ½ log(ᾱ/(1 − ᾱ)) through its values at t and at the time r
     before. The first step has no r, and at s = 0 λ is infinite: these two are DDIM's.
@@ -510,9 +470,7 @@ def dpmpp_2m_step(step: Step) -> Tensor:
 
 
 def normal_like(x: Tensor, generator: Generators = None) -> Tensor:
-    """N(0, I) of the shape of x (N, …), drawn where the generator lives; one generator for each
-    sample draws apart.
-    """
+    """N(0, I) of the shape of x (N, …), drawn where the generator lives, or one lives for each."""
     if isinstance(generator, Sequence):
         return torch.stack([normal_like(x[i], g) for i, g in enumerate(generator)])
     device = generator.device if generator is not None else "cpu"

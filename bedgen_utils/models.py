@@ -9,6 +9,7 @@ checksum of its tensors; beside the weights lie a few images the network made on
 import copy
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,7 @@ class DDPM:
         batch: int = 50,
         **options: Any,
     ) -> Tensor:
-        """``n`` images, uint8 (n, 3, size, size), by ``GaussianDiffusion.sample`` with its further
-        ``options``.
+        """``n`` images, uint8 (n, 3, size, size); options: of ``GaussianDiffusion.sample``.
 
         The defaults are DPM-Solver++(2M) with times spread by noise. With an early network, each
         step asks both; ``guidance=1`` leaves it out. The noise of image i depends on seed and n
@@ -88,23 +88,19 @@ class DDPM:
         device = next(self.network.parameters()).device
         x_T = torch.randn(n, 3, self.size, self.size, generator=torch.Generator().manual_seed(seed))
         of_image = [torch.Generator().manual_seed(seed * 1_000_003 + 1 + i) for i in range(n)]
+        starts: Iterable[int] = range(0, n, batch)
         images = []
-        for first in tqdm(
-            range(0, n, batch), desc="sampling", unit="batch", disable=n <= batch or None
-        ):
+        for first in tqdm(starts, desc="sampling", unit="batch") if n > batch else starts:
             part = slice(first, first + batch)
-            x = self.diffusion.sample(
-                model, x_T[part].to(device), sampler, times, generator=of_image[part], **options
-            )
+            options["generator"] = of_image[part]
+            x = self.diffusion.sample(model, x_T[part].to(device), sampler, times, **options)
             images.append(to_uint8(x).cpu())
         return torch.cat(images)
 
 
 @dataclass
 class GAN:
-    """A generator. recipe, history (rows of ``train.train_gan``), samples and source as in
-    ``DDPM``.
-    """
+    """A generator. The rest as in ``DDPM``; history: rows of ``train.train_gan``."""
 
     generator: nn.Module
     recipe: GANRecipe | None = None
@@ -123,17 +119,15 @@ class GAN:
         draws = torch.Generator().manual_seed(seed)
         z = torch.randn(n, self.generator.latent, generator=draws)
         device = next(self.generator.parameters()).device
-        return torch.cat(
-            [to_uint8(self.generator(part.to(device))).cpu() for part in z.split(batch)]
-        )
+        parts = (self.generator(part.to(device)) for part in z.split(batch))
+        return torch.cat([to_uint8(part).cpu() for part in parts])
 
 
 # ---- files
 
 
 def save(model: DDPM | GAN, path: str | Path, provenance: dict | None = None) -> None:
-    """Write ``model`` and what is needed to build it again; weights in float16 (half the bytes)
-    where they fit.
+    """Write ``model`` and what is needed to build it again; weights in float16 where they fit.
 
     provenance: which code, seed and data it comes from (``Run.provenance``). ValueError for a model
     without a recipe.
@@ -157,11 +151,7 @@ def save(model: DDPM | GAN, path: str | Path, provenance: dict | None = None) ->
         for key, value in network.state_dict().items()
     }
     tensors |= {f"samples/{mark}": images.contiguous() for mark, images in model.samples.items()}
-    header |= {"made_by": provenance or {}, "sha256": _checksum(tensors)}
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"header": json.dumps(header)}
-    replace_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
+    write_weights(path, tensors, header | {"made_by": provenance or {}})
 
 
 def load(name: str, run: Run | None = None, path: str | Path | None = None) -> DDPM | GAN:
@@ -177,7 +167,7 @@ def load(name: str, run: Run | None = None, path: str | Path | None = None) -> D
     path, source = _find(name, run, path)
     if not path.exists():
         raise FileNotFoundError(f"no weights at {path}; notebook {NOTEBOOKS[name]} makes them")
-    tensors, header = _read(path)
+    tensors, header = read_weights(path)
     if header["kind"] != name:
         raise ValueError(f"{path} holds a model of kind {header['kind']!r} and not {name!r}")
     marks = sorted(int(key.split("/")[1]) for key in tensors if key.startswith("samples/"))
@@ -211,10 +201,16 @@ def _find(name: str, run: Run | None, path: str | Path | None) -> tuple[Path, st
     return RELEASED / f"{name}{size}.safetensors", "released with the repository"
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """Tensors and header of a file that ``save`` wrote; ValueError with its name where it is cut,
-    altered or foreign.
-    """
+def write_weights(path: str | Path, tensors: dict[str, Tensor], header: dict) -> None:
+    """Write ``tensors`` with a ``header`` of what JSON holds, and a checksum of them."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(header | {"sha256": _checksum(tensors)})
+    replace_atomically(path, lambda temporary: save_file(tensors, temporary, {"header": text}))
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict]:
+    """What ``write_weights`` wrote; ValueError with the file's name where it is cut or altered."""
     try:
         with safe_open(str(path), framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -231,9 +227,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict]:
 
 def _filled(network: nn.Module, tensors: dict[str, Tensor], name: str) -> nn.Module:
     """``network`` with the weights saved as ``name``, ready to sample."""
-    weights = {
-        key.removeprefix(f"{name}/"): v for key, v in tensors.items() if key.startswith(f"{name}/")
-    }
+    start = f"{name}/"
+    weights = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
     network.load_state_dict(weights)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return network.to(device).eval().requires_grad_(False)

@@ -55,14 +55,7 @@ if TYPE_CHECKING:
     from .models import DDPM, GAN
 
 CHECKPOINT_SECONDS = 60.0
-CODE = (
-    "augment",
-    "diffusion",
-    "gan",
-    "optim",
-    "train",
-    "unet",
-)  # the modules that decide where training leads
+CODE = ("augment", "diffusion", "gan", "optim", "train", "unet")  # what decides where it leads
 
 
 # ---- recipes
@@ -370,9 +363,7 @@ class Augmentation:
 
 
 def compiled(network: nn.Module, loop: "Loop") -> nn.Module:
-    """``network``, compiled where that pays: a step is a few hundred small kernels, of which fusing
-    leaves fewer to start; but fusing takes a minute.
-    """
+    """``network``, compiled where that pays: fusing small kernels takes a minute."""
     pays = loop.device.type == "cuda" and loop.steps > 5_000 and importlib.util.find_spec("triton")
     return torch.compile(network) if pays else network
 
@@ -500,11 +491,8 @@ class Loop:
         """FloatingPointError where a loss since the last row, or a weight, is not finite."""
         values = dict(self.sums)
         if weights:
-            values |= {
-                f"{name} {i}": q.detach().abs().max()
-                for name, module in self.modules.items()
-                for i, q in enumerate(module.parameters())
-            }
+            for name, module in self.modules.items():
+                values |= {f"{name}.{key}": q.abs().max() for key, q in module.state_dict().items()}
         if bad := [name for name, value in values.items() if not math.isfinite(value)]:
             self.bar.close()
             raise FloatingPointError(
