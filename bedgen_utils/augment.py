@@ -18,47 +18,31 @@ Geometry is one affine map per sample, sampled once; colour is one 4x4 matrix pe
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-GEOMETRY = ("flip", "shift", "scale", "tilt", "stretch", "slide")
-COLOUR = ("brightness", "contrast", "hue", "saturation")
 # A room has an up and a down. The 90-degree turns and full rotations of the paper would make D
 # forget gravity, which is most of what tells a bedroom from its parts, and a luma flip turns lamps
-# into holes: neither is in the default list.
+# into holes: none of these is here.
+GEOMETRY = ("flip", "shift", "scale", "tilt", "stretch", "slide")
+COLOUR = ("brightness", "contrast", "hue", "saturation")
 
 # The projection v vᵀ on the luma axis v = (1, 1, 1)/√3, and v × (·): for Rodrigues' formula.
 GREY = torch.full((3, 3), 1 / 3)
 CROSS = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
 
 
-def _translation(x: Tensor, y: Tensor) -> Tensor:
-    m = torch.eye(3).repeat(len(x), 1, 1)
-    m[:, 0, 2], m[:, 1, 2] = x, y
-    return m
-
-
-def _scaling(x: Tensor, y: Tensor) -> Tensor:
-    return torch.diag_embed(torch.stack([x, y, torch.ones_like(x)], 1))
-
-
-def _rotation(angle: Tensor) -> Tensor:
-    m = torch.eye(3).repeat(len(angle), 1, 1)
-    m[:, 0, 0] = m[:, 1, 1] = angle.cos()
-    m[:, 1, 0], m[:, 0, 1] = angle.sin(), -angle.sin()
-    return m
-
-
 class AugmentPipe:
     """T: square images (N, 3, S, S) in [-1, 1] and a probability p in [0, 1] -> images of that
     shape, differentiable.
 
-    ops: which operations, from GEOMETRY + COLOUR, in this order; each is applied to each sample
-    with probability p, drawn apart. Results may leave [-1, 1], as in the paper: clamping would kill
-    gradients and cannot be undone. A `torch.Generator` on the CPU makes the draws repeatable.
-    Raises ValueError for an unknown operation or a p outside [0, 1], or images that are not square.
+    ops: from GEOMETRY + COLOUR, done in this order, each on each sample with probability p, drawn
+    apart by the CPU `generator`. Results may leave [-1, 1], as in the paper: clamping would kill
+    gradients and cannot be undone. ValueError for an unknown operation, a p outside [0, 1] or
+    images that are not square.
     """
 
     def __init__(
@@ -66,7 +50,9 @@ class AugmentPipe:
     ):
         if unknown := set(ops) - set(GEOMETRY + COLOUR):
             raise ValueError(f"unknown operations {sorted(unknown)}; known: {GEOMETRY + COLOUR}")
-        self.ops, self.generator = tuple(ops), generator
+        self.generator = generator
+        self.moves = [op for op in ops if op in GEOMETRY]
+        self.tints = [op for op in ops if op in COLOUR]
 
     def __call__(self, images: Tensor, p: float) -> Tensor:
         if not 0 <= p <= 1:
@@ -76,16 +62,30 @@ class AugmentPipe:
         n, _, side, width = images.shape
         if side != width:
             raise ValueError(f"images must be square, got {side}x{width}")
-        if set(self.ops) & set(GEOMETRY):
+        if self.moves:
             theta = self.affine(n, p, side)[:, :2].to(images)
             at = F.affine_grid(theta, list(images.shape), align_corners=False)
             # reflection: a black border would itself be a pattern that the generator could learn
             images = F.grid_sample(images, at, "bilinear", "reflection", align_corners=False)
-        if set(self.ops) & set(COLOUR):
+        if self.tints:
             m = self.colour(n, p).to(images)
             pixels = torch.baddbmm(m[:, :3, 3:], m[:, :3, :3], images.flatten(2))
             images = pixels.unflatten(2, (side, side))
         return images
+
+    def affine(self, n: int, p: float, side: int) -> Tensor:
+        """(N, 3, 3): where in the input each output place looks, in coordinates from -1 to 1."""
+        m = torch.eye(3).repeat(n, 1, 1)
+        for op in self.moves:
+            m = m @ self._move(op, n, p, side)
+        return m
+
+    def colour(self, n: int, p: float) -> Tensor:
+        """(N, 4, 4): the new (r, g, b, 1) from the old, in [-1, 1] where 0 is middle grey."""
+        m = torch.eye(4).repeat(n, 1, 1)
+        for op in self.tints:
+            m = self._tint(op, n, p) @ m
+        return m
 
     def _normal(self, n: int) -> Tensor:
         return torch.randn(n, generator=self.generator)
@@ -93,89 +93,74 @@ class AugmentPipe:
     def _uniform(self, n: int) -> Tensor:
         return 2 * torch.rand(n, generator=self.generator) - 1
 
-    def _gate(self, n: int, p: float, value: Tensor, identity: float = 0.0) -> Tensor:
+    def _gate(self, p: float, value: Tensor, identity: float = 0.0) -> Tensor:
         """`value` with probability p, else the operation's neutral parameter."""
-        drawn = torch.rand(n, generator=self.generator) < p
-        return torch.where(drawn, value, torch.full((n,), identity))
-
-    def affine(self, n: int, p: float, side: int) -> Tensor:
-        """(N, 3, 3): where in the input each output place looks, in coordinates from -1 to 1."""
-        m = torch.eye(3).repeat(n, 1, 1)
-        for op in self.ops:
-            if op in GEOMETRY:
-                m = m @ self._move(op, n, p, side)
-        return m
+        drawn = torch.rand(len(value), generator=self.generator) < p
+        return value.where(drawn, identity)
 
     def _move(self, op: str, n: int, p: float, side: int) -> Tensor:
+        m = torch.eye(3).repeat(n, 1, 1)
         match op:
             case "flip":
-                flipped = self._gate(n, p, (self._uniform(n) > 0).float())
-                return _scaling(1 - 2 * flipped, torch.ones(n))
+                m[:, 0, 0] = 1 - 2 * self._gate(p, (self._uniform(n) > 0).float())
             case "shift":  # whole pixels, up to an eighth of the side
                 x, y = ((self._uniform(n) * side / 8).round() * 2 / side for _ in range(2))
-                keep = self._gate(n, p, torch.ones(n))
-                return _translation(x * keep, y * keep)
+                m[:, :2, 2] = torch.stack([x, y], 1) * self._gate(p, torch.ones(n))[:, None]
             case "scale":
-                s = self._gate(n, p, 2 ** (0.2 * self._normal(n)), 1.0)
-                return _scaling(1 / s, 1 / s)
+                s = self._gate(p, 2 ** (0.2 * self._normal(n)), 1.0)
+                m[:, 0, 0] = m[:, 1, 1] = 1 / s
             case "tilt":  # about 10 degrees: a camera held askew, not a room on its side
-                return _rotation(self._gate(n, p, math.radians(10) * self._normal(n)))
+                a = self._gate(p, math.radians(10) * self._normal(n))
+                m[:, 0, 0] = m[:, 1, 1] = a.cos()
+                m[:, 1, 0], m[:, 0, 1] = a.sin(), -a.sin()
             case "stretch":
-                s = self._gate(n, p, 2 ** (0.2 * self._normal(n)), 1.0)
-                return _scaling(1 / s, s)
-        # "slide", by fractions of a pixel: N(0, 1/8) of the side, that is 1/4 in these coordinates
-        keep = self._gate(n, p, torch.ones(n))
-        x, y = (0.25 * self._normal(n) for _ in range(2))
-        return _translation(x * keep, y * keep)
-
-    def colour(self, n: int, p: float) -> Tensor:
-        """(N, 4, 4): the new (r, g, b, 1) from the old, in [-1, 1] where 0 is middle grey."""
-        m = torch.eye(4).repeat(n, 1, 1)
-        for op in self.ops:
-            if op in COLOUR:
-                m = self._tint(op, n, p) @ m
+                s = self._gate(p, 2 ** (0.2 * self._normal(n)), 1.0)
+                m[:, 0, 0], m[:, 1, 1] = 1 / s, s
+            case "slide":  # by fractions of a pixel: N(0, 1/8) of the side, here 1/4
+                keep = self._gate(p, torch.ones(n))[:, None]
+                m[:, :2, 2] = 0.25 * torch.stack([self._normal(n), self._normal(n)], 1) * keep
         return m
 
     def _tint(self, op: str, n: int, p: float) -> Tensor:
-        step, eye = torch.eye(4).repeat(n, 1, 1), torch.eye(3)
+        m, eye = torch.eye(4).repeat(n, 1, 1), torch.eye(3)
         match op:
             case "brightness":
-                step[:, :3, 3] = self._gate(n, p, 0.2 * self._normal(n))[:, None]
+                m[:, :3, 3] = self._gate(p, 0.2 * self._normal(n))[:, None]
             case "contrast":
-                gain = self._gate(n, p, 2 ** (0.5 * self._normal(n)), 1.0)[:, None, None]
-                step[:, :3, :3] = gain * eye
+                m[:, :3, :3] *= self._gate(p, 2 ** (0.5 * self._normal(n)), 1.0)[:, None, None]
             case "hue":  # a turn about the luma axis, any angle
-                a = self._gate(n, p, math.pi * self._uniform(n))[:, None, None]
-                step[:, :3, :3] = GREY + a.cos() * (eye - GREY) + a.sin() * CROSS
+                a = self._gate(p, math.pi * self._uniform(n))[:, None, None]
+                m[:, :3, :3] = GREY + a.cos() * (eye - GREY) + a.sin() * CROSS
             case "saturation":
-                gain = self._gate(n, p, 2 ** self._normal(n), 1.0)[:, None, None]
-                step[:, :3, :3] = GREY + gain * (eye - GREY)
-        return step
+                gain = self._gate(p, 2 ** self._normal(n), 1.0)[:, None, None]
+                m[:, :3, :3] = GREY + gain * (eye - GREY)
+        return m
 
 
+@dataclass
 class AdaptiveP:
     """The controller: every `every` batches, p += sign(r_t − target) · images seen since / rise,
     kept in [0, bound].
 
     r_t = mean sign(logit of an augmented real image): 0 when D cannot tell, 1 when it calls every
     one real, however narrowly; 0.6 means 80 % of them are called real. `rise` is how many images p
-    needs from 0 to 1: the paper's 500,000 would outlast our whole training, so it is a quarter of
-    the budget (in images) by default. The relativistic game and WGAN-GP fix logits only up to a
-    constant: hand over logits less the mean logit of generated images there.
+    needs from 0 to 1: the paper's 500,000 would outlast our whole training, so it is a `share` of
+    the budget (in images). The relativistic game and WGAN-GP fix logits only up to a constant: hand
+    over logits less the mean logit of generated images there.
     """
 
-    def __init__(
-        self,
-        budget: float,
-        p: float = 0.0,
-        target: float = 0.6,
-        bound: float = 0.8,
-        share: float = 0.25,
-        every: int = 4,
-    ):
-        self.p, self.target, self.bound, self.every = float(p), target, bound, every
-        self.rise = share * budget
-        self.r = 0.0
+    budget: float
+    p: float = 0.0
+    target: float = 0.6
+    bound: float = 0.8
+    share: float = 0.25
+    every: int = 4
+
+    def __post_init__(self) -> None:
+        self.rise, self.r = self.share * self.budget, 0.0
+        self._start()
+
+    def _start(self) -> None:
         self._sum: float | Tensor = 0.0
         self._count = self._images = self._batches = 0
 
@@ -190,7 +175,7 @@ class AdaptiveP:
             self.r = float(self._sum) / self._count
             step = math.copysign(self._images / self.rise, self.r - self.target)
             self.p = min(max(self.p + step, 0.0), self.bound)
-            self._sum, self._count, self._images, self._batches = 0.0, 0, 0, 0
+            self._start()
         return self.p
 
     def state_dict(self) -> dict[str, float]:

@@ -2,63 +2,50 @@
 
 Each takes the tag of its equation (``eq:10``, ``eq:10-step-3``), prints what it compared, and
 raises AssertionError where the two sides differ; ``tests/test_equations.py`` fails for a tag that
-no check names. Three kinds, and what each may use as its tolerance:
+no check names. Three kinds, and the tolerance that each may use:
 
-    symbolic      sympy simplifies the difference of the two sides to 0: no tolerance numeric
-    two float64 computations of one number, by closed form, quadrature or autograd: a stated bound
-    Monte Carlo   a mean of n draws against its expectation: `sigmas` standard errors, from the
-    draws themselves
+    symbolic      sympy simplifies the difference of the two sides to 0: none
+    numeric       two float64 computations of one number: a stated bound
+    Monte Carlo   a mean of n draws against its expectation: `sigmas` of its standard errors
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import sympy as sp
 
 
-def _float64(x: Any) -> np.ndarray:
-    # A tensor may lie on a device without float64 (MPS), or wait for a gradient.
-    return np.asarray(x.detach().cpu() if hasattr(x, "detach") else x, dtype=np.float64)
-
-
 def check(tag: str, got: Any, expected: Any, tol: float, how: str) -> None:
     """The largest |got − expected| of numbers, arrays or tensors must be at most tol."""
     got, expected = np.broadcast_arrays(_float64(got), _float64(expected))
-    # inf − inf is nan, and nan compares as False: equal infinities count as equal, any nan fails.
-    with np.errstate(invalid="ignore"):
-        miss = np.where(got == expected, 0.0, np.abs(got - expected))
-    worst = float(miss.max())
-    shown = f"{got.size} numbers"
+    # Equal infinities are equal (inf − inf is nan); any nan fails, as nan compares as False.
+    miss = np.subtract(got, expected, out=np.zeros(got.shape), where=got != expected)
+    worst, shown = np.abs(miss).max(), f"{got.size} numbers"
     if got.size == 1:
-        shown = f"{got.flat[0]:.10g} against {expected.flat[0]:.10g}"
-    print(f"[{tag}] {how}: {shown}, largest difference {worst:.2e} (allowed {tol:.0e})")
-    _require(worst <= tol, f"{tag}: {how}: {worst:.3e} exceeds {tol:.1e}")
+        shown = f"{got.item():.10g} against {expected.item():.10g}"
+    found = f"{shown}, largest difference {worst:.2e} (allowed {tol:.0e})"
+    _report(tag, how, found, worst <= tol, f"{worst:.3e} exceeds {tol:.1e}")
 
 
 def check_zero(tag: str, expression: Any, how: str) -> None:
     """A sympy expression, or each of several, must simplify to exactly 0."""
-    several = isinstance(expression, (Sequence, sp.MatrixBase)) and not isinstance(expression, str)
-    parts = list(expression) if several else [expression]
-    left = [sp.simplify(sp.sympify(part)) for part in parts]
-    print(f"[{tag}] {how}: left − right simplifies to {', '.join(map(str, left))}")
-    _require(all(part == 0 for part in left), f"{tag}: {how}: {left} is not 0")
+    several = isinstance(expression, (list, tuple, sp.MatrixBase))
+    left = [sp.simplify(part) for part in (expression if several else [expression])]
+    found = f"left − right simplifies to {', '.join(map(str, left))}"
+    _report(tag, how, found, all(part == 0 for part in left), f"{left} is not 0")
 
 
 def check_mean(tag: str, draws: Any, expected: Any, how: str, sigmas: float = 5.0) -> None:
     """The mean of draws (n, …) must lie within `sigmas` standard errors of expected."""
     draws, expected = _float64(draws), _float64(expected)
-    error = draws.std(axis=0, ddof=1) / np.sqrt(len(draws))
-    z = np.abs(draws.mean(axis=0) - expected) / error
-    worst = float(np.max(z))
-    shown = f"{z.size} means"
+    z = np.abs(draws.mean(axis=0) - expected) / (draws.std(axis=0, ddof=1) / np.sqrt(len(draws)))
+    worst, shown = np.max(z), f"{z.size} means"
     if draws.ndim == 1:
         shown = f"{draws.mean():.5f} against {float(expected):.5f}"
-    print(
-        f"[{tag}] {how}: {shown} over {len(draws)} draws, "
-        f"largest miss {worst:.2f} standard errors ({sigmas:g} allowed)"
-    )
-    _require(worst <= sigmas, f"{tag}: {how}: {worst:.1f} standard errors")
+    found = f"{shown} over {len(draws)} draws, largest miss {worst:.2f} standard errors"
+    found += f" ({sigmas:g} allowed)"
+    _report(tag, how, found, worst <= sigmas, f"{worst:.1f} standard errors")
 
 
 def check_fails(tag: str, wrong: Callable[[], object], how: str) -> None:
@@ -67,11 +54,16 @@ def check_fails(tag: str, wrong: Callable[[], object], how: str) -> None:
         wrong()
     except AssertionError as error:
         print(f"[{tag}] {how}: caught, as it should be ({error})")
-        return
-    raise AssertionError(f"{tag}: {how}: the wrong formula passed its check")
+    else:
+        raise AssertionError(f"{tag}: {how}: the wrong formula passed its check")
 
 
-def _require(holds: bool, message: str) -> None:
-    # Not an assert statement: python -O would pass every check.
-    if not holds:
-        raise AssertionError(message)
+def _float64(x: Any) -> np.ndarray:
+    # A tensor may lie on a device without float64 (MPS), or wait for a gradient.
+    return np.asarray(x.detach().cpu() if hasattr(x, "detach") else x, dtype=np.float64)
+
+
+def _report(tag: str, how: str, found: str, holds: bool, wrong: str) -> None:
+    print(f"[{tag}] {how}: {found}")
+    if not holds:  # not an assert statement: python -O would pass every check
+        raise AssertionError(f"{tag}: {how}: {wrong}")

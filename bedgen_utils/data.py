@@ -1,14 +1,13 @@
 """Images of bedrooms as one uint8 tensor, whatever they come from.
 
-An image of any width w and height h becomes size x size in two steps that keep its proportions:
-the centred square of side s = min(w, h) is cut out, then resampled by size/s with a bicubic kernel,
-widened by s/size where it shrinks, so that it averages over all pixels it covers (antialiasing).
-Stretching the whole image to a square would make beds narrower than beds are, and a kernel that is
-not widened would alias; either can move a Fréchet distance by more than the models under comparison
-differ (Parmar et al. 2022, "On Aliased Resizing and Surprising Subtleties in GAN Evaluation").
+An image of any width w and height h becomes size x size and keeps its proportions: the centred
+square of side s = min(w, h) is cut out, then resampled with a bicubic kernel, widened by s/size
+where it shrinks (antialiasing). A stretched image has narrow beds, and a kernel that is not widened
+aliases; either can move a Fréchet distance by more than the models under comparison differ (Parmar
+et al. 2022, "On Aliased Resizing and Surprising Subtleties in GAN Evaluation").
 
-Decoding happens once: the result is kept in the user's cache folder and memory-mapped. The file's
-name holds the content hash of what was decoded, so other images never get an old answer.
+Decoding happens once: a file in the user's cache folder, named by the content hash of what was
+decoded, is memory-mapped.
 """
 
 import csv
@@ -24,7 +23,7 @@ import warnings
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +42,6 @@ ENDINGS = tuple(
     ".jp2 .j2k .ppm .pgm .pbm .pnm .tga .mpo".split()
 )
 MAX_BYTES = 128 << 20  # of one encoded image: more is a mistake or an attack
-LARGE = 32_000_000  # pixels; images above are decoded one at a time
-_one_large = threading.Lock()
 
 
 def to_uint8(x: Tensor) -> Tensor:
@@ -64,10 +61,8 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def replace_atomically(path: Path, write) -> None:
-    """Let ``write(temporary_path)`` make a file, then put it in the place of ``path`` in one step.
-
-    A reader, or a run that is killed half-way, sees the old file or the new one and never a part
-    of it. Of two writers at once the last one wins."""
+    """Let ``write(temporary_path)`` make a file, then put it in the place of ``path`` in one step:
+    a reader sees the old file or the new one, never a part. Of two writers the last one wins."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         write(temporary)
@@ -87,73 +82,62 @@ def replace_atomically(path: Path, write) -> None:
 class Folder:
     """A folder and all below it. Links are followed, but no folder is read twice."""
 
-    def __init__(self, path):
-        self.place = _given(path, "folder")
-        if not self.place.is_dir():
-            raise FileNotFoundError(f"{self.place} is not a folder")
-        self.names, self.left_out = [], {}
-        seen = set(map(str, Path(os.path.realpath(self.place)).parents))
-        plain, linked = [""], []  # linked folders come last: a folder keeps its own name
-        while plain or linked:
-            below = plain.pop() if plain else linked.pop(0)
-            real = os.path.realpath(os.path.join(self.place, below))
-            if real in seen:
-                self.left_out[below] = "leads to a folder that is read already, or to one above"
-                continue
-            seen.add(real)
-            try:
-                with os.scandir(real) as found:
-                    entries = sorted(found, key=lambda entry: entry.name)
-            except OSError as error:
-                self.left_out[below or "."] = _reason(error)
-                continue
-            for entry in entries:
-                name = below + entry.name
-                try:
-                    if entry.is_dir() and not entry.name.startswith("."):
-                        (linked if entry.is_symlink() else plain).append(name + "/")
-                    elif _is_image(name) and entry.is_file():
-                        self.names.append(name)
-                    elif _is_image(name) and not entry.is_dir():
-                        self.left_out[name] = "no regular file, or a link to nothing"
-                except OSError as error:  # a link to itself
-                    self.left_out[name] = _reason(error)
-        self.names.sort()
+    def __init__(self, place):
+        if not place.is_dir():
+            raise FileNotFoundError(f"{place} is not a folder")
+        self.place, self.left_out, found, errors = place, {}, [], []
+
+        def below(path) -> str:
+            return Path(path).relative_to(place).as_posix()
+
+        starts, seen = [place], set(map(str, place.resolve().parents))
+        for start in starts:  # linked folders come last: a folder keeps its own name
+            for at, folders, files in os.walk(start, onerror=errors.append, followlinks=True):
+                if (real := os.path.realpath(at)) in seen:
+                    self.left_out[below(at) + "/"] = "a folder that is read already, or one above"
+                    folders.clear()
+                    continue
+                seen.add(real)
+                visible = sorted(f for f in folders if not f.startswith("."))
+                linked = [f for f in visible if os.path.islink(os.path.join(at, f))]
+                folders[:] = [f for f in visible if f not in linked]
+                starts += [os.path.join(at, f) for f in linked]
+                found += filter(_is_image, (below(os.path.join(at, f)) for f in files))
+        self.left_out |= {below(e.filename) + "/": repr(e) for e in errors}
+        gone = {name for name in found if not os.path.isfile(place / name)}
+        self.left_out |= dict.fromkeys(gone, "no regular file, or a link to nothing")
+        self.names = sorted(set(found) - gone)
 
     def stamp(self) -> dict:
-        return {name: _stat(os.path.join(self.place, name)) for name in self.names}
+        return {name: _stat(self.place / name) for name in self.names}
 
     def digest(self) -> str:
-        """sha256 of what ``sha256sum`` prints for the images in the order of their names."""
-        listing, all_names, self.names = hashlib.sha256(), self.names, []
-        for name in tqdm(all_names, f"reading {self.place.name}", delay=2, leave=False):
+        """sha256 of what ``sha256sum`` prints for its readable images, sorted by name."""
+        listing = hashlib.sha256()
+        for name in tqdm(self.names.copy(), f"reading {self.place.name}", delay=2, leave=False):
             try:
-                line = f"{_sha256_of_file(os.path.join(self.place, name))}  {name}\n"
+                listing.update(_bytes(f"{_sha256_of_file(self.place / name)}  {name}\n"))
             except OSError as error:
-                self.left_out[name] = _reason(error)
-                continue
-            listing.update(_bytes(line))
-            self.names.append(name)
+                self.left_out[name] = repr(error)
+                self.names.remove(name)
         return listing.hexdigest()
 
     def read(self, name: str) -> bytes:
-        with open(os.path.join(self.place, name), "rb") as f:
+        with open(self.place / name, "rb") as f:
             return _bounded(f, os.fstat(f.fileno()).st_size)
 
 
 class Zip:
     """A zip file. Backslashes in names count as ``/``; of two equal names the later one counts."""
 
-    def __init__(self, path):
-        self.place, self.left_out, self.members = _given(path, "zip"), {}, {}
-        if not self.place.exists():
-            raise FileNotFoundError(f"{self.place} is not there")
+    def __init__(self, place):
+        if place.exists() and not place.is_file():  # a pipe would be waited for
+            raise ValueError(f"{place} is not a regular file")
+        self.place, self.left_out, self.members = place, {}, {}
         try:
-            if not self.place.is_file():  # a pipe would be waited for
-                raise ValueError("not a regular file")
-            self.file, self.lock = zipfile.ZipFile(self.place), threading.Lock()
+            self.file, self.lock = zipfile.ZipFile(place), threading.Lock()
         except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            raise ValueError(f"{self.place} is no zip file, or was cut short: {error}") from error
+            raise ValueError(f"{place} is no zip file, or was cut short: {error}") from error
         for member in self.file.infolist():
             name = member.filename.replace("\\", "/")
             if name in self.members and _is_image(name):
@@ -172,43 +156,33 @@ class Zip:
             return _bounded(f, self.members[name].file_size)
 
 
-def _rendered(path):
-    return Zip(RENDERED if path is None else path)
-
-
 # A further source is a class like the two above and an entry here.
-SOURCES = {"rendered": _rendered, "folder": Folder, "zip": Zip}
+SOURCES: dict[str, type] = {"rendered": Zip, "folder": Folder, "zip": Zip}
 
 
 def _open(source: str, path, split: str = "all"):
     for what, value, known in (("source", source, SOURCES), ("split", split, SPLITS)):
         if value not in known:
             raise ValueError(f"{what} {value!r} is unknown; choose one of {', '.join(known)}")
-    opened = SOURCES[source](path)
+    if path is None and source != "rendered":
+        raise ValueError(f'source "{source}" needs path=, the {source} with the images')
+    place = Path(RENDERED if path is None else path).expanduser()
+    opened = SOURCES[source](place)
     if not opened.names:
-        listed = _listed(opened.left_out)
-        raise ValueError(f"no images ({', '.join(ENDINGS)}) in {opened.place}{listed}")
+        raise ValueError(f"no images ({', '.join(ENDINGS)}) in {place}{_listed(opened.left_out)}")
     return opened
 
 
-def _given(path, source: str) -> Path:
-    if path is None:
-        raise ValueError(f'source "{source}" needs path=, the {source} with the images')
-    return Path(path).expanduser()
-
-
 def _is_image(name: str) -> bool:
-    parts = name.split("/")
-    hidden = any(p.startswith((".", "__MACOSX")) and p not in (".", "..") for p in parts)
+    hidden = any(p.startswith((".", "__MACOSX")) and p not in (".", "..") for p in name.split("/"))
     return name.lower().endswith(ENDINGS) and not hidden
 
 
-def _stat(path) -> list | None:
-    try:
+def _stat(path) -> list[int] | None:
+    with suppress(OSError):
         s = os.stat(path)
-    except OSError:
-        return None
-    return [s.st_size, s.st_mtime_ns, s.st_ctime_ns]  # ctime sees what keeps size and mtime
+        return [s.st_size, s.st_mtime_ns, s.st_ctime_ns]  # ctime sees what keeps size and mtime
+    return None
 
 
 def _bounded(f, size: int) -> bytes:
@@ -221,48 +195,37 @@ def _bytes(name: str) -> bytes:  # a name that is not UTF-8 on disk holds lone s
     return name.encode("utf-8", "surrogatepass")
 
 
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
 def _listed(left_out: dict[str, str]) -> str:
-    some = "; ".join(f"{name} ({why})" for name, why in list(left_out.items())[:10])
-    more = "; …" if len(left_out) > 10 else ""
-    text = f"; {len(left_out)} cannot be read and are left out: {some}{more}" if left_out else ""
-    return text.encode("utf-8", "backslashreplace").decode()
+    some = [f"; {name} ({why})" for name, why in left_out.items()]
+    some[10:] = ["; …"] if len(some) > 10 else []
+    text = f"; {len(left_out)} cannot be read and are left out: {''.join(some)[2:]}"
+    return text.encode("utf-8", "backslashreplace").decode() if left_out else ""
 
 
 def _choose(opened, source: str, split: str) -> list[str]:
     """The names of ``split``, in the order in which ``load_bedrooms`` gives the images."""
-    names = opened.names
+    names, of = opened.names, {}
     key = {n: int.from_bytes(hashlib.sha256(_bytes(n)).digest()[:8], "big") for n in names}
-    chosen = names
-    if split != "all":
-        of = {}
-        for name in names:
-            parts = name.lower().split("/")[:-1]
-            of[name] = next((FOLDERS[part] for part in parts if part in FOLDERS), "train")
-        named = set(of.values())
-        for tenth, held_out in enumerate(("test", "validation")):
-            if held_out not in named:
-                of |= {n: held_out for n in names if of[n] == "train" and key[n] % 10 == tenth}
-        chosen = [name for name in names if of[name] == split]
+    for name in names:
+        known = map(FOLDERS.get, name.lower().split("/")[:-1])
+        of[name] = next(filter(None, known), "train")
+    for tenth, held_out in enumerate(("test", "validation")):
+        if held_out not in of.values():
+            of |= {n: held_out for n in names if of[n] == "train" and key[n] % 10 == tenth}
+    chosen = [name for name in names if split in ("all", of[name])]
     if not chosen:
         raise ValueError(f'{opened.place}: none of the {len(names)} images is in split "{split}"')
     # Rendered rooms are independent and keep the order of their factors. Other people's folders are
     # sorted by something: shuffled, always alike, their first `limit` images are a fair sample.
-    return list(chosen) if source == "rendered" else sorted(chosen, key=lambda name: key[name])
+    return chosen if source == "rendered" else sorted(chosen, key=key.__getitem__)
 
 
 # ---- content hashes
 
 
 def _sha256_of_file(path) -> str:
-    sha = hashlib.sha256()
-    with open(path, "rb", buffering=0) as f:
-        while block := f.read(1 << 20):
-            sha.update(block)
-    return sha.hexdigest()
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def _content_sha256(opened) -> tuple[str, dict]:
@@ -270,27 +233,20 @@ def _content_sha256(opened) -> tuple[str, dict]:
     stamp = opened.stamp()
     known_as = json.dumps([os.path.realpath(opened.place), stamp]).encode()
     memo = cache_folder() / "hashes" / hashlib.sha256(known_as).hexdigest()
-    try:
+    with suppress(OSError, ValueError):
         if re.fullmatch("[0-9a-f]{64}", known := memo.read_text(encoding="ascii")):
             return known, stamp
-    except (OSError, ValueError):
-        pass
     result = opened.digest()
-    try:
-        if opened.stamp() == stamp:  # nothing changed meanwhile, and every file could be read
+    if opened.stamp() == stamp:  # nothing changed meanwhile, and every file could be read
+        with suppress(OSError):  # only the time to hash again is lost
             memo.parent.mkdir(parents=True, exist_ok=True)
             replace_atomically(memo, lambda new: new.write_text(result, encoding="ascii"))
-    except OSError:
-        pass  # only the time to hash again is lost
     return result, stamp
 
 
 def dataset_sha256(source: str = "rendered", path: str | Path | None = None) -> str:
-    """The content hash that figures and weights name their data by (64 hexadecimal digits).
-
-    For a zip file (and the rendered set) the sha256 of the file; for a folder the sha256 of what
-    ``sha256sum`` prints for its readable images in the order of their names. Errors as in
-    ``load_bedrooms``."""
+    """The content hash (64 hexadecimal digits) that figures and weights name their data by: the
+    sha256 of a zip; for a folder, see ``Folder.digest``. Errors as in ``load_bedrooms``."""
     return _content_sha256(_open(source, path))[0]
 
 
@@ -305,57 +261,49 @@ def decode(data: bytes, size: int) -> np.ndarray:
     animation the first frame counts. Raises ValueError for pixels of floating-point numbers or more
     than 16 bits, and what Pillow raises where ``data`` is no image, cut short or a bomb."""
     with Image.open(io.BytesIO(data)) as image:
-        with _one_large if image.width * image.height > LARGE else nullcontext():
-            depth = data[24] if image.format == "PNG" else 8
-            colours, alpha = _eight_bits(ImageOps.exif_transpose(image), depth)
-            result = _srgb(colours, image.info)
-        if alpha is not None:
-            result = Image.composite(result, Image.new("RGB", result.size, "white"), alpha)
-        side = min(result.size)
-        left, top = (result.width - side) / 2, (result.height - side) / 2
-        if side == size:
-            result = result.crop((int(left), int(top), int(left) + side, int(top) + side))
-        else:
-            box = (left, top, left + side, top + side)
-            result = result.resize((size, size), Image.Resampling.BICUBIC, box=box)
-        return np.asarray(result).transpose(2, 0, 1)
+        depth = data[24] if image.format == "PNG" else 8
+        colours, alpha = _eight_bits(ImageOps.exif_transpose(image), depth)
+        result = _srgb(colours, image.info)
+    if alpha is not None:
+        result = Image.composite(result, Image.new("RGB", result.size, "white"), alpha)
+    if min(result.size) == size:  # cut between pixels, also where the margins are odd
+        left, top = (result.width - size) // 2, (result.height - size) // 2
+        result = result.crop((left, top, left + size, top + size))
+    else:
+        result = ImageOps.fit(result, (size, size), Image.Resampling.BICUBIC)
+    return np.asarray(result).transpose(2, 0, 1)
 
 
 def _eight_bits(image: Image.Image, depth: int) -> tuple[Image.Image, Image.Image | None]:
     """Colours (L, RGB or CMYK) and opacity (L or None) of an image with ``depth`` bits a sample."""
     key = image.info.get("transparency")  # a PNG's transparent colour, in levels of its own depth
+    if image.mode == "F":
+        raise ValueError("the pixels are floating-point numbers, whose white is unknown")
     if image.mode.startswith("I"):  # 16-bit grey: convert() would clip it at 255
         levels = np.asarray(image, np.float64)
         if levels.min() < 0 or levels.max() > 65535:
             raise ValueError("the pixels have more than 16 bits")
         opaque = None if key is None else Image.fromarray(np.uint8(levels != key) * 255)
         return Image.fromarray((levels / 257).round().astype(np.uint8)), opaque
-    if image.mode == "F":
-        raise ValueError("the pixels are floating-point numbers, whose white is unknown")
-    grey = image.mode in ("1", "L", "LA", "La")
+    mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
     if key is not None and depth != 8 and image.mode in ("1", "L", "RGB"):
-        image = image.convert("L" if grey else "RGB")
-        scaled = [k >> 8 if depth == 16 else k * 255 // (2**depth - 1) for k in np.ravel(key)]
-        image.info["transparency"] = int(scaled[0]) if grey else tuple(map(int, scaled))
+        image, keys = image.convert(mode), np.ravel(key).tolist()
+        scaled = [k >> 8 if depth == 16 else k * 255 // (2**depth - 1) for k in keys]
+        image.info["transparency"] = scaled[0] if mode == "L" else tuple(scaled)
     alpha = None
     if image.has_transparency_data:
         image = image.convert("RGBA")
         alpha = image.getchannel("A")
-    return image if image.mode == "CMYK" else image.convert("L" if grey else "RGB"), alpha
+    return image if image.mode == "CMYK" else image.convert(mode), alpha
 
 
 def _srgb(image: Image.Image, info: dict) -> Image.Image:
     """An L, RGB or CMYK image as RGB in sRGB, by the ICC profile or the gamma in ``info``."""
     if icc := info.get("icc_profile"):
-        try:
-            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-            space = profile.profile.xcolor_space.strip().replace("GRAY", "L")
-            if space == image.mode:  # else, and where it is damaged, it is ignored as browsers do
-                srgb = ImageCms.createProfile("sRGB")
-                converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
-                return converted or image.convert("RGB")
-        except (ImageCms.PyCMSError, OSError):
-            pass
+        with suppress(ImageCms.PyCMSError, OSError, ValueError):  # damaged: browsers ignore it too
+            srgb, profile = ImageCms.createProfile("sRGB"), ImageCms.getOpenProfile(io.BytesIO(icc))
+            if profile.profile.xcolor_space.strip().replace("GRAY", "L") == image.mode:
+                return ImageCms.buildTransform(profile, srgb, image.mode, "RGB").apply(image)
     image, gamma = image.convert("RGB"), info.get("gamma")
     if not gamma or "srgb" in info or 0.44 < gamma < 0.47:  # 1 / 2.2 stands for sRGB
         return image
@@ -364,46 +312,44 @@ def _srgb(image: Image.Image, info: dict) -> Image.Image:
     return image.point((255 * levels).round().astype(int).tolist() * 3)
 
 
-def _decoded(opened, names: list[str], size: int, left_out: dict, passing: set):
-    """Yield the images in order. Those that cannot be read are named in ``left_out``, and also in
-    ``passing`` where the reason may pass: the disk, the network, too little memory."""
+def _decoded(opened, names: list[str], size: int, left_out: dict[str, str], strict: bool):
+    """Yield the images in order. Those that cannot be read are named in ``left_out``; ``strict``
+    raises OSError where the reason may pass: the disk, the network, too little memory."""
 
-    def attempt(name):
-        try:
-            return decode(opened.read(name), size)
-        except Exception as error:  # Pillow and the decompressors raise many kinds
-            return error
+    def read(name):
+        return decode(opened.read(name), size)
 
     Image.init()  # else threads race for the plugins, and one finds none for its image
     bar = tqdm(desc=f"decoding {opened.place.name}", total=len(names), delay=2, leave=False)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, bar:
         for start in range(0, len(names), 256):  # bounds the memory
-            some = names[start : start + 256]
-            for name, result in zip(some, pool.map(attempt, some), strict=True):
+            for name, job in [(n, pool.submit(read, n)) for n in names[start : start + 256]]:
                 bar.update()
-                if not isinstance(result, Exception):
-                    yield result
-                    continue
-                left_out[name] = _reason(result)
-                if isinstance(result, MemoryError) or getattr(result, "errno", None) is not None:
-                    passing.add(name)
+                try:
+                    image = job.result()
+                except Exception as error:  # Pillow and the decompressors raise many kinds
+                    left_out[name] = repr(error)
+                    if strict and (isinstance(error, MemoryError) or getattr(error, "errno", None)):
+                        raise OSError(f"{name} cannot be read this time: {error!r}") from error
+                else:
+                    yield image
 
 
 # ---- the cache
+# A .npy file, then as JSON what was left out, then the CRC-32 of pixels and text.
 
 CACHE_FORMAT = 2  # counted up when decode(), _choose() or the layout changes
 
 
 def cache_folder() -> Path:
-    """Where decoded images are kept: $BEDGEN_CACHE, else the platform's cache folder. Safe to
-    delete at any time."""
+    """Where decoded images are kept: $BEDGEN_CACHE, else the platform's. Delete it freely."""
     usual = platformdirs.user_cache_dir("bedgen", appauthor=False)
     return Path(os.environ.get("BEDGEN_CACHE") or usual)
 
 
 def _stored(path: Path, size: int) -> tuple[np.ndarray, dict[str, str]] | None:
     """The images, memory-mapped, and what was left out; None for a file absent or damaged."""
-    try:
+    with suppress(Exception):  # damaged headers raise many kinds
         images = np.load(path, mmap_mode="c")  # a caller may change its tensor, the file stays
         with open(path, "rb") as f:
             f.seek(images.offset + images.nbytes)
@@ -411,32 +357,26 @@ def _stored(path: Path, size: int) -> tuple[np.ndarray, dict[str, str]] | None:
         good = zlib.crc32(text, zlib.crc32(images)) == int(crc, 16)
         if good and images.dtype == np.uint8 and images.shape[1:] == (3, size, size):
             return images, json.loads(text)
-    except Exception:  # damaged headers raise many kinds
-        pass
     return None
 
 
 def _build(path: Path, opened, names, size: int, stamp: dict) -> tuple[np.ndarray, dict[str, str]]:
     """Decode ``names`` into the cache file ``path``, or into memory where that must not be."""
     left_out: dict[str, str] = {}
-    passing: set[str] = set()
 
-    def write(temporary):
-        """A .npy file, then as JSON what was left out, then the checksum of pixels and text."""
+    def write(temporary: Path) -> None:
         header = {"descr": "|u1", "fortran_order": False, "shape": (0, 3, size, size)}
         crc = count = 0
         with open(temporary, "wb") as f:
             np.lib.format.write_array_header_1_0(f, header)  # with room for any count
-            for image in _decoded(opened, names, size, left_out, passing):
+            for image in _decoded(opened, names, size, left_out, True):
                 f.write(pixels := image.tobytes())
                 count, crc = count + 1, zlib.crc32(pixels, crc)
-            f.write(text := json.dumps(left_out).encode())
-            f.write(b"%08x" % zlib.crc32(text, crc))
+            text = json.dumps(left_out).encode()
+            f.write(text + b"%08x" % zlib.crc32(text, crc))
             f.seek(0)
             np.lib.format.write_array_header_1_0(f, header | {"shape": (count, 3, size, size)})
-        if passing:
-            raise OSError(f"{len(passing)} of them could not be read this time")
-        if any(stamp.get(key) != now for key, now in opened.stamp().items()):
+        if not opened.stamp().items() <= stamp.items():
             raise OSError("they changed while they were read")
 
     try:
@@ -450,7 +390,7 @@ def _build(path: Path, opened, names, size: int, stamp: dict) -> tuple[np.ndarra
     except OSError as error:
         warnings.warn(f"decoded images are not kept in {path.parent}: {error}", stacklevel=3)
     left_out.clear()
-    images = list(_decoded(opened, names, size, left_out, passing))
+    images = list(_decoded(opened, names, size, left_out, False))
     return np.array(images, np.uint8).reshape(-1, 3, size, size), left_out
 
 
@@ -466,30 +406,26 @@ def load_bedrooms(
 ) -> Tensor:
     """Images of bedrooms as uint8 (N, 3, size, size) in [0, 255].
 
-    source: "rendered" (the set in ``data/``; with ``path`` another zip of the same layout),
-        "folder" (``path`` and all folders below) or "zip" (``path``). Files count whose ending says
-        image; hidden ones do not.
-    split: "train", "validation", "test" or "all". The first folder on an image's relative path
-        named train or training, val, valid or validation, or test, in capitals or not, decides.
-        Where no image has a validation (test) folder, the hash of the relative name holds a tenth
-        out of the rest, always the same one.
-    limit: only the first ``limit`` images. Rendered images come in the order of ``load_factors``,
-        those of folders and zips in an order shuffled by the hash of their names.
+    source: "rendered" (the set in ``data/``, or another at ``path``), "folder" (``path`` and
+        all below it) or "zip" (``path``). Files count by their ending; hidden ones do not.
+    split: "train", "validation", "test" or "all". The first folder on an image's relative path that
+        is named train or training, val, valid or validation, or test, in any case, decides. Where
+        no image has a validation (test) folder, the hash of the name holds out a tenth of the rest.
+    limit: only the first ``limit`` images. Rendered ones come in the order of ``load_factors``,
+        others shuffled by the hash of their names.
 
-    An image that cannot be read is left out and named in a warning (in the rendered set it is an
-    error). The tensor maps a file in the cache folder (see ``cache_folder``); where that cannot be
-    written, it lies in memory. Raises ValueError for an unknown source or split, an empty folder or
-    split, and where no image can be read; FileNotFoundError where ``path`` is not there."""
+    An image that cannot be read is left out and named in a warning (rendered: an error). The tensor
+    maps a file in ``cache_folder()``; where that cannot be written, it lies in memory. ValueError
+    for an unknown source or split and where there are no images; FileNotFoundError for no path."""
     if size < 1 or (limit is not None and limit < 1):
         raise ValueError(f"size and limit must be positive, not {size} and {limit}")
     opened = _open(source, path, split)
     sha, stamp = _content_sha256(opened)
-    names = _choose(opened, source, split)
     order = "" if source == "rendered" else "-shuffled"
     cached = cache_folder() / f"{sha}-{split}-{size}{order}-v{CACHE_FORMAT}.npy"
-    found = _stored(cached, size) or _build(cached, opened, names, size, stamp)
-    images, left_out = found[0], opened.left_out | found[1]
-    if left_out:
+    names = _choose(opened, source, split)
+    images, unread = _stored(cached, size) or _build(cached, opened, names, size, stamp)
+    if left_out := opened.left_out | unread:
         message = f"{opened.place}: {len(images)} images in split {split!r}{_listed(left_out)}"
         if source == "rendered" or not len(images):
             raise ValueError(message)
@@ -498,34 +434,34 @@ def load_bedrooms(
 
 
 def load_factors(split: str = "train", path: str | Path | None = None) -> list[dict]:
-    """The scene factors of the rendered rooms of ``split``: one dict an image, in the order of
-    ``load_bedrooms``.
+    """Scene factors of the rendered rooms: one dict an image, in the order of ``load_bedrooms``.
 
-    They come from each ``metadata.csv`` or ``metadata.jsonl`` in the rendered zip (``path``:
-    another of the same layout); ``file_name`` is relative to the table's folder there, to the zip
-    in the result. A CSV column whose entries all read as whole numbers, numbers or true/false
-    becomes that type; an empty entry becomes None. A CSV that a spreadsheet wrote again (byte order
-    mark, semicolons, decimal commas, TRUE) reads alike. Raises ValueError for a table that is
-    absent or cannot be read, KeyError where an image has no row."""
+    They come from each ``metadata.csv`` or ``metadata.jsonl`` in the zip, where ``file_name`` is
+    relative to the table's folder. A CSV column that reads as whole numbers, numbers or true/false
+    becomes that type, an empty entry None; what a spreadsheet made of it (byte order mark,
+    semicolons, decimal commas, TRUE) reads alike. ValueError for a table that is absent or cannot
+    be read, KeyError where an image has no row."""
     opened = _open("rendered", path, split)
-    tables: dict[str, list[dict]] = {"csv": [], "jsonl": []}
+    rows: list[dict] = []
+    typed: list[dict] = []
     for member in sorted(opened.members):
-        folder, _, name = member.rpartition("/")
-        if name not in ("metadata.csv", "metadata.jsonl"):
+        folder, _, table = member.rpartition("/")
+        if table not in ("metadata.csv", "metadata.jsonl"):
             continue
         try:
-            text, kind = opened.read(member).decode("utf-8-sig"), name.split(".")[1]
-            lines = filter(str.strip, text.split("\n"))
-            for row in _csv_rows(text) if kind == "csv" else map(json.loads, lines):
-                file_name = row["file_name"].replace("\\", "/")
-                tables[kind].append(row | {"file_name": f"{folder}/{file_name}".lstrip("/")})
+            text = opened.read(member).decode("utf-8-sig")
+            if table == "metadata.csv":
+                rows += (found := _csv_rows(text))
+            else:
+                typed += (found := [json.loads(s) for s in text.split("\n") if s.strip()])
+            for row in found:
+                row["file_name"] = f"{folder}/{row['file_name']}".replace("\\", "/").lstrip("/")
         except Exception as error:
-            raise ValueError(f"{opened.place}: cannot read {member}: {_reason(error)}") from error
-    rows = tables["csv"]
+            raise ValueError(f"{opened.place}: cannot read {member}: {error!r}") from error
     for column in {key for row in rows for key in row} - {"file_name"}:  # one type in all tables
         for row, value in zip(rows, _typed([row.get(column, "") for row in rows]), strict=True):
             row[column] = value
-    by_name = {row["file_name"]: row for row in tables["jsonl"] + rows}
+    by_name = {row["file_name"]: row for row in typed + rows}
     if not by_name:
         raise ValueError(f"{opened.place} holds neither metadata.csv nor metadata.jsonl")
     names = _choose(opened, "rendered", split)
@@ -537,11 +473,9 @@ def load_factors(split: str = "train", path: str | Path | None = None) -> list[d
 def _csv_rows(text: str) -> list[dict[str, str]]:
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     point = "[.]" if delimiter == "," else ","  # 2,5 for 2.5, where there is room for it
+    number = re.compile(rf"^([+-]?\d+){point}(\d+)$")
     table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="")
-    rows = [
-        {k: re.sub(rf"^([+-]?\d+){point}(\d+)$", r"\1.\2", row[k]) for k in table.fieldnames or ()}
-        for row in table
-    ]
+    rows = ({k: number.sub(r"\1.\2", row[k]) for k in table.fieldnames or ()} for row in table)
     return [row for row in rows if any(row.values())]
 
 

@@ -1,5 +1,4 @@
-"""A one-dimensional world in which diffusion can be solved exactly: data from a mixture of
-Gaussians.
+"""A world on the line in which diffusion can be solved exactly: data from a mixture of Gaussians.
 
 With x_0 ~ Σ_k w_k N(m_k, s_k²), the noised data are again a mixture, by Eq. 8: its means are √ᾱ_t
 m_k, its variances ᾱ_t s_k² + 1 − ᾱ_t. Given x_t and the component k, x_0 is normal: with g_k = √ᾱ_t
@@ -75,10 +74,9 @@ class Mixture:
         return mean, (responsibility * (within + between)).sum(-1)
 
     def denoiser(self, diffusion: GaussianDiffusion) -> Model:
-        """The best model(x, t) there is, in the diffusion's parameterisation; x (N, 1), one t for
-        the whole batch.
+        """The best model(x, t) there is: x (N, 1), one t for the whole batch.
 
-        If the variance is learned, its second channel gives the exact Var[x_{t−1} | x_t].
+        It answers as `diffusion` asks; a learned variance is the exact Var[x_{t−1} | x_t].
         """
         d = diffusion
 
@@ -95,11 +93,10 @@ class Mixture:
         return model
 
     def grid(self, abar: float, points: int = 1501) -> tuple[Tensor, Tensor]:
-        """Nodes and weights so that Σ weights f(nodes) = E f(x_t): the trapezoid rule ±10 standard
-        deviations out.
+        """Nodes and weights so that Σ weights f(nodes) = E f(x_t).
 
-        On smooth functions that vanish at both ends it converges faster than any power of the
-        spacing.
+        The trapezoid rule, 10 standard deviations out: on smooth functions that vanish at both ends
+        it converges faster than any power of the spacing.
         """
         _, m, s = self._components(abar)
         ends = float((m - 10 * s).min()), float((m + 10 * s).max())
@@ -123,26 +120,22 @@ class Mixture:
         H = [self.entropy(float(a)) for a in d.abar]
         for t in range(1, d.T + 1):
             L[t - 1], cross = self._step_terms(d, t)
-            # H(x_{t−1} | x_t)
-            conditional = H[t - 1] + 0.5 * math.log(2 * math.pi * math.e * float(d.betas[t])) - H[t]
-            gap[t - 1] = cross - conditional
+            noise = 0.5 * math.log(2 * math.pi * math.e * float(d.betas[t]))  # H(x_t | x_{t−1})
+            gap[t - 1] = cross - (H[t - 1] + noise - H[t])
         x, w = self.grid(float(d.abar[-1]))
         second = float((w * x**2).sum())
         gap[-1] = -H[-1] + 0.5 * (math.log(2 * math.pi) + second)
-        noise = float(1 - d.abar[-1])
-        L[-1] = 0.5 * (second - 1 - math.log(noise))
+        L[-1] = 0.5 * (second - 1 - math.log(float(1 - d.abar[-1])))
         return L, gap
 
     def _step_terms(self, d: GaussianDiffusion, t: int) -> tuple[Tensor, Tensor]:
         """E L_{t−1}, and the cross entropy −E log p_θ(x_{t−1} | x_t), in nats."""
         x, w = self.grid(float(d.abar[t]))
-        # what E[x_0 | x_t] leaves open
-        left = d.posterior_coef_x0[t] ** 2 * self.posterior(x, float(d.abar[t]))[1]
-        small = d.posterior_variance[t]
+        _, left = self.posterior(x, float(d.abar[t]))  # what E[x_0 | x_t] leaves open
+        small, left = d.posterior_variance[t], d.posterior_coef_x0[t] ** 2 * left
         true = small + left
-        log_p = {"small": d.log_small[t], "large": d.log_large[t], "learned": true.log()}[
-            d.variance
-        ]
+        fixed = {"small": d.log_small[t], "large": d.log_large[t]}
+        log_p = fixed.get(d.variance, true.log())
         log_2pi, precision = math.log(2 * math.pi), torch.exp(-log_p)
         cross = (w * 0.5 * (log_2pi + log_p + true * precision)).sum()
         if t == 1:

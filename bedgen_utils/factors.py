@@ -18,20 +18,17 @@ of their shares p and q,
 From N images it is above 0 for equal shares, too: print that of two sets of real images beside it.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .data import load_factors, replace_atomically, to_float
-from .run import REPO
+from .data import load_factors, to_float
+from .models import RELEASED as WEIGHTS
+from .models import read_weights, write_weights
 
 # Of the factors of the dataset those that can be told at 32 pixels: a network asked for all removed
 # at least two fifths of the errors of the commonest answer for these. What stands on a shelf or
@@ -58,7 +55,7 @@ FACTORS: dict[str, list] = {
 # Whose combination we call a kind of room.
 KIND = ("view", "window_behind_bed", "lamps_on", "footboard", "floor")
 SIZE = 32  # pixels a side that the network sees
-RELEASED = REPO / "data" / "weights" / "factors.safetensors"
+RELEASED = WEIGHTS / "factors.safetensors"
 
 
 def view(angle: float) -> str:
@@ -67,10 +64,7 @@ def view(angle: float) -> str:
 
 
 def labels(split: str) -> Tensor:
-    """The factors of ``split`` ("train", "validation", "test", "all") of the rendered rooms.
-
-    (N, K) int64, the index of each class, in the order of ``load_bedrooms``.
-    """
+    """The classes (N, K) int64 of the rendered rooms of ``split``, in ``load_bedrooms``' order."""
     rows = [row | {"view": view(row["camera_angle"])} for row in load_factors(split)]
     return torch.tensor([[c.index(row[name]) for name, c in FACTORS.items()] for row in rows])
 
@@ -100,16 +94,15 @@ class FactorNet(nn.Module):
     def __init__(self, width: int = 24):
         super().__init__()
         self.config = {"width": width}
-        stages = [width, 2 * width, 4 * width, 8 * width]
         self.body = nn.Sequential(
             nn.Conv2d(3, width, 3, padding=1),
             nn.BatchNorm2d(width),
             nn.ReLU(),
-            *(_Halve(a, b) for a, b in zip(stages[:-1], stages[1:], strict=True)),
+            *(_Halve(a * width, 2 * a * width) for a in (1, 2, 4)),
             nn.Flatten(),
             nn.Dropout(0.3),
         )
-        self.last = nn.Linear(16 * stages[-1], sum(map(len, FACTORS.values())))
+        self.last = nn.Linear(16 * 8 * width, sum(map(len, FACTORS.values())))
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -120,17 +113,14 @@ class FactorNet(nn.Module):
     def read(self, images: Tensor, batch: int = 500) -> Tensor:
         """The likeliest classes (N, K) on uint8 images (N, 3, S, S), S a multiple of 32."""
         if images.dtype != torch.uint8 or images.shape[-1] % SIZE or not len(images):
-            raise ValueError(
-                f"expected uint8 images of a multiple of {SIZE} pixels, "
-                f"got {images.dtype} {tuple(images.shape)}"
-            )
-        device = next(self.parameters()).device
-
-        def answers(part: Tensor) -> Tensor:
-            small = F.avg_pool2d(to_float(part.to(device)), images.shape[-1] // SIZE)
-            return torch.stack([logits.argmax(1) for logits in self(small)], dim=1).cpu()
-
-        return torch.cat([answers(part) for part in images.split(batch)])
+            found = f"{images.dtype} {tuple(images.shape)}"
+            raise ValueError(f"expected uint8 images of a multiple of {SIZE} pixels, got {found}")
+        device, shrink = next(self.parameters()).device, images.shape[-1] // SIZE
+        answers = []
+        for part in images.split(batch):
+            logits = self(F.avg_pool2d(to_float(part.to(device)), shrink))
+            answers.append(torch.stack([x.argmax(1) for x in logits], dim=1).cpu())
+        return torch.cat(answers)
 
 
 def train_factors(
@@ -174,48 +164,28 @@ def _batches(
 
 def save_classifier(network: FactorNet, path: str | Path, provenance: dict | None = None) -> None:
     """Write ``network`` in float16 with what it was trained for; provenance: what made it."""
-    tensors = {
-        key: (v.half() if v.is_floating_point() else v).cpu().contiguous()
-        for key, v in network.state_dict().items()
-    }
+    state = {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
+    tensors = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     header = {"kind": "factors", "network": network.config, "factors": FACTORS}
-    header |= {"made_by": provenance or {}, "sha256": _checksum(tensors)}
-    metadata = {"header": json.dumps(header)}
-    replace_atomically(Path(path), lambda temporary: save_file(tensors, temporary, metadata))
+    write_weights(path, tensors, header | {"made_by": provenance or {}})
 
 
 def load_classifier(path: str | Path | None = None) -> FactorNet:
     """The released classifier, made by ``data/weights/train_factors.py``, or the one at ``path``.
 
-    Raises ValueError if the file is damaged or altered or its factors are not ours.
+    ValueError if the file is damaged or altered or its factors are not ours.
     """
-    path = Path(path) if path else RELEASED
+    path = Path(path or RELEASED)
     try:
-        with safe_open(str(path), framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            header = json.loads((file.metadata() or {}).get("header", "{}"))
-    except (SafetensorError, ValueError) as error:
-        raise ValueError(
-            f"{path} is not a whole weights file ({error}): take it from the repository again"
-        ) from error
-    if header.get("factors") != FACTORS:
-        raise ValueError(f"{path} was not trained for these factors; train it again")
-    if header.get("sha256") != _checksum(tensors):
-        raise ValueError(
-            f"{path} is damaged, its tensors are not those that were saved: "
-            "take it from the repository again"
-        )
+        tensors, header = read_weights(path)
+        if header.get("factors") != FACTORS:
+            raise ValueError(f"{path} has other factors")
+    except ValueError as error:
+        again = f"{path.name} is damaged or was not made for these factors; train it again"
+        raise ValueError(f"{error}: {again}") from error
     network = FactorNet(**header["network"])
     network.load_state_dict(tensors)
     return network.eval().requires_grad_(False)
-
-
-def _checksum(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 # ---- what its answers say

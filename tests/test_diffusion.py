@@ -285,17 +285,17 @@ def test_p_mean_variance_feeds_clipped_x0_through_eq_10(prediction):
     )
     for variance in ("small", "large"):
         d = GaussianDiffusion(cosine_beta_schedule(T), prediction, variance)
-        x̂0 = d.predict_xstart(output, x, t)
+        x0_hat = d.predict_xstart(output, x, t)
         for clip in (True, False):
             mean, var, logvar, got = d.p_mean_variance(lambda *_: output, x, t, clip)
-            want = x̂0.clamp(-1, 1) if clip else x̂0
+            want = x0_hat.clamp(-1, 1) if clip else x0_hat
             assert_close(got, want, rtol=0, atol=0)
             assert_close(mean, d.q_posterior_mean_variance(want, x, t)[0])
             assert_close(var, logvar.exp())
-        betã = d.posterior_variance.clone()
-        betã[1] = betã[2]
-        assert_close(var[:, 0], betã[1:] if variance == "small" else d.betas[1:])
-    assert (x̂0.abs() > 1).any()
+        beta_tilde = d.posterior_variance.clone()
+        beta_tilde[1] = beta_tilde[2]
+        assert_close(var[:, 0], beta_tilde[1:] if variance == "small" else d.betas[1:])
+    assert (x0_hat.abs() > 1).any()
 
 
 def test_learned_variance_interpolates_logarithms():
@@ -312,8 +312,8 @@ def test_learned_variance_interpolates_logarithms():
         d.posterior_variance[t.clamp(min=2)].reshape(-1, 1, 1),
     )
     assert_close(var, large**v * small ** (1 - v))
-    mean, _, _, x̂0 = d.p_mean_variance(lambda *_: out, x, t, clip=False)
-    assert_close(x̂0, d.predict_xstart_from_eps(x, t, out[:, :2]))
+    mean, _, _, x0_hat = d.p_mean_variance(lambda *_: out, x, t, clip=False)
+    assert_close(x0_hat, d.predict_xstart_from_eps(x, t, out[:, :2]))
 
 
 # ---- terms of the bound
@@ -465,8 +465,10 @@ def test_bound_is_the_sum_of_its_parts_and_uses_every_t():
     assert torch.equal(again.terms, b.terms)
     # With x̂_0 = 0 the KL of step t is known: ½ [log β_t/β̃_t + (β̃_t + c² x_0²)/β_t − 1].
     for t in (2, 12):
-        beta, betã, c = d.betas[t], d.posterior_variance[t], d.posterior_coef_x0[t]
-        expected = 0.5 * (torch.log(beta / betã) + (betã + c**2 * x0.double() ** 2) / beta - 1)
+        beta, beta_tilde, c = d.betas[t], d.posterior_variance[t], d.posterior_coef_x0[t]
+        expected = 0.5 * (
+            torch.log(beta / beta_tilde) + (beta_tilde + c**2 * x0.double() ** 2) / beta - 1
+        )
         assert_close(
             b.terms[:, t - 1] * math.log(2), expected.mean((1, 2, 3)), rtol=1e-5, atol=1e-9
         )
@@ -844,8 +846,8 @@ def test_diffusers_ddpm_step(T, kind, prediction, variance, monkeypatch):
         x = torch.randn(2, 3, 2, 2, dtype=F64)
         out = torch.randn(2, 6 if variance == "learned" else 3, 2, 2, dtype=F64)
         theirs = s.step(out, t - 1, x)
-        mean, var, _, x̂0 = d.p_mean_variance(lambda x, t, out=out: out, x, torch.full((2,), t))
-        assert_close(x̂0, theirs.pred_original_sample, rtol=1e-9, atol=1e-9)
+        mean, var, _, x0_hat = d.p_mean_variance(lambda x, t, out=out: out, x, torch.full((2,), t))
+        assert_close(x0_hat, theirs.pred_original_sample, rtol=1e-9, atol=1e-9)
         assert_close(mean + (var.sqrt() if t > 1 else 0), theirs.prev_sample, rtol=1e-9, atol=1e-9)
 
 

@@ -85,13 +85,13 @@ print(
 # $$\operatorname{Var}(x_{t-1}) = 1 \;\Rightarrow\; \operatorname{Var}(x_t) = (1-\beta_t)\cdot 1 + \beta_t = 1 .$$
 
 # %%
-β = 0.3
+beta = 0.3
 previous = 0.8
-draws = math.sqrt(1 - β) * previous + math.sqrt(β) * torch.randn(
+draws = math.sqrt(1 - beta) * previous + math.sqrt(beta) * torch.randn(
     run.p.draws, generator=g, dtype=torch.float64
 )
-check_mean("eq:2", draws, math.sqrt(1 - β) * previous, "mean of one noising step from x = 0.8")
-check_mean("eq:2", (draws - math.sqrt(1 - β) * previous) ** 2, β, "its variance")
+check_mean("eq:2", draws, math.sqrt(1 - beta) * previous, "mean of one noising step from x = 0.8")
+check_mean("eq:2", (draws - math.sqrt(1 - beta) * previous) ** 2, beta, "its variance")
 b = sp.symbols("beta", positive=True)
 check_zero("eq:2-variance", (1 - b) * 1 + b - 1, "variance after a step, starting from 1")
 
@@ -109,14 +109,14 @@ check_zero("eq:2-variance", (1 - b) * 1 + b - 1, "variance after a step, startin
 
 # %%
 toy = GaussianDiffusion(linear_beta_schedule(6, 0.05, 0.4))
-ᾱ = toy.abar.numpy()
+abar = toy.abar.numpy()
 covariance = np.array(
     [
-        [math.sqrt(ᾱ[max(s, t)] / ᾱ[min(s, t)]) * (1 - ᾱ[min(s, t)]) for s in range(1, 7)]
+        [math.sqrt(abar[max(s, t)] / abar[min(s, t)]) * (1 - abar[min(s, t)]) for s in range(1, 7)]
         for t in range(1, 7)
     ]
 )
-joint = stats.multivariate_normal(np.sqrt(ᾱ[1:]) * 0.8, covariance)
+joint = stats.multivariate_normal(np.sqrt(abar[1:]) * 0.8, covariance)
 paths = np.random.default_rng(seed).normal(size=(50, 6))
 steps = np.concatenate([np.full((50, 1), 0.8), paths], axis=1)
 product = sum(
@@ -167,7 +167,7 @@ check(
 # $$\alpha_t(1-\bar\alpha_{t-1}) + \beta_t = \alpha_t - \bar\alpha_t + 1 - \alpha_t = 1 - \bar\alpha_t . \qquad\blacksquare$$
 
 # %%
-a, ā, X, e1, e2 = sp.symbols("alpha_t abar_{t-1} x_0 epsilon epsilon_t", positive=True)
+a, abar, X, e1, e2 = sp.symbols("alpha_t abar_{t-1} x_0 epsilon epsilon_t", positive=True)
 check(
     "eq:8-abar",
     toy.abar,
@@ -183,12 +183,12 @@ check(
     1e-15,
     "Eq. 8 at t = 1 from x_0 = 1 by the code, and Eq. 2",
 )
-step = sp.sqrt(a) * (sp.sqrt(ā) * X + sp.sqrt(1 - ā) * e1) + sp.sqrt(1 - a) * e2
-unrolled = sp.sqrt(a * ā) * X + sp.sqrt(a * (1 - ā)) * e1 + sp.sqrt(1 - a) * e2
+step = sp.sqrt(a) * (sp.sqrt(abar) * X + sp.sqrt(1 - abar) * e1) + sp.sqrt(1 - a) * e2
+unrolled = sp.sqrt(a * abar) * X + sp.sqrt(a * (1 - abar)) * e1 + sp.sqrt(1 - a) * e2
 check_zero("eq:8-step-2", sp.expand(step - unrolled), "Eq. 2 after the induction hypothesis")
 check_zero(
     "eq:8-step-3",
-    step.coeff(e2) ** 2 + sp.expand(step).coeff(e1) ** 2 - (1 - a * ā),
+    step.coeff(e2) ** 2 + sp.expand(step).coeff(e1) ** 2 - (1 - a * abar),
     "summed variances and 1 - abar_t",
 )
 
@@ -397,11 +397,11 @@ drowned = {}
 for t, colour in zip(
     (50, 200, 400, 700), plt.rcParams["axes.prop_cycle"].by_key()["color"], strict=False
 ):
-    ā_t = float(linear.abar[t])
-    ax.loglog(k, ā_t * spectrum, color=colour, label=f"signal at $t={t}$")
-    ax.axhline((1 - ā_t) / 3, color=colour, ls=":")
+    abar_t = float(linear.abar[t])
+    ax.loglog(k, abar_t * spectrum, color=colour, label=f"signal at $t={t}$")
+    ax.axhline((1 - abar_t) / 3, color=colour, ls=":")
     drowned[t] = next(
-        (int(i) for i, s in zip(k, spectrum, strict=True) if ā_t * s < (1 - ā_t) / 3), None
+        (int(i) for i, s in zip(k, spectrum, strict=True) if abar_t * s < (1 - abar_t) / 3), None
     )
 ax.set(
     xlabel="spatial frequency (cycles per image width)",
@@ -451,9 +451,9 @@ A, S = sp.symbols("A S", positive=True)
 L_T = (A * S - A - sp.log(1 - A)) / 2
 check_zero("eq:7-small", sp.limit(L_T / A, A, 0) - S / 2, "limit of L_T / abar_T")
 short = GaussianDiffusion(linear_beta_schedule(200))
-ā_T, value = float(short.abar[-1]), 0.6
+abar_T, value = float(short.abar[-1]), 0.6
 grid = torch.linspace(-12, 12, 20_001, dtype=torch.float64)
-log_q = stats.norm.logpdf(grid, ā_T**0.5 * value, (1 - ā_T) ** 0.5)
+log_q = stats.norm.logpdf(grid, abar_T**0.5 * value, (1 - abar_T) ** 0.5)
 by_quadrature = np.trapezoid(np.exp(log_q) * (log_q - stats.norm.logpdf(grid)), grid)
 check(
     "eq:7-closed",
@@ -465,7 +465,7 @@ check(
 check(
     "eq:7-closed",
     short.prior_kl(x0[:8]),
-    0.5 * (ā_T * (x0[:8].double() ** 2).mean((1, 2, 3)) - ā_T - math.log(1 - ā_T)),
+    0.5 * (abar_T * (x0[:8].double() ** 2).mean((1, 2, 3)) - abar_T - math.log(1 - abar_T)),
     1e-10,
     "the same for eight rooms, code and formula",
 )
@@ -541,11 +541,11 @@ fresh = torch.randn(2000, *x0.shape[1:], generator=g).double()
 unit = fresh.flatten(1).sum(1) / D**0.5
 check_mean("eq:brightness", unit**2, 1.0, "variance of the noise in this coordinate")
 b_t = linear.q_sample(x0[:8].double(), torch.full((8,), 300), fresh[:8]).flatten(1).sum(1) / D**0.5
-ā_t = float(linear.abar[300])
+abar_t = float(linear.abar[300])
 check(
     "eq:brightness",
     b_t,
-    ā_t**0.5 * b0[:8] + (1 - ā_t) ** 0.5 * unit[:8],
+    abar_t**0.5 * b0[:8] + (1 - abar_t) ** 0.5 * unit[:8],
     1e-9,
     "brightness of eight noised rooms, and the formula",
 )
@@ -668,9 +668,9 @@ def update(_=None):
         buffer, "png"
     )
     image.value = buffer.getvalue()
-    ā_t = float(which.value.abar[slider.value])
-    decibel = 10 * math.log10(ā_t / (1 - ā_t))
-    words.value = f"signal {ā_t**0.5:.3f}, noise {(1 - ā_t) ** 0.5:.3f}, SNR {decibel:.1f} dB"
+    abar_t = float(which.value.abar[slider.value])
+    decibel = 10 * math.log10(abar_t / (1 - abar_t))
+    words.value = f"signal {abar_t**0.5:.3f}, noise {(1 - abar_t) ** 0.5:.3f}, SNR {decibel:.1f} dB"
 
 
 for control in (slider, which, room):
@@ -686,7 +686,7 @@ display(widgets.VBox([slider, which, room, image, words]))
 # %%
 m = run.p.draws
 one = torch.full((m, 1), 0.8, dtype=torch.float64)
-t6, ε = torch.full((m,), 6), torch.randn(m, 1, generator=g, dtype=torch.float64)
+t6, eps = torch.full((m,), 6), torch.randn(m, 1, generator=g, dtype=torch.float64)
 true_mean, true_var = 0.8 * float(toy.abar[6]) ** 0.5, 1 - float(toy.abar[6])
 
 
@@ -695,23 +695,27 @@ def like_eq_8(x, tag, how):
     check_mean(tag, (x.flatten() - true_mean) ** 2, true_var, f"{how}: variance at t = 6")
 
 
-like_eq_8(toy.q_sample(one, t6, ε), "right", "q_sample")
-ā6 = float(toy.abar[6])
+like_eq_8(toy.q_sample(one, t6, eps), "right", "q_sample")
+abar6 = float(toy.abar[6])
 check_fails(
     "errata 10",
-    lambda: like_eq_8(ā6**0.5 * one + (1 - ā6) * ε, "errata 10", "noise times the variance"),
+    lambda: like_eq_8(
+        abar6**0.5 * one + (1 - abar6) * eps, "errata 10", "noise times the variance"
+    ),
     "noise scaled by 1 - abar, not by its square root",
 )
 x5 = toy.q_sample(one, t6 - 1, torch.randn(m, 1, generator=g, dtype=torch.float64))
-like_eq_8(toy.alphas[6].sqrt() * x5 + toy.betas[6].sqrt() * ε, "right", "a single step from x_5")
+like_eq_8(toy.alphas[6].sqrt() * x5 + toy.betas[6].sqrt() * eps, "right", "a single step from x_5")
 check_fails(
     "errata 10",
-    lambda: like_eq_8(ā6**0.5 * x5 + (1 - ā6) ** 0.5 * ε, "errata 10", "step from x_5 with abar"),
+    lambda: like_eq_8(
+        abar6**0.5 * x5 + (1 - abar6) ** 0.5 * eps, "errata 10", "step from x_5 with abar"
+    ),
     "a single step q(x_t | x_{t-1}) written with abar",
 )
 check_fails(
     "errata 9",
-    lambda: like_eq_8(toy.q_sample(one, t6 - 1, ε), "errata 9", "t shifted by one"),
+    lambda: like_eq_8(toy.q_sample(one, t6 - 1, eps), "errata 9", "t shifted by one"),
     "off by one between two conventions of t",
 )
 check_fails(

@@ -97,27 +97,27 @@ print(
 
 
 # %%
-def reverse_density(β, before, xt, x):
+def reverse_density(beta, before, xt, x):
     """q(x_{t-1} = x | x_t = xt) by Bayes on the grid x, where q(x_{t-1}) has abar = before.
 
     Normalised by quadrature.
     """
-    log_q = world.log_prob(x, before) - 0.5 * (xt - (1 - β) ** 0.5 * x) ** 2 / β
+    log_q = world.log_prob(x, before) - 0.5 * (xt - (1 - beta) ** 0.5 * x) ** 2 / beta
     q = torch.exp(log_q - log_q.max())
     return q / (q.sum() * (x[1] - x[0]))
 
 
-def reverse_moments(β, before, xt):
+def reverse_moments(beta, before, xt):
     """E and Var of x_{t-1} given x_t in closed form: Eq. 10 and 9 averaged over x_0 given x_t."""
-    after = before * (1 - β)
+    after = before * (1 - beta)
     mean0, var0 = world.posterior(xt, after)
-    c0, ct = before**0.5 * β / (1 - after), (1 - β) ** 0.5 * (1 - before) / (1 - after)
-    return c0 * mean0 + ct * xt, (1 - before) / (1 - after) * β + c0**2 * var0
+    c0, ct = before**0.5 * beta / (1 - after), (1 - beta) ** 0.5 * (1 - before) / (1 - after)
+    return c0 * mean0 + ct * xt, (1 - before) / (1 - after) * beta + c0**2 * var0
 
 
-def divergence(β, before, xt, grid, variance):
+def divergence(beta, before, xt, grid, variance):
     """D_KL of the tabulated reverse step from the Gaussian of its own mean and of this variance."""
-    q, mean = reverse_density(β, before, xt, grid), reverse_moments(β, before, xt)[0]
+    q, mean = reverse_density(beta, before, xt, grid), reverse_moments(beta, before, xt)[0]
     inner = (
         torch.log(q.clamp(min=1e-300))
         + 0.5 * torch.log(2 * math.pi * variance)
@@ -126,18 +126,20 @@ def divergence(β, before, xt, grid, variance):
     return (q * inner).sum() * (grid[1] - grid[0])
 
 
-def J(β, before):
+def J(beta, before):
     """Eq. negentropy by one-dimensional quadrature.
 
     H(x_{t-1} | x_t) = H(x_{t-1}) + H(x_t | x_{t-1}) - H(x_t).
     """
-    after = before * (1 - β)
+    after = before * (1 - beta)
     x, w = world.grid(after)
     conditional = (
-        world.entropy(before) + 0.5 * math.log(2 * math.pi * math.e * β) - world.entropy(after)
+        world.entropy(before) + 0.5 * math.log(2 * math.pi * math.e * beta) - world.entropy(after)
     )
     return (
-        float((w * 0.5 * torch.log(2 * math.pi * math.e * reverse_moments(β, before, x)[1])).sum())
+        float(
+            (w * 0.5 * torch.log(2 * math.pi * math.e * reverse_moments(beta, before, x)[1])).sum()
+        )
         - conditional
     )
 
@@ -145,15 +147,15 @@ def J(β, before):
 before, at = 0.9, torch.tensor(0.18, dtype=F64)
 x = torch.linspace(-3, 3, 6001, dtype=F64)
 dx = float(x[1] - x[0])
-for β in (0.5, 0.05):
-    q = reverse_density(β, before, at, x)
-    mean, var = reverse_moments(β, before, at)
+for beta in (0.5, 0.05):
+    q = reverse_density(beta, before, at, x)
+    mean, var = reverse_moments(beta, before, at)
     check(
         "eq:reverse",
         [(q * x).sum() * dx, (q * (x - mean) ** 2).sum() * dx],
         [mean, var],
         1e-9,
-        f"mean and variance of the tabulated reverse step, beta = {β}, and in closed form",
+        f"mean and variance of the tabulated reverse step, beta = {beta}, and in closed form",
     )
 # J once by brute force: the inner divergence on a grid of x_{t-1} for every x_t.
 xs, ws = world.grid(before * 0.7, 801)
@@ -173,21 +175,21 @@ for _ in range(3):
     (d3,) = torch.autograd.grad(d3.sum(), xg, create_graph=True)
 constant = float((wg * d3**2).sum().detach()) / 12
 xg = xg.detach()
-for β in (1e-3, 5e-4):
+for beta in (1e-3, 5e-4):
     check(
         "eq:negentropy-order",
-        J(β, before) / (constant * β**3),
+        J(beta, before) / (constant * beta**3),
         1,
-        60 * β,
-        f"J / (beta^3 / 12 E[...]) at beta = {β}",
+        60 * beta,
+        f"J / (beta^3 / 12 E[...]) at beta = {beta}",
     )
 
 # %%
-levels, βs = (0.99, 0.9, 0.5), np.geomspace(1e-3, 0.9, 25)
-curves = {a: [J(float(β), a) for β in βs] for a in levels}
+levels, betas = (0.99, 0.9, 0.5), np.geomspace(1e-3, 0.9, 25)
+curves = {a: [J(float(beta), a) for beta in betas] for a in levels}
 fig, axes = plt.subplots(1, 4, figsize=(12, 3), width_ratios=(1, 1, 1, 1.4))
-for ax, β in zip(axes, (0.5, 0.1, 0.02), strict=False):
-    q, (mean, var) = reverse_density(β, before, at, x), reverse_moments(β, before, at)
+for ax, beta in zip(axes, (0.5, 0.1, 0.02), strict=False):
+    q, (mean, var) = reverse_density(beta, before, at, x), reverse_moments(beta, before, at)
     ax.plot(x, q, label="exact")
     ax.plot(
         x,
@@ -195,13 +197,13 @@ for ax, β in zip(axes, (0.5, 0.1, 0.02), strict=False):
         ls="--",
         label="Gaussian",
     )
-    ax.set(title=f"$\\beta$ = {β}", xlabel="$x_{t-1}$", xlim=(-1.3, 1.5))
+    ax.set(title=f"$\\beta$ = {beta}", xlabel="$x_{t-1}$", xlim=(-1.3, 1.5))
 axes[0].set_ylabel("density given $x_t$ = 0.18")
 axes[0].legend(fontsize=7)
 for (a, values), marker in zip(curves.items(), "osD", strict=True):
-    axes[3].loglog(βs, values, marker=marker, ms=3, label=f"$\\bar\\alpha_{{t-1}}$ = {a}")
+    axes[3].loglog(betas, values, marker=marker, ms=3, label=f"$\\bar\\alpha_{{t-1}}$ = {a}")
 axes[3].loglog(
-    βs[:10], constant * βs[:10] ** 3, color="black", ls=":", label=r"$\beta^3$ law for 0.9"
+    betas[:10], constant * betas[:10] ** 3, color="black", ls=":", label=r"$\beta^3$ law for 0.9"
 )
 axes[3].set(xlabel=r"step size $\beta$", ylabel="J, nats from Gaussian", ylim=(1e-10, 1))
 axes[3].legend(fontsize=7)
@@ -211,7 +213,7 @@ save_figure(
     "nb02_exact_reverse",
     "The exact reverse step in a one-dimensional world is far from Gaussian for large steps and "
     "approaches it with the third power of the step.",
-    {"beta": list(βs), "J": {str(a): v for a, v in curves.items()}},
+    {"beta": list(betas), "J": {str(a): v for a, v in curves.items()}},
 )
 plt.show()
 display(
@@ -287,18 +289,22 @@ check_mean("eq:3", (trace[9] - mean) ** 2, variance[0], "its variance")
 # the same; where the model's variance is fixed at $\tilde\beta_t$ our code gives its first step $\tilde\beta_2$.
 
 # %%
-α, ā, x0, xt, xs, ε, V = sp.symbols("alpha_t abar_{t-1} x_0 x_t x epsilon sigma2", positive=True)
-β, ā_t = 1 - α, α * ā
-A, B = α / β + 1 / (1 - ā), sp.sqrt(α) * xt / β + sp.sqrt(ā) * x0 / (1 - ā)
-β̃ = (1 - ā) / (1 - ā_t) * β
-μ̃ = sp.sqrt(ā) * β / (1 - ā_t) * x0 + sp.sqrt(α) * (1 - ā) / (1 - ā_t) * xt
+alpha, abar, x0, xt, xs, eps, V = sp.symbols(
+    "alpha_t abar_{t-1} x_0 x_t x epsilon sigma2", positive=True
+)
+beta, abar_t = 1 - alpha, alpha * abar
+A, B = alpha / beta + 1 / (1 - abar), sp.sqrt(alpha) * xt / beta + sp.sqrt(abar) * x0 / (1 - abar)
+beta_tilde = (1 - abar) / (1 - abar_t) * beta
+mu_tilde = (
+    sp.sqrt(abar) * beta / (1 - abar_t) * x0 + sp.sqrt(alpha) * (1 - abar) / (1 - abar_t) * xt
+)
 
 
 def log_normal(x, mean, variance):
     return -sp.log(2 * sp.pi * variance) / 2 - (x - mean) ** 2 / (2 * variance)
 
 
-exponent = (xt - sp.sqrt(α) * xs) ** 2 / β + (xs - sp.sqrt(ā) * x0) ** 2 / (1 - ā)
+exponent = (xt - sp.sqrt(alpha) * xs) ** 2 / beta + (xs - sp.sqrt(abar) * x0) ** 2 / (1 - abar)
 check_zero(
     "eq:11-step-2",
     [sp.expand(exponent).coeff(xs, 2) - A, sp.expand(exponent).coeff(xs, 1) + 2 * B],
@@ -310,25 +316,29 @@ check_zero(
     A * (xs - B / A) ** 2 + Cx - B**2 / A - exponent,
     "the completed square and the exponent",
 )
-check_zero("eq:9", 1 / A - β̃, "1/A and Eq. 9")
-check_zero("eq:10", B / A - μ̃, "B/A and Eq. 10")
-check_zero("eq:9", [β̃.subs(ā, 1), μ̃.subs(ā, 1) - x0], "boundary t = 1: no variance, mean x_0")
+check_zero("eq:9", 1 / A - beta_tilde, "1/A and Eq. 9")
+check_zero("eq:10", B / A - mu_tilde, "B/A and Eq. 10")
+check_zero(
+    "eq:9",
+    [beta_tilde.subs(abar, 1), mu_tilde.subs(abar, 1) - x0],
+    "boundary t = 1: no variance, mean x_0",
+)
 numbers = {
-    α: sp.Rational(7, 10),
-    ā: sp.Rational(3, 5),
+    alpha: sp.Rational(7, 10),
+    abar: sp.Rational(3, 5),
     x0: sp.Rational(2, 5),
     xt: sp.Rational(9, 10),
     xs: sp.Rational(1, 3),
 }
 bayes = (
-    log_normal(xt, sp.sqrt(α) * xs, β)
-    + log_normal(xs, sp.sqrt(ā) * x0, 1 - ā)
-    - log_normal(xt, sp.sqrt(ā_t) * x0, 1 - ā_t)
+    log_normal(xt, sp.sqrt(alpha) * xs, beta)
+    + log_normal(xs, sp.sqrt(abar) * x0, 1 - abar)
+    - log_normal(xt, sp.sqrt(abar_t) * x0, 1 - abar_t)
 )
 check(
     "eq:11-step-1",
     float(bayes.subs(numbers).evalf(30)),
-    float(log_normal(xs, μ̃, β̃).subs(numbers).evalf(30)),
+    float(log_normal(xs, mu_tilde, beta_tilde).subs(numbers).evalf(30)),
     1e-15,
     "log of Bayes' right-hand side, and log density of Eq. 11, at one point in exact arithmetic",
 )
@@ -537,10 +547,10 @@ check(
 
 # %%
 centres = torch.linspace(-1, 1, 256, dtype=F64)
-for μ, σ in ((0.2, 0.01), (-0.99, 0.05), (1.3, 0.4)):
+for mu, sigma in ((0.2, 0.01), (-0.99, 0.05), (1.3, 0.4)):
     P = torch.exp(
         -discretized_gaussian_nll(
-            centres, torch.tensor(μ, dtype=F64), torch.tensor(2 * math.log(σ), dtype=F64)
+            centres, torch.tensor(mu, dtype=F64), torch.tensor(2 * math.log(sigma), dtype=F64)
         )
     )
     check(
@@ -548,13 +558,13 @@ for μ, σ in ((0.2, 0.01), (-0.99, 0.05), (1.3, 0.4)):
         P.sum(),
         1.0,
         1e-12,
-        f"sum over the 256 bins at mean {μ}, standard deviation {σ}",
+        f"sum over the 256 bins at mean {mu}, standard deviation {sigma}",
     )
     edges = np.concatenate([[-np.inf], centres[:-1].numpy() + 1 / 255, [np.inf]])
     check(
         "eq:5-bins",
         P,
-        np.diff(stats.norm.cdf(edges, μ, σ)),
+        np.diff(stats.norm.cdf(edges, mu, sigma)),
         1e-12,
         "each bin against scipy's normal distribution function",
     )
@@ -569,10 +579,10 @@ check_fails(
 
 fig, ax = plt.subplots(figsize=(6.2, 2.9))
 c16 = torch.linspace(-1, 1, 16, dtype=F64)
-for (μ, σ), hatch, colour in (((0.15, 0.22), "", "#0072B2"), ((-1.0, 0.3), "//", "#D55E00")):
+for (mu, sigma), hatch, colour in (((0.15, 0.22), "", "#0072B2"), ((-1.0, 0.3), "//", "#D55E00")):
     P = torch.exp(
         -discretized_gaussian_nll(
-            c16, torch.tensor(μ, dtype=F64), torch.tensor(2 * math.log(σ), dtype=F64), bins=16
+            c16, torch.tensor(mu, dtype=F64), torch.tensor(2 * math.log(sigma), dtype=F64), bins=16
         )
     )
     ax.bar(
@@ -583,11 +593,11 @@ for (μ, σ), hatch, colour in (((0.15, 0.22), "", "#0072B2"), ((-1.0, 0.3), "//
         color=colour,
         hatch=hatch,
         edgecolor="white",
-        label=f"mean {μ}, std {σ}: sum {float(P.sum()):.6f}",
+        label=f"mean {mu}, std {sigma}: sum {float(P.sum()):.6f}",
     )
     ax.plot(
         x[(x > -1.7) & (x < 1.4)],
-        stats.norm.pdf(x[(x > -1.7) & (x < 1.4)], μ, σ) * 2 / 15,
+        stats.norm.pdf(x[(x > -1.7) & (x < 1.4)], mu, sigma) * 2 / 15,
         color=colour,
         lw=1,
     )
@@ -628,11 +638,11 @@ plt.show()
 
 # %%
 line = torch.linspace(-3, 3, 6001, dtype=F64)
-for x_t, ā_ in ((-0.8, 0.9), (0.1, 0.5), (1.5, 0.05)):
-    joint = torch.exp(world.log_prob(line) - 0.5 * (x_t - ā_**0.5 * line) ** 2 / (1 - ā_))
+for x_t, abar_ in ((-0.8, 0.9), (0.1, 0.5), (1.5, 0.05)):
+    joint = torch.exp(world.log_prob(line) - 0.5 * (x_t - abar_**0.5 * line) ** 2 / (1 - abar_))
     check(
         "eq:best-x0",
-        world.posterior(torch.tensor(x_t, dtype=F64), ā_)[0],
+        world.posterior(torch.tensor(x_t, dtype=F64), abar_)[0],
         (joint * line).sum() / joint.sum(),
         1e-9,
         f"mean of x_0 given x_t = {x_t}, and quadrature",
@@ -779,9 +789,9 @@ pixel_mean, pixel_var = fitted.mean(0), fitted.var(0).clamp(min=1e-3)
 
 def per_pixel(xt, t):
     """E[x_0 | x_t] if pixels were independent normal variables."""
-    ā_t = float(d100.abar[int(t[0])])
-    gain = ā_t**0.5 * pixel_var / (ā_t * pixel_var + 1 - ā_t)
-    return pixel_mean + gain * (xt - ā_t**0.5 * pixel_mean)
+    abar_t = float(d100.abar[int(t[0])])
+    gain = abar_t**0.5 * pixel_var / (abar_t * pixel_var + 1 - abar_t)
+    return pixel_mean + gain * (xt - abar_t**0.5 * pixel_mean)
 
 
 few = d100.vlb(per_pixel, rooms[: run.p.scored], generator=g)
@@ -823,25 +833,25 @@ save_table(
 # $$\tilde\mu_t=\frac1{\sqrt{\alpha_t}}\left(x_t-\frac{\beta_t}{\sqrt{1-\bar\alpha_t}}\,\epsilon\right) .$$
 
 # %%
-xt_of = sp.sqrt(ā_t) * x0 + sp.sqrt(1 - ā_t) * ε
-v = sp.sqrt(ā_t) * ε - sp.sqrt(1 - ā_t) * x0
+xt_of = sp.sqrt(abar_t) * x0 + sp.sqrt(1 - abar_t) * eps
+v = sp.sqrt(abar_t) * eps - sp.sqrt(1 - abar_t) * x0
 check_zero(
     "eq:12",
-    (xt_of - sp.sqrt(1 - ā_t) * ε) / sp.sqrt(ā_t) - x0,
+    (xt_of - sp.sqrt(1 - abar_t) * eps) / sp.sqrt(abar_t) - x0,
     "corrected Eq. 12 with the noise that made x_t, and x_0",
 )
 check_zero(
     "eq:v-inverse",
     [
-        sp.sqrt(ā_t) * xt_of - sp.sqrt(1 - ā_t) * v - x0,
-        sp.sqrt(1 - ā_t) * xt_of + sp.sqrt(ā_t) * v - ε,
+        sp.sqrt(abar_t) * xt_of - sp.sqrt(1 - abar_t) * v - x0,
+        sp.sqrt(1 - abar_t) * xt_of + sp.sqrt(abar_t) * v - eps,
     ],
     "turned there and back",
 )
-right_hand_side = (xt - β / sp.sqrt(1 - ā_t) * ε) / sp.sqrt(α)
+right_hand_side = (xt - beta / sp.sqrt(1 - abar_t) * eps) / sp.sqrt(alpha)
 check_zero(
     "eq:mean-of-eps",
-    μ̃.subs(x0, (xt - sp.sqrt(1 - ā_t) * ε) / sp.sqrt(ā_t)) - right_hand_side,
+    mu_tilde.subs(x0, (xt - sp.sqrt(1 - abar_t) * eps) / sp.sqrt(abar_t)) - right_hand_side,
     "Eq. 10 of the corrected Eq. 12",
 )
 ten = rooms[:10].double()
@@ -873,14 +883,14 @@ for prediction in ("v", "eps", "x0", "mean"):
 miss = sp.expand(sp.simplify(right_hand_side.subs(xt, xt_of) - x0))
 check_zero(
     "eq:12-report",
-    right_hand_side.subs(xt, xt_of) - μ̃.subs(xt, xt_of),
+    right_hand_side.subs(xt, xt_of) - mu_tilde.subs(xt, xt_of),
     "the printed right-hand side and the posterior mean of Eq. 10",
 )
 check_zero(
     "eq:12-miss",
     [
-        sp.simplify(sp.diff(miss, x0)) - (sp.sqrt(ā) - 1),
-        sp.simplify(sp.diff(miss, ε)) ** 2 - α * (1 - ā) ** 2 / (1 - ā_t),
+        sp.simplify(sp.diff(miss, x0)) - (sp.sqrt(abar) - 1),
+        sp.simplify(sp.diff(miss, eps)) ** 2 - alpha * (1 - abar) ** 2 / (1 - abar_t),
     ],
     "factors of x_0 and of the noise in the miss",
 )
@@ -967,29 +977,34 @@ plt.show()
 # figure says by how much). On CIFAR-10 Ho et al. (2020, Table 1) report a far better FID for it than for the bound, 3.2 against 13.5, and slightly more bits per dimension, 3.75 against 3.70.
 
 # %%
-x̂, ε̂ = sp.symbols("xhat_0 epsilonhat", real=True)
-c = sp.sqrt(ā) * β / (1 - ā_t)
+x_hat, eps_hat = sp.symbols("xhat_0 epsilonhat", real=True)
+c = sp.sqrt(abar) * beta / (1 - abar_t)
 # A symbol of its own lets sympy know that beta-tilde is positive.
 Bt = sp.symbols("betatilde_t", positive=True)
 constant_part = (sp.log(V / Bt) + Bt / V - 1) / 2
 check_zero(
-    "eq:6-x0", μ̃ - μ̃.subs(x0, x̂) - c * (x0 - x̂), "the two means differ by c_t (x_0 - xhat_0)"
+    "eq:6-x0",
+    mu_tilde - mu_tilde.subs(x0, x_hat) - c * (x0 - x_hat),
+    "the two means differ by c_t (x_0 - xhat_0)",
 )
-kl_step = kl.subs({s1: sp.sqrt(Bt), s2: sp.sqrt(V), m1: m2 + c * (x0 - x̂)})
+kl_step = kl.subs({s1: sp.sqrt(Bt), s2: sp.sqrt(V), m1: m2 + c * (x0 - x_hat)})
 check_zero(
     "eq:6-x0",
-    sp.expand_log(kl_step - constant_part, force=True) - c**2 / (2 * V) * (x0 - x̂) ** 2,
+    sp.expand_log(kl_step - constant_part, force=True) - c**2 / (2 * V) * (x0 - x_hat) ** 2,
     "divergence of the two steps",
 )
-weight_eps = β**2 / (2 * V * α * (1 - ā_t))
+weight_eps = beta**2 / (2 * V * alpha * (1 - abar_t))
 check_zero(
     "eq:6-eps",
-    c**2 / (2 * V) * (1 - ā_t) / ā_t - weight_eps,
+    c**2 / (2 * V) * (1 - abar_t) / abar_t - weight_eps,
     "weight of the error in x_0, and in the noise",
 )
 check_zero(
     "eq:6-snr",
-    [c**2 / (2 * β̃) - (ā / (1 - ā) - ā_t / (1 - ā_t)) / 2, constant_part.subs(V, Bt)],
+    [
+        c**2 / (2 * beta_tilde) - (abar / (1 - abar) - abar_t / (1 - abar_t)) / 2,
+        constant_part.subs(V, Bt),
+    ],
     "weight as a difference of SNRs; no constant",
 )
 d = GaussianDiffusion(linear_beta_schedule(1000), "eps", "large")
@@ -1107,7 +1122,9 @@ check_zero(
     "derivative of L_{t-1} at the best variance",
 )
 check_zero(
-    "eq:large", β̃ + c**2 * (1 - ā_t) - β, "best variance for standard normal data, and beta_t"
+    "eq:large",
+    beta_tilde + c**2 * (1 - abar_t) - beta,
+    "best variance for standard normal data, and beta_t",
 )
 # Between two humps of the world of section 1, whose reverse step the grid there knows exactly.
 between = torch.tensor(-0.3, dtype=F64)
@@ -1182,16 +1199,16 @@ check(
 # DPM-Solver++ (Lu et al. 2022; `dpmpp_2m_step`), extrapolates $\hat x_0$ from the network's last two answers, linearly in $\tfrac12\log\mathrm{SNR}$.
 
 # %%
-check_zero("eq:ddim-marginal", (1 - ā - V) + V - (1 - ā), "variance of x_s given x_0")
-ε_of = (xt - sp.sqrt(ā_t) * x0) / sp.sqrt(1 - ā_t)
+check_zero("eq:ddim-marginal", (1 - abar - V) + V - (1 - abar), "variance of x_s given x_0")
+eps_of = (xt - sp.sqrt(abar_t) * x0) / sp.sqrt(1 - abar_t)
 check_zero(
     "eq:ddim-ddpm",
-    sp.simplify((1 - ā - β̃) - α * (1 - ā) ** 2 / (1 - ā_t)),
+    sp.simplify((1 - abar - beta_tilde) - alpha * (1 - abar) ** 2 / (1 - abar_t)),
     "1 - abar_{t-1} - beta-tilde is a square",
 )
 check_zero(
     "eq:ddim-ddpm",
-    sp.sqrt(ā) * x0 + sp.sqrt(α) * (1 - ā) / sp.sqrt(1 - ā_t) * ε_of - μ̃,
+    sp.sqrt(abar) * x0 + sp.sqrt(alpha) * (1 - abar) / sp.sqrt(1 - abar_t) * eps_of - mu_tilde,
     "DDIM's mean with that square root, and Eq. 10",
 )
 d = GaussianDiffusion(cosine_beta_schedule(50))
@@ -1200,11 +1217,11 @@ x_t = d.q_sample(x_0, torch.full((len(x_0),), 40), torch.randn(x_0.shape, genera
 noise = d.predict_eps_from_xstart(x_t, torch.full((len(x_0),), 40), x_0)
 for share in (0.0, 0.5, 1.0):
     a_s = float(d.abar[10])
-    σ2 = share * (1 - a_s)
+    sigma2 = share * (1 - a_s)
     x_s = (
         a_s**0.5 * x_0
-        + (1 - a_s - σ2) ** 0.5 * noise
-        + σ2**0.5 * torch.randn(x_0.shape, generator=g, dtype=F64)
+        + (1 - a_s - sigma2) ** 0.5 * noise
+        + sigma2**0.5 * torch.randn(x_0.shape, generator=g, dtype=F64)
     )
     check_mean(
         "eq:ddim",
@@ -1292,20 +1309,20 @@ d = GaussianDiffusion(cosine_beta_schedule(50), "eps")
 points = torch.linspace(-2, 2, 81, dtype=F64)[:, None].requires_grad_(True)
 for t_ in (5, 25, 45):
     t = torch.full((81,), t_)
-    ā_ = float(d.abar[t_])
-    (score,) = torch.autograd.grad(world.log_prob(points, ā_).sum(), points)
+    abar_ = float(d.abar[t_])
+    (score,) = torch.autograd.grad(world.log_prob(points, abar_).sum(), points)
     mean_eps = world.denoiser(d)(points.detach(), t)
     check(
         "eq:score",
         score,
-        -mean_eps / (1 - ā_) ** 0.5,
+        -mean_eps / (1 - abar_) ** 0.5,
         1e-8,
         f"gradient of log q(x_t) by autograd, and the denoiser, t = {t_}",
     )
     check(
         "eq:tweedie",
-        (points.detach() + (1 - ā_) * score) / ā_**0.5,
-        world.posterior(points.detach(), ā_)[0],
+        (points.detach() + (1 - abar_) * score) / abar_**0.5,
+        world.posterior(points.detach(), abar_)[0],
         1e-8,
         f"Tweedie, t = {t_}",
     )
@@ -1421,16 +1438,16 @@ def ancestral(noise_at_last_step=False, time_shift=0, coefficient="alpha", eq12_
     for t_ in range(dd.T, 0, -1):
         t = torch.full((len(x),), t_)
         eps = net(x, (t - time_shift).clamp(1, dd.T))
-        a_t, a_s, β_t = dd.abar[t_], dd.abar[t_ - 1], dd.betas[t_]
-        x̂0 = (
-            (x - β_t / (1 - a_t).sqrt() * eps) / (1 - β_t).sqrt()
+        a_t, a_s, beta_t = dd.abar[t_], dd.abar[t_ - 1], dd.betas[t_]
+        x0_hat = (
+            (x - beta_t / (1 - a_t).sqrt() * eps) / (1 - beta_t).sqrt()
             if eq12_as_printed
             else dd.predict_xstart_from_eps(x, t, eps)
         )
-        root = (1 - β_t).sqrt() if coefficient == "alpha" else a_t.sqrt()
-        mean = a_s.sqrt() * β_t / (1 - a_t) * x̂0 + root * (1 - a_s) / (1 - a_t) * x
+        root = (1 - beta_t).sqrt() if coefficient == "alpha" else a_t.sqrt()
+        mean = a_s.sqrt() * beta_t / (1 - a_t) * x0_hat + root * (1 - a_s) / (1 - a_t) * x
         added = (
-            β_t.sqrt() * torch.randn(x.shape, generator=gen, dtype=F64)
+            beta_t.sqrt() * torch.randn(x.shape, generator=gen, dtype=F64)
             if t_ > 1 or noise_at_last_step
             else 0.0
         )
@@ -1439,7 +1456,7 @@ def ancestral(noise_at_last_step=False, time_shift=0, coefficient="alpha", eq12_
         stats.kstest(x.flatten().numpy(), lambda v: smooth.cdf(torch.tensor(v)).numpy()).statistic
     )
     return distance, float(
-        (x - x̂0).square().mean().sqrt()
+        (x - x0_hat).square().mean().sqrt()
     ) * 127.5  # the second: noise left on x_0, in grey levels
 
 

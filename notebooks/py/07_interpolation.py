@@ -213,37 +213,40 @@ for s in (0.25, 0.5):
 # $$\mathbb{E}\,\theta_i^2 = \frac1D, \qquad \mathbb{E}\,\theta_i^4 = \frac{3}{D(D+2)} \tag{7.8}$$
 
 # %%
-Ω_ = sp.symbols("Omega", positive=True)
-A, B = sp.sin((1 - s_) * Ω_) / sp.sin(Ω_), sp.sin(s_ * Ω_) / sp.sin(Ω_)
+Omega_ = sp.symbols("Omega", positive=True)
+A, B = sp.sin((1 - s_) * Omega_) / sp.sin(Omega_), sp.sin(s_ * Omega_) / sp.sin(Omega_)
 
 
 def dot(a, b):  # of vectors given by their coefficients of u and w
-    return a[0] * b[0] + a[1] * b[1] + (a[0] * b[1] + a[1] * b[0]) * sp.cos(Ω_)
+    return a[0] * b[0] + a[1] * b[1] + (a[0] * b[1] + a[1] * b[0]) * sp.cos(Omega_)
 
 
 expand = lambda e: sp.expand(sp.expand_trig(sp.expand(e)))  # noqa: E731
 check_zero(
     "eq:7.5-step-1",
     [
-        expand((A + B * sp.cos(Ω_) - sp.cos(s_ * Ω_)) * sp.sin(Ω_)),
-        expand((A * sp.cos(Ω_) + B - sp.cos((1 - s_) * Ω_)) * sp.sin(Ω_)),
+        expand((A + B * sp.cos(Omega_) - sp.cos(s_ * Omega_)) * sp.sin(Omega_)),
+        expand((A * sp.cos(Omega_) + B - sp.cos((1 - s_) * Omega_)) * sp.sin(Omega_)),
     ],
     "A and B of Eq. 7.5 in both equations (times sin Ω)",
 )
 check_zero(
     "eq:7.6",
     [
-        expand((dot((A, B), (A, B)) - 1) * sp.sin(Ω_) ** 2),
-        expand((dot((A.diff(s_), B.diff(s_)), (A.diff(s_), B.diff(s_))) - Ω_**2) * sp.sin(Ω_) ** 2),
-        sp.limit(A, Ω_, 0) - (1 - s_),
-        sp.limit(B, Ω_, 0) - s_,
+        expand((dot((A, B), (A, B)) - 1) * sp.sin(Omega_) ** 2),
+        expand(
+            (dot((A.diff(s_), B.diff(s_)), (A.diff(s_), B.diff(s_))) - Omega_**2)
+            * sp.sin(Omega_) ** 2
+        ),
+        sp.limit(A, Omega_, 0) - (1 - s_),
+        sp.limit(B, Omega_, 0) - s_,
     ],
     "length 1, speed Ω, the limit of small angles",
 )
 
-Ω = angle(z0, z1)
-check_mean("eq:7.4", Ω.cos(), 0, "mean of cos Ω")
-check_mean("eq:7.4", Ω.cos() ** 2, 1 / D, f"variance of cos Ω against 1/D = {1 / D:.4f}")
+Omega = angle(z0, z1)
+check_mean("eq:7.4", Omega.cos(), 0, "mean of cos Ω")
+check_mean("eq:7.4", Omega.cos() ** 2, 1 / D, f"variance of cos Ω against 1/D = {1 / D:.4f}")
 check(
     "eq:7.5",
     torch.stack([slerp(z0, z1, 0.0), slerp(z0, z1, 1.0)]),
@@ -251,7 +254,7 @@ check(
     1e-12,
     "the circle begins at z₀ and ends at z₁",
 )
-check("eq:7.5", angle(z0, slerp(z0, z1, 0.3)), 0.3 * Ω, 1e-12, "angle from z₀ at s = 0.3")
+check("eq:7.5", angle(z0, slerp(z0, z1, 0.3)), 0.3 * Omega, 1e-12, "angle from z₀ at s = 0.3")
 check(
     "eq:7.7",
     slerp(z0, z1, 0.3).norm(dim=1),
@@ -259,11 +262,11 @@ check(
     1e-12,
     "length at s = 0.3",
 )
-θ = slerp(z0, z1, 0.5)
-θ = θ / θ.norm(dim=1, keepdim=True)
+theta = slerp(z0, z1, 0.5)
+theta = theta / theta.norm(dim=1, keepdim=True)
 check_mean(
     "eq:7.8",
-    (θ**4).mean(1),
+    (theta**4).mean(1),
     3 / (D * (D + 2)),
     "fourth moment of a coordinate of the midpoint's direction",
 )
@@ -624,18 +627,18 @@ display(
 # With features equal to latents everything is known: an arc of radius r in K steps has chords of 2
 # r sin(Ω/2K).
 u, w = (v / v.norm(dim=1, keepdim=True) for v in normal_pair(200, D))
-arc, Ω = smoothness(path(u, w, K)), angle(u, w)
+arc, Omega = smoothness(path(u, w, K)), angle(u, w)
 check(
     "eq:7.10",
     arc.path_length,
-    (2 * K * torch.sin(Ω / (2 * K))) ** 2,
+    (2 * K * torch.sin(Omega / (2 * K))) ** 2,
     1e-12,
     f"PPL of an arc with ε = 1/{K}, G and f the identity",
 )
 check(
     "eq:7.11",
     torch.stack([arc.unevenness, arc.detour]),
-    torch.stack([0 * Ω, K * torch.sin(Ω / (2 * K)) / torch.sin(Ω / 2)]),
+    torch.stack([0 * Omega, K * torch.sin(Omega / (2 * K)) / torch.sin(Omega / 2)]),
     1e-10,
     "unevenness and detour of that arc",
 )
@@ -662,13 +665,13 @@ s = (1 - max(p.epsilons)) * torch.rand(p.ppl_latents, generator=rng)
 here = paint(slerp(a, b, s))
 here_features = features_of(here)
 ppl, squares = [], []
-for ε in p.epsilons:
-    there = paint(slerp(a, b, s + ε))
-    squared = (features_of(there) - here_features).double().square().sum(1) / ε**2
+for eps in p.epsilons:
+    there = paint(slerp(a, b, s + eps))
+    squared = (features_of(there) - here_features).double().square().sum(1) / eps**2
     squares.append(squared)
     ppl.append(
         {
-            "epsilon": ε,
+            "epsilon": eps,
             "N": p.ppl_latents,
             "PPL": float(squared.mean()),
             "standard error": float(squared.std() / len(squared) ** 0.5),
@@ -798,9 +801,9 @@ z0 = torch.randn(p.angle_pairs, D, generator=rng, dtype=torch.float64)
 q = torch.randn(p.angle_pairs, D, generator=rng, dtype=torch.float64)
 q = q - (q * z0).sum(1, keepdim=True) / z0.square().sum(1, keepdim=True) * z0
 q = q / q.norm(dim=1, keepdim=True)
-ω = torch.deg2rad(torch.linspace(10, 170, p.angle_pairs, dtype=torch.float64))
-z1 = ω.cos()[:, None] * z0 + ω.sin()[:, None] * z0.norm(dim=1, keepdim=True) * q
-check("eq:7.12", angle(z0, z1), ω, 1e-12, "the angle is the one asked for")
+omega = torch.deg2rad(torch.linspace(10, 170, p.angle_pairs, dtype=torch.float64))
+z1 = omega.cos()[:, None] * z0 + omega.sin()[:, None] * z0.norm(dim=1, keepdim=True) * q
+check("eq:7.12", angle(z0, z1), omega, 1e-12, "the angle is the one asked for")
 check(
     "eq:7.12",
     z1.norm(dim=1),
@@ -833,7 +836,7 @@ for ax, (label, v) in zip(
 ):
     v = v.numpy()
     answers[label] = (correlation(chord, v), *bootstrap(correlation, chord, v))
-    points = ax.scatter(chord, v, c=np.degrees(ω.numpy()), s=16)
+    points = ax.scatter(chord, v, c=np.degrees(omega.numpy()), s=16)
     ax.set(
         xlabel="distance d of the end images",
         ylabel=label,
@@ -1064,41 +1067,41 @@ display(
 # which tests the code against the formula before we trust it with images.
 
 # %%
-xt_, ε_, ᾱs_, ᾱt_ = sp.symbols("x_t epsilon abar_s abar_t", positive=True)
-x0_ = (xt_ - sp.sqrt(1 - ᾱt_) * ε_) / sp.sqrt(ᾱt_)
-y_s = (sp.sqrt(ᾱs_) * x0_ + sp.sqrt(1 - ᾱs_) * ε_) / sp.sqrt(ᾱs_)
+xt_, eps_, abars_, abart_ = sp.symbols("x_t epsilon abar_s abar_t", positive=True)
+x0_ = (xt_ - sp.sqrt(1 - abart_) * eps_) / sp.sqrt(abart_)
+y_s = (sp.sqrt(abars_) * x0_ + sp.sqrt(1 - abars_) * eps_) / sp.sqrt(abars_)
 check_zero(
     "eq:7.13",
     sp.expand(
         y_s
         - (
-            xt_ / sp.sqrt(ᾱt_)
-            + (sp.sqrt(1 - ᾱs_) / sp.sqrt(ᾱs_) - sp.sqrt(1 - ᾱt_) / sp.sqrt(ᾱt_)) * ε_
+            xt_ / sp.sqrt(abart_)
+            + (sp.sqrt(1 - abars_) / sp.sqrt(abars_) - sp.sqrt(1 - abart_) / sp.sqrt(abart_)) * eps_
         )
     ),
     "DDIM's step is Euler's in y and σ",
 )
 # Eq. 7.14 solves the equation: y = μ + k sqrt(c² + σ²), and the best ε̂ is σ (y − μ)/(c² + σ²).
-σ_, k_, c_, μ_ = sp.symbols("sigma k c mu", positive=True)
-y_ = μ_ + k_ * sp.sqrt(c_**2 + σ_**2)
+sigma_, k_, c_, mu_ = sp.symbols("sigma k c mu", positive=True)
+y_ = mu_ + k_ * sp.sqrt(c_**2 + sigma_**2)
 check_zero(
     "eq:7.14",
-    y_.diff(σ_) - σ_ * (y_ - μ_) / (c_**2 + σ_**2),
+    y_.diff(sigma_) - sigma_ * (y_ - mu_) / (c_**2 + sigma_**2),
     "the derivative of the solution is ε̂ along it",
 )
 
-μ, c = 0.4, 0.3
+mu, c = 0.4, 0.3
 exact = GaussianDiffusion(ddpm.diffusion.betas, prediction="x0")
 
 
 def best_denoiser(x, t):
-    ᾱ = exact.abar[t][:, None]
-    return μ + ᾱ.sqrt() * c**2 / (ᾱ * c**2 + 1 - ᾱ) * (x - ᾱ.sqrt() * μ)
+    abar = exact.abar[t][:, None]
+    return mu + abar.sqrt() * c**2 / (abar * c**2 + 1 - abar) * (x - abar.sqrt() * mu)
 
 
-x0 = μ + c * torch.randn(200, 8, generator=rng, dtype=torch.float64)
-ᾱ_T = float(exact.abar[-1])
-x_T = ᾱ_T**0.5 * μ + (ᾱ_T * c**2 + 1 - ᾱ_T) ** 0.5 * (x0 - μ) / c
+x0 = mu + c * torch.randn(200, 8, generator=rng, dtype=torch.float64)
+abar_T = float(exact.abar[-1])
+x_T = abar_T**0.5 * mu + (abar_T * c**2 + 1 - abar_T) ** 0.5 * (x0 - mu) / c
 many = exact.T // 2
 down, up = (
     exact.sample(best_denoiser, x_T, ddim_step, exact.timesteps(many), clip=False),
@@ -1277,10 +1280,10 @@ check(
     "Gaussian data: middle of the line in noise, and of the cross-fade",
 )
 kept = (
-    (decode(slerp(x_T, other_T, 0.5)) - μ).square().mean() / (decode(x_T) - μ).square().mean()
+    (decode(slerp(x_T, other_T, 0.5)) - mu).square().mean() / (decode(x_T) - mu).square().mean()
 ).sqrt()
 faded = (
-    (decode(lerp(x_T, other_T, 0.5)) - μ).square().mean() / (decode(x_T) - μ).square().mean()
+    (decode(lerp(x_T, other_T, 0.5)) - mu).square().mean() / (decode(x_T) - mu).square().mean()
 ).sqrt()
 print(
     f"departure from the mean image, middle over ends: great circle {kept:.3f}, straight line "
