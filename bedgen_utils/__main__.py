@@ -28,16 +28,20 @@ COMMANDS = {
     "setup": ("install requirements.lock", [[PY, "-m", "tools.environment", "setup"]]),
     "lock": ("make requirements.lock anew", [[PY, "-m", "tools.environment", "lock"]]),
 }
-PROFILES = {"figures": "cpu", "smoke": "smoke", "released": "released"}
+RUNS = {"figures": "cpu", "smoke": "smoke", "released": "released"}  # command: profile
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bedgen_utils", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, profile in PROFILES.items():
+    for name, profile in RUNS.items():
         about = f"run the notebooks in profile {profile} and publish their figures"
         p = commands.add_parser(name, help=about, description=about)
-        p.add_argument("--profile", default=profile, help="how much to compute (%(default)s)")
+        p.add_argument(
+            "--profile",
+            default=profile,
+            help="how much to compute: smoke, cpu, released or gpu (%(default)s)",
+        )
         p.add_argument("--out", metavar="DIR", help="where figures/, notebooks/ and runs/ go")
         p.add_argument("--only", metavar="03[,04]", help="only these notebooks")
         p.add_argument("--seed", help="seed of every notebook (0)")
@@ -56,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name in ("runs", ".snakemake", ".pytest_cache", ".ruff_cache", ".mypy_cache"):
             shutil.rmtree(REPO / name, ignore_errors=True)
         return 0
-    if options.command in PROFILES or options.command == "studies":
+    if options.command in RUNS or options.command == "studies":
         from tools.pipeline import make
 
         given = {
@@ -66,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     steps = [list(step) for step in COMMANDS[options.command][1]]
     steps[-1] += rest
     env = {"OMP_NUM_THREADS": "1"} | environ if options.command == "test" else None
-    return max(subprocess.run(step, cwd=REPO, env=env).returncode for step in steps)
+    return int(any([subprocess.run(step, cwd=REPO, env=env).returncode for step in steps]))
 
 
 if __name__ == "__main__":

@@ -164,6 +164,10 @@ def losses(name: str) -> tuple[Loss, Loss]:
     return LOSSES[name]
 
 
+# Games in which logits mean something only beside those of generated images.
+RELATIVE = ("wgan_gp", "relativistic")
+
+
 def d_loss(name: str, real: Tensor, fake: Tensor) -> Tensor:
     """D's loss of game `name` from logits (N,) of real and generated images."""
     return losses(name)[0](real, fake)

@@ -19,8 +19,8 @@ k(x, y) = (xᵀy/D + 1)³.
 neighbour. Precision is the share of generated points inside some real ball (do they look real?),
 recall the share of real points inside some generated ball (is everything covered?).
 
-Array depend on sample size, network, resize, crop and reference set, so each travels with its
-`Protocol` and refuses to be compared with one of another. The FID needs
+The numbers depend on sample size, network, resize, crop and reference set, so each travels with
+its `Protocol` and refuses to be compared with one of another. The FID needs
 `extractor="inception-2015"`; in the features of the default network the distance is no FID.
 
 Arithmetic on features is float64 on the CPU: not every device has float64 (MPS).

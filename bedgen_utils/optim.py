@@ -93,9 +93,8 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             raise ValueError("Muon evaluates no closure: call backward before step")
         for group in self.param_groups:
-            alike: dict[
-                tuple, list
-            ] = {}  # matrices of one shape are orthogonalised in one batched product
+            # Matrices of one shape are orthogonalised in one batched product.
+            alike: dict[tuple, list] = {}
             for p in group["params"]:
                 if p.grad is None:
                     continue

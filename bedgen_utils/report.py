@@ -167,7 +167,7 @@ def write_manifest(path: Path, rows: dict[str, dict]) -> None:
     replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def published_numbers(run: Run, figure_id: str) -> dict | None:
+def numbers_from_run(run: Run, figure_id: str) -> dict | None:
     """The numbers of a figure or table that another notebook of this run made; None where it has
     not been made.
     """

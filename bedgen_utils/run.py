@@ -67,16 +67,16 @@ class Run:
 
 
 def profile_numbers(profile: str, notebook: str) -> dict:
-    """The numbers of ``profile`` for ``notebook`` ("01" … "08") in profiles.toml, with both recipes
-    as tables.
+    """The numbers of ``profile`` for ``notebook`` ("01" … "08") in profiles.toml.
 
-    The notebook's section over the profile's common keys; what a section of another profile leaves
-    out comes from the same section of profile cpu. ValueError for an unknown profile.
+    The notebook's section over the profile's common keys, and both recipes as tables. What another
+    profile leaves out, in whatever place, comes from profile cpu. ValueError for an unknown one.
     """
     if profile not in PROFILES:
         raise ValueError(f"profile {profile!r} is unknown; choose one of {', '.join(PROFILES)}")
     tables = tomllib.loads((Path(__file__).parent / "profiles.toml").read_text(encoding="utf-8"))
-    common = {key: value for key, value in tables[profile].items() if not isinstance(value, dict)}
+    both = tables["cpu"] | tables[profile]
+    common = {key: value for key, value in both.items() if not isinstance(value, dict)}
 
     def section(name: str) -> dict:
         return tables["cpu"].get(name, {}) | tables[profile].get(name, {})

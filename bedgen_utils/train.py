@@ -42,12 +42,14 @@ from tqdm.auto import tqdm
 from .augment import COLOUR, GEOMETRY, AdaptiveP, AugmentPipe
 from .data import replace_atomically, to_float
 from .diffusion import (
+    PREDICTIONS,
+    VARIANCES,
     GaussianDiffusion,
     cosine_beta_schedule,
     linear_beta_schedule,
     normal_like,
 )
-from .gan import LOSSES, Discriminator, Generator, gradient_penalty, r1_penalty
+from .gan import LOSSES, RELATIVE, Discriminator, Generator, gradient_penalty, r1_penalty
 from .optim import EMA, Muon, is_filters, learning_rate
 from .unet import UNet
 
@@ -86,9 +88,11 @@ class DDPMRecipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
-        _require_positive(self, "size", "images", "batch", "rate", "T")
-        if self.schedule not in ("cosine", "linear"):
-            raise ValueError(f'schedule is "cosine" or "linear", got {self.schedule!r}')
+        _require_positive(self, "size", "images", "batch", "rate", "T", "early")
+        _require_among(self, "schedule", ("cosine", "linear"))
+        _require_among(self, "prediction", PREDICTIONS)
+        _require_among(self, "variance", VARIANCES)
+        _require_among(self, "weighting", ("simple", "min_snr"))
 
     def build(self) -> tuple[UNet, GaussianDiffusion]:
         """The untrained network and its diffusion."""
@@ -116,9 +120,7 @@ class GANRecipe:
     betas: tuple[float, float] = (0.0, 0.99)
     game: str = "relativistic"  # a name in ``gan.LOSSES``
     gamma: float = 0.01  # of γ/2 |∇a|²; 0 switches it off, and "wgan_gp" has a penalty of its own
-    gamma_every: int = (
-        16  # steps: the penalty is taken on one of them and multiplied by their number
-    )
+    gamma_every: int = 16  # steps: the penalty is taken on one of them, times their number
     augment: str = "adaptive"  # p follows r_t; or "fixed", or "none"
     p_aug: float = 0.0  # the probability p of each operation, at the beginning if adaptive
     ops: tuple[str, ...] = GEOMETRY + COLOUR  # of ``augment.AugmentPipe``
@@ -130,10 +132,8 @@ class GANRecipe:
         object.__setattr__(self, "betas", tuple(self.betas))
         object.__setattr__(self, "ops", tuple(self.ops))
         _require_positive(self, "size", "latent", "images", "batch", "rate", "gamma_every")
-        if self.game not in LOSSES:
-            raise ValueError(f"game is one of {', '.join(LOSSES)}, got {self.game!r}")
-        if self.augment not in ("adaptive", "fixed", "none"):
-            raise ValueError(f'augment is "adaptive", "fixed" or "none", got {self.augment!r}')
+        _require_among(self, "game", tuple(LOSSES))
+        _require_among(self, "augment", ("adaptive", "fixed", "none"))
 
     def build(self) -> tuple[Generator, Discriminator]:
         """The untrained networks."""
@@ -162,6 +162,11 @@ def _require_positive(recipe: Any, *names: str) -> None:
             raise ValueError(f"{name} must be positive, got {getattr(recipe, name)}")
 
 
+def _require_among(recipe: Any, name: str, choices: tuple[str, ...]) -> None:
+    if getattr(recipe, name) not in choices:
+        raise ValueError(f"{name} is one of {', '.join(choices)}, got {getattr(recipe, name)!r}")
+
+
 # ---- the loops
 
 
@@ -175,8 +180,9 @@ def train_ddpm(
     evaluate_at: Iterable[int] = (),
     log_every: int = 1000,
 ) -> Iterator[dict]:
-    """Train the networks of ``ddpm`` in place on uint8 ``images`` (N, 3, S, S); yields rows of the
-    history.
+    """Train the networks of ``ddpm`` in place on uint8 ``images`` (N, 3, S, S); yields its history.
+
+    Nothing happens before the first row is asked for: ``list(train_ddpm(…))`` trains to the end.
 
     folder: where the checkpoint lies; None: nowhere. Rows that a checkpoint brought back come
     first. log_every: images between two rows, which hold ``images`` (seen so far), ``seconds`` (of
@@ -286,6 +292,7 @@ def train_gan(
 
 
 def ddpm_optimizers(network: nn.Module, recipe: DDPMRecipe) -> dict[str, torch.optim.Optimizer]:
+    """AdamW for all weights, or, with ``muon``, Muon for the filters and AdamW for the rest."""
     filters = [q for q in network.parameters() if recipe.muon and is_filters(q)]
     others = [q for q in network.parameters() if not (recipe.muon and is_filters(q))]
     adam = torch.optim.AdamW(others, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
@@ -338,8 +345,7 @@ class Augmentation:
         self.pipe = AugmentPipe(recipe.ops) if recipe.augment != "none" else None
         self.controller = AdaptiveP(budget=recipe.images, p=recipe.p_aug)
         self.adaptive = recipe.augment == "adaptive"
-        # There logits mean something only beside those of generated images.
-        self.relative = recipe.game in ("relativistic", "wgan_gp")
+        self.relative = recipe.game in RELATIVE
         self.draws: torch.Generator | None = None
         self.state_dict = self.controller.state_dict
         self.load_state_dict = self.controller.load_state_dict
@@ -414,6 +420,8 @@ class Loop:
         self.history: list[dict] = []
         self.sums: dict[str, Tensor] = {}  # of the losses since the last row,
         self.summed = 0  # over so many steps
+        self.path: Path | None = None
+        self.mark = self.saved = time.monotonic()
         self.modules = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
         for module in self.modules.values():
             module.to(self.device)

@@ -1,7 +1,7 @@
 """What every study shares: its table, its jobs, its command line.
 
 A study is a question that takes hours, one file each. It names its jobs (one a row of its table)
-and a function that measures one, and ends with ``main(__doc__, STUDY)``:
+and a function that measures one, and ends with ``study.main(__doc__, STUDY)``:
 
     python studies/recipes.py --list             the jobs, one a line
     python studies/recipes.py --missing          those whose rows results/recipes.csv lacks
@@ -207,7 +207,7 @@ def _profile() -> str:
 
 
 def numbers(notebook: str) -> SimpleNamespace:
-    """What profile ``cpu`` says for a notebook."""
+    """What profile ``cpu`` (under ``--smoke``: smoke) says for a notebook."""
     return SimpleNamespace(**profile_numbers(_profile(), notebook))
 
 

@@ -17,7 +17,7 @@ import sympy as sp
 
 from bedgen_utils import checks
 
-SOURCES = sorted((Path(__file__).parents[1] / "notebooks" / "py").glob("0*.py"))
+SOURCES = sorted((Path(__file__).parents[1] / "notebooks" / "py").glob("[0-9][0-9]_*.py"))
 TAG = re.compile(r"<!--\s*(eq:[^\s>]+)\s*-->")
 CHECKS = {"check", "check_zero", "check_mean", "check_fails"}
 

@@ -37,7 +37,7 @@ each_source = pytest.mark.parametrize("source", SOURCES.values(), ids=lambda pat
 
 
 def texts_of(nb):
-    """All text in a notebook but pictures."""
+    """All text in a notebook but images."""
     for cell in nb.cells:
         yield cell.source
         for output in cell.get("outputs", []):
@@ -51,8 +51,8 @@ def texts_of(nb):
 # ---- as they are stored
 
 
-def test_there_are_eight():
-    assert [path.stem for path in SOURCES.values()] == [
+def test_the_eight_are_there():
+    assert [path.stem for path in SOURCES.values()][:8] == [
         "01_forward_noising",
         "02_posterior_and_bound",
         "03_ddpm_training",

@@ -350,7 +350,7 @@ def test_ended_in_the_middle_and_run_again(tmp_path, how):
     text = process.communicate(timeout=60)[0].decode()
     assert process.returncode == (-9 if how == signal.SIGKILL else 130), text
     if how == signal.SIGINT:
-        assert text.splitlines()[-1] == "stopped; the same command goes on from here"
+        assert text.splitlines()[-1] == "stopped; the same command resumes here"
         assert "Traceback" not in text and len(text.splitlines()) < 5, text
     psutil.wait_procs([kernel], timeout=20)
     assert not kernel.is_running() or kernel.status() == psutil.STATUS_ZOMBIE, "the kernel lives on"

@@ -16,7 +16,7 @@ from bedgen_utils import report
 from bedgen_utils.metrics import Protocol
 from bedgen_utils.report import (
     mean_interval,
-    published_numbers,
+    numbers_from_run,
     read_manifest,
     read_study,
     save_figure,
@@ -50,9 +50,7 @@ def test_a_figure_is_one_png_and_one_row(run):
     assert row["numbers"] == {"a": 0.5, "b": [1, float("inf")], "c": [0, 1]}
     assert row["file"] == "fig00_x.png" and row["protocol"]["split"] == "test"
     assert row["caption"] == "What it shows" and row["notebook"] == "03" and row["versions"]
-    assert (
-        published_numbers(run, "fig00_x") == row["numbers"] and published_numbers(run, "x") is None
-    )
+    assert numbers_from_run(run, "fig00_x") == row["numbers"] and numbers_from_run(run, "x") is None
 
 
 def test_the_same_figure_is_the_same_bytes(run):

@@ -12,7 +12,7 @@ from bedgen_utils import run as runs
 from bedgen_utils.run import PROFILES, REPO, code_version, profile_numbers, start
 from bedgen_utils.train import DDPMRecipe, GANRecipe
 
-NOTEBOOKS = [f"{n:02}" for n in range(1, 9)]
+NOTEBOOKS = sorted(path.name[:2] for path in (REPO / "notebooks" / "py").glob("*.py"))
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -1,17 +1,17 @@
-"""Does a new run agree with the published one? Every number of every figure and table is put beside
-its twin.
+"""Does a new run agree with the published one? Every number is put beside its twin.
 
-    python tools/compare.py                            runs/cpu beside figures/manifest.json
-    python tools/compare.py RUN [--published FILE]     any run folder, or the manifest of one,
-    beside any other python tools/compare.py --scatter RUN RUN …        runs with other seeds:
-    writes figures/scatter.json
+    python -m tools.compare                  runs/cpu beside figures/manifest.json
+    python -m tools.compare RUN              any run folder, or the manifest of one
+    python -m tools.compare RUN --published FILE        beside any other manifest
+    python -m tools.compare --scatter RUN RUN …         runs with other seeds:
+                                             writes figures/scatter.json
 
 Each number is
 
     same       equal to a relative difference of 1e-6;
-    within     as far from the published one as two runs of equal recipe lie from each other 95
-    times in 100; outside    further: then it says by how many times that distance; unjudged
-    another one, and no scatter is stated.
+    within     as far from the published one as two runs of one recipe lie apart 95 times in 100;
+    outside    further: then it says by how many times that distance;
+    unjudged   another one, and no scatter is stated.
 
 The scatter of a number x is its standard error where one is stated beside it (``x_error`` in the
 same row), or, with n runs of other seeds in scatter.json, their standard deviation s: two runs then

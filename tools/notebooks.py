@@ -362,7 +362,7 @@ class Progress:
                 *(re.sub(r"\x1b\[[0-9;]*m", "", row) for row in why),
                 f"executed copy: {copy}",
                 "Figures and notebooks already there stay as they were. "
-                "The same command goes on from this notebook.",
+                "The same command resumes at this notebook.",
             ]
         )
 

@@ -406,7 +406,7 @@ def make(given: dict, *targets: str) -> int:
     command += ["--config", *config] if config else []
     command += ["--forceall"] if given.get("force") else []
     logging.getLogger("snakemake.logging").addFilter(is_news)
-    before = signal.signal(signal.SIGINT, stop)
+    before = {kind: signal.signal(kind, stop) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # which profile it uses
             parser, options = cli.parse_args(command)
@@ -417,13 +417,14 @@ def make(given: dict, *targets: str) -> int:
     except KeyboardInterrupt:
         done = False
     finally:
-        signal.signal(signal.SIGINT, before)
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
     if done and not targets:
         now = line(config)
         place, count = now.target / "figures", len(manifest(now.target / "figures"))
         print(f"up to date: {', '.join(now.chosen)}; {count} figures and tables in {place}")
     if stopped:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        print("\nstopped; the same command resumes here", file=sys.stderr)
     return 130 if stopped else int(not done)
 
 

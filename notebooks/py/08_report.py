@@ -43,7 +43,7 @@ from bedgen_utils.models import RELEASED, load
 from bedgen_utils.report import (
     STUDIES,
     mean_interval,
-    published_numbers,
+    numbers_from_run,
     read_manifest,
     read_study,
     save_figure,
@@ -110,7 +110,7 @@ models = {
     "DDPM": (ddpm.network, ddpm.history, ddpm_seconds),
     "GAN": (gan.generator, gan.history, gan_seconds),
 }
-of_bound = (published_numbers(run, "nb03_bits") or {}).get("large")  # as notebook 03 measured it
+of_bound = (numbers_from_run(run, "nb03_bits") or {}).get("large")  # as notebook 03 measured it
 rows = []
 for name, r in results.items():
     network, history, seconds = models.get(name, (None, None, None))
@@ -807,7 +807,7 @@ conclusions = [
         "infinitely many samples on both sides, or copies of the reference.",
     ),
 ]
-walks, edges = (published_numbers(run, i) for i in ("nb07_strength", "nb07_midpoints_gan"))
+walks, edges = (numbers_from_run(run, i) for i in ("nb07_strength", "nb07_midpoints_gan"))
 if walks and edges and "halving_less_cross_fade_95" in walks:
     low, high = walks["halving_less_cross_fade_95"]
     alone, edges = (
