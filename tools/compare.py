@@ -36,7 +36,7 @@ from bedgen_utils.run import REPO
 
 PUBLISHED = REPO / "figures" / "manifest.json"
 SCATTER = REPO / "figures" / "scatter.json"
-TIMES = ("second", "minute", "hour", " ms", "ms ", "images/s", "began", "memory")
+TIMES = ("second", "minute", "hour", "(s)", " ms", "ms ", "images/s", "began", "memory")
 SAME = 1e-6
 
 
