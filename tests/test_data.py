@@ -851,6 +851,7 @@ def test_damaged_rendered_set_is_an_error(rendered):
         load_bedrooms("rendered", path=rendered)
 
 
+@pytest.mark.slow
 def test_the_shipped_set():
     counts = {"train": 12_000, "validation": 3_000, "test": 3_000}
     seen = Counter()
@@ -1015,6 +1016,7 @@ def test_processes_that_build_at_once(folder, cache):
     assert len(caches(cache)) == 1 and not list(cache.glob(".*.tmp"))
 
 
+@pytest.mark.slow
 @posix
 def test_killed_process_then_another(folder, cache):
     """Killed with SIGKILL while it writes: the next one finds no cache, builds it, and is right."""

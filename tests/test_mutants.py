@@ -13,10 +13,9 @@ from tools import mutants
 @pytest.mark.parametrize("name", mutants.MODULES)
 def test_every_error_fits_the_source_and_can_be_compiled(name):
     source = mutants.source_of(name).read_text(encoding="utf-8")
-    module = mutants.MODULES[name]
+    module, tree = mutants.MODULES[name], ast.dump(ast.parse(source))
     for mutant in module.mutants:
-        mutated = mutants.mutate(source, mutant)
-        assert ast.dump(ast.parse(mutated)) != ast.dump(ast.parse(source)), mutant[0]
+        assert ast.dump(ast.parse(mutants.mutate(source, mutant))) != tree, mutant[0]
     assert len({mutant[0] for mutant in module.mutants}) == len(module.mutants)
     assert all((mutants.REPO / test).exists() for test in module.tests)
 

@@ -446,11 +446,13 @@ def snakemake(checkout, *arguments):
     return done.stdout + done.stderr
 
 
+@slow
 def test_plain_snakemake(checkout):
     text = snakemake(checkout, "--config", "profile=smoke", "only=05,08")
     assert re.search(r"notebook +2\n", text) and re.search(r"publish +2\n", text)
 
 
+@slow
 def test_on_a_cluster(checkout):
     """As far as a dry run goes: no cluster is at hand."""
     pytest.importorskip("snakemake_executor_plugin_slurm", reason="its plugin is not installed")
@@ -458,6 +460,7 @@ def test_on_a_cluster(checkout):
     assert text.count("gpu=1") == 4 and text.count("slurm_partition=gpu") == 4
 
 
+@slow
 def test_studies_are_jobs(checkout):
     checkout.write("studies/peers.py", "")
     checkout.write("studies/long.py", 'print("seed-0\\nseed-1_threads-2")  # study.main(...)')

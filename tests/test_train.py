@@ -199,6 +199,7 @@ def test_a_notebook_may_leave_the_loop_and_come_back(tmp_path):
     assert same(whole.network, again.network) and timeless(history) == timeless(rest)
 
 
+@pytest.mark.slow
 def test_training_time_leaves_out_evaluation_and_whoever_reads_the_rows():
     model = DDPM.from_recipe(SMALL)
     options = {"evaluate": lambda: time.sleep(0.5) or {}, "evaluate_at": [64], "log_every": 64}
@@ -212,6 +213,7 @@ def test_training_time_leaves_out_evaluation_and_whoever_reads_the_rows():
 # ---- learning
 
 
+@pytest.mark.slow
 def test_ddpm_learns():
     _, history = ddpm(recipe=replace(SMALL, images=1600, rate=2e-3, weighting="simple"))
     # The best that a network could do that knows t but does not look at x_t: return the mean of v
@@ -331,13 +333,14 @@ def test_nothing_else_resumes_from_a_checkpoint(tmp_path):
     images = horizons()
     changed = images.clone()
     changed[17, 0, 3, 3] += 1
-    other_weights = DDPM.from_recipe(SMALL)
+    short = replace(SMALL, images=32)
+    other_weights = DDPM.from_recipe(short)
     torch.nn.init.normal_(other_weights.network.last.weight)
-    ddpm(tmp_path, images=images)
-    ddpm(tmp_path, images=changed)
-    ddpm(tmp_path, recipe=replace(SMALL, rate=5e-4))
-    ddpm(tmp_path, log_every=16)
-    list(train_ddpm(other_weights, images, SMALL, tmp_path, log_every=64))
+    ddpm(tmp_path, short, images)
+    ddpm(tmp_path, short, changed)
+    ddpm(tmp_path, replace(short, rate=5e-4), images)
+    ddpm(tmp_path, short, images, log_every=16)
+    list(train_ddpm(other_weights, images, short, tmp_path, log_every=64))
     assert len(list(tmp_path.glob("ddpm-*.checkpoint"))) == 5
 
 
