@@ -59,16 +59,24 @@ class AugmentPipe:
             raise ValueError(f"p is a probability, got {p}")
         if p == 0:
             return images
-        n, _, side, width = images.shape
+        return self.apply(images, *self.draw(len(images), p, images.shape[-1]))
+
+    def draw(self, n: int, p: float, side: int) -> tuple[Tensor, Tensor]:
+        """What happens to n images: their maps of `affine` and of `colour`."""
+        return self.affine(n, p, side), self.colour(n, p)
+
+    def apply(self, images: Tensor, affine: Tensor, colour: Tensor) -> Tensor:
+        """What these maps make of the images."""
+        side, width = images.shape[2:]
         if side != width:
             raise ValueError(f"images must be square, got {side}x{width}")
         if self.moves:
-            theta = self.affine(n, p, side)[:, :2].to(images)
+            theta = affine[:, :2].to(images)
             at = F.affine_grid(theta, list(images.shape), align_corners=False)
             # reflection: a black border would itself be a pattern that the generator could learn
             images = F.grid_sample(images, at, "bilinear", "reflection", align_corners=False)
         if self.tints:
-            m = self.colour(n, p).to(images)
+            m = colour.to(images)
             pixels = torch.baddbmm(m[:, :3, 3:], m[:, :3, :3], images.flatten(2))
             images = pixels.unflatten(2, (side, side))
         return images

@@ -21,8 +21,10 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
 
 Critic = Callable[[Tensor], Tensor]  # images (N, …) -> logits (N,)
 Loss = Callable[..., Tensor]  # logits of real and generated images (N,) -> what to lower
@@ -36,13 +38,41 @@ def _stages(size: int, width: int) -> list[int]:
     return [width * 2**i for i in reversed(range(n))]
 
 
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation over the whole batch also where several processes share it out.
+
+    torch's SyncBatchNorm does that on GPUs alone.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.training and dist.is_available() and dist.is_initialized()):
+            return super().forward(x)
+        x32, all_but_channels = x.float(), (0, 2, 3)
+        sums = torch.stack([x32.sum(all_but_channels), x32.square().sum(all_but_channels)])
+        n = x.numel() / x.shape[1] * dist.get_world_size()
+        mean, square = all_reduce(sums) / n
+        variance = square - mean**2
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * n / (n - 1), self.momentum)
+            self.num_batches_tracked += 1
+        scale = self.weight * (variance + self.eps).rsqrt()
+        shift = self.bias - mean * scale
+        return torch.addcmul(shift[:, None, None], x32, scale[:, None, None]).to(x.dtype)
+
+
 class Up(nn.Module):
     """Twice the side: transposed convolution (4x4, stride 2), batch normalisation, ReLU."""
 
     def __init__(self, c_in: int, c_out: int):
         super().__init__()
         self.conv = nn.ConvTranspose2d(c_in, c_out, 4, stride=2, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(c_out)
+        self.norm = BatchNorm(c_out)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.norm(self.conv(x)))
@@ -72,7 +102,7 @@ class Generator(nn.Module):
         self.config = {"size": size, "latent": latent, "width": width}
         self.size, self.latent = size, latent
         self.first = nn.Linear(latent, channels[0] * 16)
-        self.norm = nn.BatchNorm2d(channels[0])
+        self.norm = BatchNorm(channels[0])
         self.blocks = nn.Sequential(*(Up(a, b) for a, b in pairwise(channels)))
         self.to_pixels = nn.Conv2d(channels[-1], 12, 3, padding=1)
         self.fold = nn.PixelShuffle(2)
@@ -196,15 +226,12 @@ def r1_penalty(d: Critic, x: Tensor) -> Tensor:
     return slope(d, x).square().flatten(1).sum(1).mean()
 
 
-def gradient_penalty(
-    d: Critic, real: Tensor, fake: Tensor, generator: torch.Generator | None = None
-) -> Tensor:
-    """mean_i (|∇_x a(u x_i + (1 − u) G(z_i))| − 1)², u ~ U(0, 1) drawn per sample: WGAN-GP.
+def gradient_penalty(d: Critic, real: Tensor, fake: Tensor, u: Tensor) -> Tensor:
+    """mean_i (|∇_x a(u_i x_i + (1 − u_i) G(z_i))| − 1)², the penalty of WGAN-GP.
 
-    Gulrajani et al. 2017; its usual weight is 10. A penalty at real images alone would leave the
-    slope between the two sets free.
+    u: (N,) drawn from U(0, 1). Gulrajani et al. 2017; its usual weight is 10. A penalty at real
+    images alone would leave the slope between the two sets free.
     """
-    one_each = (len(real), *[1] * (real.ndim - 1))
-    u = torch.rand(one_each, generator=generator, dtype=real.dtype).to(real.device)
+    u = u.reshape(-1, *[1] * (real.ndim - 1))
     squared = slope(d, u * real + (1 - u) * fake).square().flatten(1).sum(1)
     return ((squared + 1e-12).sqrt() - 1).square().mean()

@@ -9,12 +9,13 @@ checksum of its tensors; beside the weights lie a few images the network made on
 import copy
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -88,14 +89,13 @@ class DDPM:
         device = next(self.network.parameters()).device
         x_T = torch.randn(n, 3, self.size, self.size, generator=torch.Generator().manual_seed(seed))
         of_image = [torch.Generator().manual_seed(seed * 1_000_003 + 1 + i) for i in range(n)]
-        starts: Iterable[int] = range(0, n, batch)
-        images = []
-        for first in tqdm(starts, desc="sampling", unit="batch") if n > batch else starts:
-            part = slice(first, first + batch)
-            options["generator"] = of_image[part]
-            x = self.diffusion.sample(model, x_T[part].to(device), sampler, times, **options)
-            images.append(to_uint8(x).cpu())
-        return torch.cat(images)
+
+        def make(some: Tensor) -> Tensor:
+            options["generator"] = [of_image[i] for i in some]
+            x = self.diffusion.sample(model, x_T[some].to(device), sampler, times, **options)
+            return to_uint8(x).cpu()
+
+        return _shared_out(n, batch, make)
 
 
 @dataclass
@@ -119,8 +119,28 @@ class GAN:
         draws = torch.Generator().manual_seed(seed)
         z = torch.randn(n, self.generator.latent, generator=draws)
         device = next(self.generator.parameters()).device
-        parts = (self.generator(part.to(device)) for part in z.split(batch))
-        return torch.cat([to_uint8(part).cpu() for part in parts])
+
+        def make(some: Tensor) -> Tensor:
+            return to_uint8(self.generator(z[some].to(device))).cpu()
+
+        return _shared_out(n, batch, make)
+
+
+def _shared_out(n: int, batch: int, make: Callable[[Tensor], Tensor]) -> Tensor:
+    """Images 0 … n − 1 by ``make(indices)`` in batches. Of several processes, which must all come
+    here, each makes its part, and all get all.
+    """
+    together = dist.is_available() and dist.is_initialized()
+    rank, processes = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
+    batches = torch.arange(n).split(batch)
+    own = batches[rank::processes]
+    long = len(own) > 1 and rank == 0
+    made = [make(some) for some in (tqdm(own, "sampling", unit="batch") if long else own)]
+    if not together:
+        return torch.cat(made)
+    of_all: list[list[Tensor]] = [[] for _ in range(processes)]
+    dist.all_gather_object(of_all, made)
+    return torch.cat([of_all[i % processes][i // processes] for i in range(len(batches))])
 
 
 # ---- files

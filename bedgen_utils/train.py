@@ -16,8 +16,9 @@ average that stops early; this early network can guide the other (Karras et al. 
 
 Both loops run where Accelerate does (CPU, CUDA, MPS, several processes). With a folder they write a
 checkpoint every minute and after each evaluation, and the same call resumes from it. Every step
-draws its randomness from (seed, step, process) alone, so that an interrupted run takes the same
-steps as one that was left in peace.
+draws its randomness from (seed, step) alone, so that an interrupted run takes the same steps as one
+that was left in peace. Several processes (``accelerate launch``) draw alike for the whole batch and
+share it out; gradients are averaged, and the run is that of one process but for rounding.
 """
 
 import contextlib
@@ -47,7 +48,6 @@ from .diffusion import (
     GaussianDiffusion,
     cosine_beta_schedule,
     linear_beta_schedule,
-    normal_like,
 )
 from .gan import LOSSES, RELATIVE, Discriminator, Generator, gradient_penalty, r1_penalty
 from .optim import EMA, Muon, is_filters, learning_rate
@@ -201,20 +201,20 @@ def train_ddpm(
     early = EMA(ddpm.early, recipe.ema) if ddpm.early is not None else None
     early_steps = max(1, recipe.early * loop.steps)
     draw_times = TimesByWeight(ddpm.diffusion, recipe.weighting)
-    denoise, *prepared = loop.accelerator.prepare(network, *optimizers.values())
+    denoise, *prepared = loop.prepare([network], *optimizers.values())
     denoise = compiled(denoise, loop)
     yield from loop.history
     while loop.step < loop.steps:
-        x0, draws = loop.batch()
-        t, likelier = draw_times(len(x0), draws)
-        noise = loop.noise(x0, draws)
-        loss = ddpm.diffusion.training_loss(denoise, x0, t.to(x0.device), noise, recipe.weighting)
-        loss = (loss / likelier.to(loss)).mean()
+        x0 = loop.batch()
+        t, likelier = map(loop.own, draw_times(recipe.batch, loop.draws))
+        noise = loop.normal(*x0.shape[1:])
+        loss = ddpm.diffusion.training_loss(denoise, x0, t, noise, recipe.weighting)
+        loss = (loss / likelier).mean()
         for optimizer in prepared:
             loop.set_rate(optimizer, recipe.warmup)
             optimizer.zero_grad()
-        loop.accelerator.backward(loss)
-        loop.accelerator.clip_grad_norm_(denoise.parameters(), 1.0)
+        loop.backward(loss, network)
+        loop.accelerator.clip_grad_norm_(network.parameters(), 1.0)
         for optimizer in prepared:
             optimizer.step()
         loop.step += 1
@@ -255,36 +255,34 @@ def train_gan(
     loop.resume(folder, "gan")
     average = EMA(gan.generator, recipe.ema)
     d_loss_of, g_loss_of = LOSSES[recipe.game]
-    G, D, g_adam, d_adam = loop.accelerator.prepare(generator, discriminator, g_adam, d_adam)
+    G, D, g_adam, d_adam = loop.prepare([generator, discriminator], g_adam, d_adam)
     yield from loop.history
     while loop.step < loop.steps:
-        real, draws = loop.batch()
-        z = torch.randn(len(real), generator.latent, generator=draws).to(loop.device)
-        augment.draws = draws
+        real, z = loop.batch(), loop.normal(generator.latent)
         loop.set_rate(g_adam)
         loop.set_rate(d_adam)
         # --- the discriminator ascends Eq. 14 (in the game of Eq. 13)
         fake = G(z)
-        real_seen, fake_seen = augment(real), augment(fake.detach())
+        real_seen, fake_seen = augment(real, loop), augment(fake.detach(), loop)
         real_logits, fake_logits = D(real_seen), D(fake_seen)
         d_loss = d_loss_of(real_logits, fake_logits)
-        slopes = penalty(D, real_seen, fake_seen, recipe, loop.step, draws)
+        slopes = penalty(D, real_seen, fake_seen, recipe, loop)
         d_adam.zero_grad()
-        loop.accelerator.backward(d_loss + slopes)
+        loop.backward(d_loss + slopes, discriminator)
         d_adam.step()
         # --- the generator descends its loss (Eq. 15 if minimax)
         discriminator.requires_grad_(False)
-        seen_anew = augment(fake)  # the same images: one pass of G serves both steps
+        seen_anew = augment(fake, loop)  # the same images: one pass of G serves both steps
         with torch.no_grad():  # by now D has moved: its opinion of the real ones is another
             reals_for_g = D(real_seen) if recipe.game == "relativistic" else None
         g_loss = g_loss_of(D(seen_anew), reals_for_g)
         g_adam.zero_grad()
-        loop.accelerator.backward(g_loss)
+        loop.backward(g_loss, generator)
         g_adam.step()
         discriminator.requires_grad_(True)
         loop.step += 1
         average.update(generator, loop.step)
-        r_t = augment.follow(real_logits.detach(), fake_logits.detach(), recipe.batch)
+        r_t = augment.follow(*loop.accelerator.gather((real_logits.detach(), fake_logits.detach())))
         yield from loop.after_step(d_loss=d_loss, g_loss=g_loss, r_t=r_t)
 
 
@@ -312,25 +310,25 @@ class TimesByWeight:
         self.up_to, self.T = self.share.cumsum(0), diffusion.T
 
     def __call__(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Times (n,) int64 in 1 … T, and T share_t (n,), how much likelier each was than by an even
-        draw.
+        """Times (n,) int64 in 1 … T, and T share_t (n,) float32, how much likelier each was than by
+        an even draw.
         """
         # One u for each stratum of [0, 1]: every batch covers all times, which lowers the
         # gradient's variance.
         u = (torch.rand(1, generator=generator) + torch.arange(n) / n) % 1
         drawn = torch.searchsorted(self.up_to, u.double()).clamp(max=self.T - 1)
-        return 1 + drawn, self.T * self.share[drawn]
+        return 1 + drawn, (self.T * self.share[drawn]).float()
 
 
 def penalty(
-    D: nn.Module, real: Tensor, fake: Tensor, recipe: GANRecipe, step: int, draws: torch.Generator
+    D: nn.Module, real: Tensor, fake: Tensor, recipe: GANRecipe, loop: "Loop"
 ) -> Tensor | float:
     """What bounds the slope of D at this step: WGAN-GP's at every step, else R1, on every
     ``gamma_every``-th alone.
     """
     if recipe.game == "wgan_gp":
-        return 10 * gradient_penalty(D, real, fake, draws)
-    if not recipe.gamma or step % recipe.gamma_every:
+        return 10 * gradient_penalty(D, real, fake, loop.uniform())
+    if not recipe.gamma or loop.step % recipe.gamma_every:
         return 0.0
     slopes = r1_penalty(D, real)
     if recipe.game == "relativistic":  # R2, the same at generated images (R3GAN, Huang et al. 2024)
@@ -346,7 +344,7 @@ class Augmentation:
         self.controller = AdaptiveP(budget=recipe.images, p=recipe.p_aug)
         self.adaptive = recipe.augment == "adaptive"
         self.relative = recipe.game in RELATIVE
-        self.draws: torch.Generator | None = None
+        self.batch = recipe.batch
         self.state_dict = self.controller.state_dict
         self.load_state_dict = self.controller.load_state_dict
 
@@ -354,17 +352,18 @@ class Augmentation:
     def p(self) -> float:
         return self.controller.p if self.pipe else 0.0
 
-    def __call__(self, images: Tensor) -> Tensor:
-        if self.pipe is None:
+    def __call__(self, images: Tensor, loop: "Loop") -> Tensor:
+        if self.pipe is None or self.p == 0:
             return images
-        self.pipe.generator = self.draws
-        return self.pipe(images, self.p)
+        self.pipe.generator = loop.draws
+        maps = self.pipe.draw(self.batch, self.p, images.shape[-1])
+        return self.pipe.apply(images, *map(loop.own, maps))
 
-    def follow(self, real_logits: Tensor, fake_logits: Tensor, images: int) -> Tensor:
-        """r_t of this step's logits (N,); an adaptive p takes it in."""
+    def follow(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """r_t of the whole batch's logits (N,); an adaptive p takes it in."""
         verdicts = real_logits - fake_logits.mean() if self.relative else real_logits
         if self.adaptive:
-            self.controller.update(verdicts, images)
+            self.controller.update(verdicts, self.batch)
         return verdicts.sign().mean()
 
 
@@ -375,12 +374,13 @@ def compiled(network: nn.Module, loop: "Loop") -> nn.Module:
 
 
 def best_precision() -> str:
-    """Accelerate's name for bfloat16, "bf16", where the hardware multiplies it, else "no".
+    """Accelerate's name for the precision of products: "bf16" where the hardware multiplies it,
+    "fp16", with scaled gradients, on older GPUs (a T4), "no" on what has neither.
 
-    On a CPU without such units it would be emulated, some 300 times slower.
+    A CPU without such units would emulate bfloat16, some 300 times slower.
     """
     if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     flags = Path("/proc/cpuinfo")
     found = set(flags.read_text().split()) if flags.exists() else set()
     return "bf16" if {"avx512_bf16", "amx_bf16"} & found else "no"
@@ -406,18 +406,21 @@ class Loop:
             raise TypeError(f"training images must be a uint8 tensor (N, 3, S, S), got {found}")
         if not len(images):
             raise ValueError("there are no training images")
-        self.recipe, self.images, self.parts = recipe, images, parts
+        self.recipe, self.parts = recipe, parts
         self.evaluate, self.log_every = evaluate, log_every
         self.evaluate_at = sorted(evaluate_at) if evaluate else []
         self.accelerator = Accelerator(mixed_precision=best_precision())
-        self.device, self.rank = self.accelerator.device, self.accelerator.process_index
-        processes = self.accelerator.num_processes
-        if recipe.batch % processes:
-            raise ValueError(f"{processes} processes cannot share out batches of {recipe.batch}")
-        self.share = recipe.batch // processes
+        self.device, self.processes = self.accelerator.device, self.accelerator.num_processes
+        share, left = divmod(recipe.batch, self.processes)
+        if left:
+            raise ValueError(f"{self.processes} processes cannot share a batch of {recipe.batch}")
+        first = self.accelerator.process_index * share
+        self.part = slice(first, first + share)  # of each batch, for this process
+        self.images = self.closer(images)
         self.steps = math.ceil(recipe.images / recipe.batch)
         self.step, self.seconds = 0, 0.0
         self.history: list[dict] = []
+        self.epoch = (-1, torch.empty(0))
         self.sums: dict[str, Tensor] = {}  # of the losses since the last row,
         self.summed = 0  # over so many steps
         self.path: Path | None = None
@@ -428,37 +431,80 @@ class Loop:
 
     # ---- what a step begins with
 
-    def batch(self) -> tuple[Tensor, torch.Generator]:
-        """The images of this step, float in [-1, 1], and the generator of its draws.
+    def batch(self) -> Tensor:
+        """The images of this step, float in [-1, 1]; what the step draws begins anew with it.
 
         An epoch is a permutation of the training images given by (seed, epoch): each image once,
         none twice. With ``mirror`` each is flipped left-right with probability 1/2.
         """
-        seed, n = self.recipe.seed, len(self.images)
-        draws = torch.Generator().manual_seed((seed * 1_000_003 + self.step) * 64 + self.rank)
-        first = self.step * self.recipe.batch + self.rank * self.share
-        index = torch.arange(first, first + self.share)
+        seed, n, batch = self.recipe.seed, len(self.images), self.recipe.batch
+        self.draws = torch.Generator().manual_seed((seed * 1_000_003 + self.step) * 64)
+        if self.device.type != "cpu":
+            self.draws_there = torch.Generator(self.device).manual_seed(self.draws.initial_seed())
+        index = torch.arange(self.step * batch, (self.step + 1) * batch)
         chosen = torch.empty_like(index)
         for epoch in (index // n).unique().tolist():
-            order_of_epoch = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
             here = index // n == epoch
-            chosen[here] = torch.randperm(n, generator=order_of_epoch)[index[here] % n]
-        flip = torch.rand(self.share, generator=draws) < (0.5 if self.recipe.mirror else 0.0)
-        x = to_float(self.fetch(self.images[chosen]))
-        return torch.where(self.fetch(flip)[:, None, None, None], x.flip(-1), x), draws
+            chosen[here] = self.order(epoch)[index[here] % n]
+        flip = torch.rand(batch, generator=self.draws) < (0.5 if self.recipe.mirror else 0.0)
+        x = to_float(self.fetch(self.images[chosen[self.part].to(self.images.device)]))
+        return torch.where(self.own(flip)[:, None, None, None], x.flip(-1), x)
+
+    def order(self, epoch: int) -> Tensor:
+        """The permutation of the training images in this epoch."""
+        if self.epoch[0] != epoch:
+            generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + epoch)
+            self.epoch = epoch, torch.randperm(len(self.images), generator=generator)
+        return self.epoch[1]
+
+    def closer(self, images: Tensor) -> Tensor:
+        """``images`` on a GPU that has room for them four times over, else as they are."""
+        if self.device.type != "cuda":
+            return images
+        roomy = 4 * images.nbytes < torch.cuda.mem_get_info(self.device)[0]
+        return images.to(self.device) if roomy else images
 
     def fetch(self, x: Tensor) -> Tensor:
         """``x`` on the device; a GPU fetches it by itself while it computes."""
-        x = x.pin_memory() if self.device.type == "cuda" else x
+        x = x.pin_memory() if self.device.type == "cuda" and x.device.type == "cpu" else x
         return x.to(self.device, non_blocking=True)
 
-    def noise(self, x: Tensor, draws: torch.Generator) -> Tensor:
-        """N(0, I) of the shape of ``x``, drawn where x lies: away from the CPU by its own
-        generator.
+    def own(self, x: Tensor) -> Tensor:
+        """This process's part of what was drawn for the whole batch."""
+        return self.fetch(x[self.part])
+
+    def uniform(self) -> Tensor:
+        """U(0, 1), one number for each image."""
+        return self.own(torch.rand(self.recipe.batch, generator=self.draws))
+
+    def normal(self, *shape: int) -> Tensor:
+        """N(0, I) of this shape for each image, drawn on the device, away from the CPU by a
+        generator of its own.
         """
-        if x.device.type != "cpu":
-            draws = torch.Generator(x.device).manual_seed(draws.initial_seed())
-        return normal_like(x, draws)
+        draws = self.draws if self.device.type == "cpu" else self.draws_there
+        shape = self.recipe.batch, *shape
+        return torch.randn(shape, generator=draws, device=self.device)[self.part]
+
+    # ---- several processes
+
+    def prepare(self, networks: list[nn.Module], *optimizers: torch.optim.Optimizer) -> list[Any]:
+        """Networks that compute in mixed precision, and their optimizers.
+
+        Not wrapped as for training: DistributedDataParallel does not see the second derivatives of
+        the penalties; ``backward`` averages gradients instead.
+        """
+        prepare = self.accelerator.prepare_model
+        ready = [prepare(network, evaluation_mode=True) for network in networks]
+        return ready + [self.accelerator.prepare_optimizer(q) for q in optimizers]
+
+    def backward(self, loss: Tensor, network: nn.Module) -> None:
+        """Gradients of ``loss`` with respect to ``network``, averaged over the processes."""
+        self.accelerator.backward(loss)
+        if self.processes > 1:
+            gradients = [q.grad for q in network.parameters() if q.grad is not None]
+            flat = self.accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
+            for g, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+                g.copy_(mean.view(g.shape))
 
     def set_rate(self, optimizer: torch.optim.Optimizer, warmup: int = 1) -> None:
         """The rate of this step."""
@@ -512,12 +558,13 @@ class Loop:
     def add_row(self, seen: int, evaluation: bool) -> None:
         """One more row of the history, with an evaluation where it is due."""
         row = {"images": seen, "seconds": self.seconds}
-        row |= {name: float(total) / self.summed for name, total in self.sums.items()}
+        sums = self.accelerator.reduce(torch.stack(list(self.sums.values())), "mean").tolist()
+        row |= {name: total / self.summed for name, total in zip(self.sums, sums, strict=True)}
         self.bar.set_postfix({name: f"{row[name]:.3g}" for name in self.sums})
         self.sums, self.summed = {}, 0
         if "augment" in self.parts:
             row["p"] = self.parts["augment"].p
-        if evaluation and self.evaluate and self.accelerator.is_main_process:
+        if evaluation and self.evaluate:
             began = time.monotonic()
             row |= self.evaluate()
             self.mark = time.monotonic()
@@ -557,11 +604,11 @@ class Loop:
         """
         here, modules = Path(__file__).parent, self.modules.values()
         digest = hashlib.sha256(b"".join((here / f"{name}.py").read_bytes() for name in CODE))
-        digest.update(repr((self.recipe, self.share, self.log_every, self.evaluate_at)).encode())
+        digest.update(repr((self.recipe, self.log_every, self.evaluate_at)).encode())
         digest.update(repr((list(modules), identity, tuple(self.images.shape))).encode())
         weights = [q.detach().cpu() for module in modules for q in module.state_dict().values()]
         for tensor in (*self.images.split(4096), *weights):
-            digest.update(tensor.contiguous().numpy())
+            digest.update(tensor.cpu().contiguous().numpy())
         return digest.hexdigest()[:12]
 
     def save(self) -> None:

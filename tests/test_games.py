@@ -146,7 +146,8 @@ def test_penalty_is_the_one_of_gan():
     fake = torch.randn(real.shape, dtype=real.dtype)
     same = [torch.Generator().manual_seed(4) for _ in range(2)]
     ours = games.penalty(d, real, fake, same[0])
-    theirs = gradient_penalty(lambda x: games.mlp(d, x[None])[0, :, 0], real[0], fake[0], same[1])
+    u = torch.rand(real.shape[1], generator=same[1], dtype=real.dtype)
+    theirs = gradient_penalty(lambda x: games.mlp(d, x[None])[0, :, 0], real[0], fake[0], u)
     torch.testing.assert_close(ours[0], theirs)
 
 

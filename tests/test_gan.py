@@ -130,21 +130,20 @@ def test_penalties_of_functions_with_known_slope():
         return (v * slope).flatten(1).sum(1)
 
     torch.testing.assert_close(r1_penalty(linear, x), slope.square().sum())
-    torch.testing.assert_close(gradient_penalty(linear, x, y), (slope.norm() - 1) ** 2)
+    torch.testing.assert_close(
+        gradient_penalty(linear, x, y, torch.rand(6)), (slope.norm() - 1) ** 2
+    )
     # |grad |x|^2 / 2|^2 = |x|^2 : the point matters, and it is the one given
     norms = x.square().flatten(1).sum(1)
     torch.testing.assert_close(
         r1_penalty(lambda v: v.square().flatten(1).sum(1) / 2, x), norms.mean()
     )
-    # WGAN-GP looks between the two sets: for grad = v, |v| = |u x + (1 - u) y| with the u of this
-    # generator
-    g = torch.Generator().manual_seed(3)
-    u = torch.rand(6, generator=torch.Generator().manual_seed(3), dtype=torch.float64).view(
-        -1, 1, 1, 1
-    )
-    expected = ((u * x + (1 - u) * y).flatten(1).norm(dim=1) - 1).square().mean()
+    # WGAN-GP looks between the two sets: for grad = v, |v| = |u x + (1 - u) y|
+    u = torch.rand(6, dtype=torch.float64)
+    between = torch.stack([a * p + (1 - a) * q for a, p, q in zip(u, x, y, strict=True)])
+    expected = (between.flatten(1).norm(dim=1) - 1).square().mean()
     torch.testing.assert_close(
-        gradient_penalty(lambda v: v.square().flatten(1).sum(1) / 2, x, y, g), expected
+        gradient_penalty(lambda v: v.square().flatten(1).sum(1) / 2, x, y, u), expected
     )
 
 
@@ -202,10 +201,10 @@ def test_two_pixels_a_side_are_painted_in_each_place():
 
 
 def test_wgan_penalty_is_two_sided_and_finite_where_the_slope_is_zero():
-    x = torch.randn(4, 3)
+    x, u = torch.randn(4, 3), torch.rand(4)
     for slope, expected in ((0.5, 0.25), (1.0, 0.0), (1.5, 0.25)):
-        penalty = gradient_penalty(lambda v, k=slope: k * v[:, 0], x, -x)
+        penalty = gradient_penalty(lambda v, k=slope: k * v[:, 0], x, -x, u)
         assert penalty.item() == pytest.approx(expected, abs=1e-6)
     weight = torch.zeros((), requires_grad=True)
-    gradient_penalty(lambda v: weight * v[:, 0] + 0 * v.sum(1), x, -x).backward()
+    gradient_penalty(lambda v: weight * v[:, 0] + 0 * v.sum(1), x, -x, u).backward()
     assert torch.isfinite(weight.grad)

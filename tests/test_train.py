@@ -110,8 +110,7 @@ def test_an_epoch_shows_each_image_once():
     for _ in range(2):
         values = []
         for _ in range(4):
-            x, _ = loop.batch()
-            values += to_uint8(x)[:, 0, 0, 0].tolist()
+            values += to_uint8(loop.batch())[:, 0, 0, 0].tolist()
             loop.step += 1
         assert sorted(values) == list(range(40))
         epochs.append(values)
@@ -126,7 +125,7 @@ def test_half_of_the_images_come_mirrored_unless_that_is_left_to_the_augmentatio
         (True, 0.4, 0.6),
         (False, 0, 0),
     ]:  # 400 draws: 1/2 ± 4 standard errors
-        x, _ = Loop(DDPMRecipe(images=400, batch=400, mirror=mirror), images, {}).batch()
+        x = Loop(DDPMRecipe(images=400, batch=400, mirror=mirror), images, {}).batch()
         assert low <= (x[:, 0, 0, 0] > x[:, 0, 0, -1]).float().mean() <= high
 
 

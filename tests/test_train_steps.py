@@ -11,7 +11,6 @@ from unittest import mock
 
 import pytest
 import torch
-from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch.nn.functional import softplus
 
@@ -35,7 +34,6 @@ def run_ddpm(
 
     ``evaluate(averaged, early) -> dict`` is called at the numbers of images ``evaluate_at``.
     """
-    batch *= Accelerator().num_processes
     recipe = DDPMRecipe(images=steps * batch, batch=batch, **options)
     ddpm = DDPM(copy.deepcopy(network), diffusion, copy.deepcopy(network))
     look = (lambda: evaluate(ddpm.network, ddpm.early)) if evaluate else None
@@ -65,7 +63,6 @@ def run_gan(
     def quick(budget, p):
         return AdaptiveP(budget, p, share=1.0, every=2)
 
-    batch *= Accelerator().num_processes
     recipe = GANRecipe(images=steps * batch, batch=batch, p_aug=p, **options)
     gan = GAN(copy.deepcopy(generator))
     every = log_every * batch
@@ -102,13 +99,6 @@ def plain_float32(monkeypatch):
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-@pytest.fixture
-def second_of_two(monkeypatch):
-    """The loop believes that it is the second of two processes; nothing is sent between them."""
-    monkeypatch.setattr(Accelerator, "process_index", property(lambda self: 1))
-    monkeypatch.setattr(Accelerator, "num_processes", property(lambda self: 2))
-
-
 # --- what both plain loops share ------------------------------------------------------------------
 
 
@@ -127,12 +117,12 @@ def shaken(network, std=0.1):
     return network
 
 
-def next_batch(images, step, seed, batch, mirror=True, rank=0, world=1):
+def next_batch(images, step, seed, batch, mirror=True):
     """The images of step 0, 1, ..., and the generator of all that is drawn after them in it."""
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + step) * 64 + rank)
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + step) * 64)
     chosen = []
     for i in range(batch):
-        epoch, place = divmod((step * world + rank) * batch + i, len(images))
+        epoch, place = divmod(step * batch + i, len(images))
         order = torch.randperm(
             len(images), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         )
@@ -221,7 +211,7 @@ def variance_term(out, x, xt, t, prediction):
 
 def plain_ddpm(
     network, images, prediction, steps, batch, rate, warmup, ema, weighting, muon, early, seed,
-    log_every, rank, world,
+    log_every,
 ):  # fmt: skip
     """Ho et al. (2020), Algorithm 1: (average and early one after each step, rows, norms)."""
     net, average, young = copy.deepcopy(network), copied(network), copied(network)
@@ -236,7 +226,7 @@ def plain_ddpm(
     chance = weight / weight.sum()
     states, rows, norms, losses = [], [], [], []
     for k in range(1, steps + 1):
-        x, generator = next_batch(images, k - 1, seed, batch, True, rank, world)
+        x, generator = next_batch(images, k - 1, seed, batch)
         u = torch.rand(1, generator=generator) + torch.arange(batch) / batch
         u = u % 1  # one in each stratum
         t = 1 + (chance.cumsum(0) < u.double()[:, None]).sum(1)
@@ -262,21 +252,19 @@ def plain_ddpm(
         losses.append(loss.item())
         norms.append(norm.item())
         if k % log_every == 0 or k == steps or k in LOOKS:
-            rows.append({"images": k * batch * world, "loss": sum(losses) / len(losses)})
+            rows.append({"images": k * batch, "loss": sum(losses) / len(losses)})
             losses = []
         states.append((dict(average), dict(young)))
     return states, rows, norms
 
 
-def compare_ddpm(folder, network, prediction="v", rank=0, world=1, **options):
+def compare_ddpm(folder, network, prediction="v", **options):
     """Compares all that both loops give; returns the norms of the gradients before clipping."""
     options, images, learned = DDPM_OPTIONS | options, some_images(10), network.learned_variance
     diffusion = GaussianDiffusion(BETAS, prediction, "learned" if learned else "small")
     started, looked = copied(network), []
-    states, rows, norms = plain_ddpm(
-        network, images, prediction=prediction, rank=rank, world=world, **options
-    )
-    at = [options["batch"] * world * k for k in LOOKS]
+    states, rows, norms = plain_ddpm(network, images, prediction=prediction, **options)
+    at = [options["batch"] * k for k in LOOKS]
 
     def look(average, early):
         looked.append((copied(average), copied(early)))
@@ -329,10 +317,6 @@ def test_each_step_with_a_learned_variance_is_the_plain_one(tmp_path, prediction
     compare_ddpm(tmp_path, tiny_unet(learned_variance=True), prediction)
 
 
-def test_each_step_of_the_ddpm_in_a_second_process_is_the_plain_one(tmp_path, second_of_two):
-    compare_ddpm(tmp_path, tiny_unet(), rank=1, world=2)
-
-
 # --- the GAN --------------------------------------------------------------------------------------
 
 GAN_OPTIONS = {
@@ -370,14 +354,14 @@ def squared_slopes(D, x):
 
 def plain_gan(
     G, D, images, steps, batch, rate, betas, game, gamma, gamma_every, augment, p, ops, mirror, ema,
-    seed, log_every, rank, world,
+    seed, log_every,
 ):  # fmt: skip
     """Goodfellow et al. (2014), Algorithm 1: (average of G after each step, D at last, rows)."""
     G, D, average = copy.deepcopy(G), copy.deepcopy(D), copied(G)
     g_adam, d_adam = (torch.optim.Adam(q.parameters(), betas=betas, foreach=False) for q in (G, D))
     averages, rows, verdicts, sums = [], [], [], []
     for k in range(1, steps + 1):
-        real, generator = next_batch(images, k - 1, seed, batch, mirror, rank, world)
+        real, generator = next_batch(images, k - 1, seed, batch, mirror)
         z = torch.randn(batch, G.latent, generator=generator)
         pipe = AugmentPipe(ops, generator)
         for adam in (g_adam, d_adam):
@@ -413,7 +397,7 @@ def plain_gan(
         sums.append(torch.stack([d_loss, g_loss, signs.mean()]).tolist())
         if k % log_every == 0:
             d_mean, g_mean, r_t = torch.tensor(sums[-log_every:]).mean(0).tolist()
-            row = {"images": k * batch * world, "d_loss": d_mean, "g_loss": g_mean, "r_t": r_t}
+            row = {"images": k * batch, "d_loss": d_mean, "g_loss": g_mean, "r_t": r_t}
             rows.append(row | {"p": 0.0 if augment == "none" else p})
     return averages, D.state_dict(), rows
 
@@ -433,11 +417,11 @@ def tiny_gan(lean=0.0):
     return G, D
 
 
-def compare_gan(folder, G, D, images=12, rank=0, world=1, **options):
+def compare_gan(folder, G, D, images=12, **options):
     """Compares all that both loops give; returns the rows."""
     options, images, looked = GAN_OPTIONS | options, some_images(images), []
     g_started, d_started = copied(G), copied(D)
-    averages, d_state, rows = plain_gan(G, D, images, rank=rank, world=world, **options)
+    averages, d_state, rows = plain_gan(G, D, images, **options)
 
     def look(average):
         looked.append(copied(average))
@@ -493,11 +477,6 @@ def test_each_step_of_the_gan_is_the_plain_one(tmp_path, game, options):
 )
 def test_each_step_of_other_recipes_of_the_gan_is_the_plain_one(tmp_path, options):
     compare_gan(tmp_path, *tiny_gan(), game="non_saturating", **options)
-
-
-@pytest.mark.parametrize("game", ["wgan_gp", "relativistic"])
-def test_each_step_of_the_gan_in_a_second_process_is_the_plain_one(tmp_path, second_of_two, game):
-    compare_gan(tmp_path, *tiny_gan(), game=game, augment="fixed", p=0.5, rank=1, world=2)
 
 
 # --- what goes wrong, and what the clock says -----------------------------------------------------

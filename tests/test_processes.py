@@ -1,0 +1,120 @@
+"""Several processes on this machine train and sample as one does, but for rounding."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bedgen_utils.models import DDPM, GAN
+from bedgen_utils.train import DDPMRecipe, GANRecipe, train_ddpm, train_gan
+
+DENOISER = DDPMRecipe(
+    size=16, widths=(32, 32), fold=2, T=20, images=96, batch=16, rate=1e-3, warmup=2
+)
+GAME = GANRecipe(
+    size=16, latent=8, width=8, d_width=8, images=96, batch=8, gamma=1.0, gamma_every=2, p_aug=0.5
+)
+RECIPES = {"ddpm": DENOISER} | {
+    game: replace(GAME, game=game) for game in ("non_saturating", "wgan_gp", "relativistic")
+}
+
+
+def outcome(name, folder, leave_at=None):
+    """The trained network's weights, its history and what it samples; ``leave_at``: leave the loop
+    there, with a checkpoint."""
+    recipe = RECIPES[name]
+    # Few enough that an epoch ends inside a batch.
+    images = torch.randint(256, (20, 3, 16, 16), generator=torch.Generator().manual_seed(5))
+    images = images.to(torch.uint8)
+    if name == "ddpm":
+        model = DDPM.from_recipe(recipe)
+        rows = train_ddpm(model, images, recipe, folder, log_every=16)
+    else:
+        generator, discriminator = recipe.build()
+        model = GAN(generator, recipe)
+        rows = train_gan(model, discriminator, images, recipe, folder, log_every=16)
+    history = []
+    for row in rows:
+        history.append({key: value for key, value in row.items() if "seconds" not in key})
+        if row["images"] == leave_at:
+            break
+    network = model.network if name == "ddpm" else model.generator
+    options = {"steps": 2} if name == "ddpm" else {}
+    return network.state_dict(), history, model.sample(5, batch=2, **options)
+
+
+def launch(tmp_path, processes, names, folder, leave_at=None):
+    """What each of so many processes came to, a list of outcomes by name."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent(f"""
+        import torch, accelerate
+        torch.set_num_threads(1)
+        from bedgen_utils import train
+        train.best_precision = lambda: "no"
+        from test_processes import outcome
+        found = {{name: outcome(name, {folder and str(folder)!r}, {leave_at}) for name in {names!r}}}
+        rank = accelerate.PartialState().process_index
+        torch.save(found, {str(tmp_path)!r} + f"/{{rank}}.pt")
+        """)
+    )
+    # On CPUs `accelerate launch` wants MPI for several processes; torch's own launcher does not.
+    call = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    call += ["--nproc-per-node", str(processes), str(program)]
+    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
+    environment = os.environ | {
+        "PYTHONPATH": path,
+        "OMP_NUM_THREADS": "1",
+        "ACCELERATE_USE_CPU": "true",
+    }
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [torch.load(tmp_path / f"{rank}.pt") for rank in range(processes)]
+
+
+def assert_alike(ours, theirs):
+    (weights, history, images), (other_weights, other_history, other_images) = ours, theirs
+    for name, weight in weights.items():
+        torch.testing.assert_close(other_weights[name], weight, rtol=2e-3, atol=2e-5, msg=name)
+    for row, other in zip(history, other_history, strict=True):
+        assert other == pytest.approx(row, rel=1e-3, abs=1e-5)
+        assert other.get("p") == row.get("p")
+    assert (images.int() - other_images.int()).abs().max() <= 1
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(tmp_path):
+    alone = launch(tmp_path, 1, list(RECIPES), None)[0]
+    folder = tmp_path / "checkpoints"
+    first, second = launch(tmp_path, 2, list(RECIPES), folder)
+    for name in RECIPES:
+        assert_alike(alone[name], first[name])
+        for ours, theirs in zip(first[name], second[name], strict=True):  # to the bit
+            assert str(ours) == str(theirs)
+        for key, weight in first[name][0].items():
+            assert torch.equal(weight, second[name][0][key]), (name, key)
+    # one process wrote, and what it wrote is gone on with by another number of them
+    assert len(list(folder.glob("*.checkpoint"))) == len(RECIPES)
+
+
+@pytest.mark.slow
+def test_another_number_of_processes_resumes(tmp_path):
+    names = ["ddpm", "relativistic"]
+    whole = launch(tmp_path, 1, names, None)[0]
+    launch(tmp_path, 1, names, tmp_path / "run", leave_at=48)
+    resumed = launch(tmp_path, 2, names, tmp_path / "run")[1]
+    for name in names:
+        assert_alike(whole[name], resumed[name])
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(monkeypatch):
+    from accelerate import Accelerator
+
+    monkeypatch.setattr(Accelerator, "num_processes", property(lambda self: 3))
+    images = torch.zeros(20, 3, 16, 16, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="3 processes cannot share a batch of 16"):
+        next(train_ddpm(DDPM.from_recipe(DENOISER), images, DENOISER))
