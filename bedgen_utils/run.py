@@ -70,7 +70,8 @@ def profile_numbers(profile: str, notebook: str) -> dict:
     """The numbers of ``profile`` for ``notebook`` ("01" … "08") in profiles.toml.
 
     The notebook's section over the profile's common keys, and both recipes as tables. What another
-    profile leaves out, in whatever place, comes from profile cpu. ValueError for an unknown one.
+    profile leaves out, in whatever place, comes from profile cpu; the recipes of "released" are
+    those of the profile that makes what is released. ValueError for an unknown one.
     """
     if profile not in PROFILES:
         raise ValueError(f"profile {profile!r} is unknown; choose one of {', '.join(PROFILES)}")
@@ -78,10 +79,12 @@ def profile_numbers(profile: str, notebook: str) -> dict:
     both = tables["cpu"] | tables[profile]
     common = {key: value for key, value in both.items() if not isinstance(value, dict)}
 
-    def section(name: str) -> dict:
-        return tables["cpu"].get(name, {}) | tables[profile].get(name, {})
+    def section(name: str, of: str) -> dict:
+        return tables["cpu"].get(name, {}) | tables[of].get(name, {})
 
-    return common | {"ddpm": section("ddpm"), "gan": section("gan")} | section(f"nb{notebook}")
+    maker = common.pop("recipes", profile)
+    recipes = {name: section(name, maker) for name in ("ddpm", "gan")}
+    return common | recipes | section(f"nb{notebook}", profile)
 
 
 def start(notebook: str, profile: str = "cpu", seed: int = 0, out: str | Path | None = None) -> Run:

@@ -373,6 +373,13 @@ def compiled(network: nn.Module, loop: "Loop") -> nn.Module:
     return torch.compile(network) if pays else network
 
 
+def accelerator() -> Accelerator:
+    """This machine's device at its best precision, and the processes that were started with us."""
+    # Unless it is told, Accelerate takes several processes on CPUs for so many that are alone.
+    cpus = "WORLD_SIZE" in os.environ and not torch.cuda.is_available()
+    return Accelerator(cpu=cpus, mixed_precision=best_precision())
+
+
 def best_precision() -> str:
     """Accelerate's name for the precision of products: "bf16" where the hardware multiplies it,
     "fp16", with scaled gradients, on older GPUs (a T4), "no" on what has neither.
@@ -409,7 +416,7 @@ class Loop:
         self.recipe, self.parts = recipe, parts
         self.evaluate, self.log_every = evaluate, log_every
         self.evaluate_at = sorted(evaluate_at) if evaluate else []
-        self.accelerator = Accelerator(mixed_precision=best_precision())
+        self.accelerator = accelerator()
         self.device, self.processes = self.accelerator.device, self.accelerator.num_processes
         share, left = divmod(recipe.batch, self.processes)
         if left:

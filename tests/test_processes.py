@@ -52,13 +52,14 @@ def launch(tmp_path, processes, names, folder, leave_at=None):
     program = tmp_path / "program.py"
     program.write_text(
         textwrap.dedent(f"""
-        import torch, accelerate
+        import torch
         torch.set_num_threads(1)
         from bedgen_utils import train
         train.best_precision = lambda: "no"
         from test_processes import outcome
-        found = {{name: outcome(name, {folder and str(folder)!r}, {leave_at}) for name in {names!r}}}
-        rank = accelerate.PartialState().process_index
+        where = {folder and str(folder)!r}
+        found = {{name: outcome(name, where, {leave_at}) for name in {names!r}}}
+        rank = train.accelerator().process_index
         torch.save(found, {str(tmp_path)!r} + f"/{{rank}}.pt")
         """)
     )
@@ -66,11 +67,7 @@ def launch(tmp_path, processes, names, folder, leave_at=None):
     call = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     call += ["--nproc-per-node", str(processes), str(program)]
     path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
-    environment = os.environ | {
-        "PYTHONPATH": path,
-        "OMP_NUM_THREADS": "1",
-        "ACCELERATE_USE_CPU": "true",
-    }
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return [torch.load(tmp_path / f"{rank}.pt") for rank in range(processes)]

@@ -943,7 +943,7 @@ print(f"{sum(i in manifest for i in report_ids)} of {len(report_ids)} are in thi
 # %% [markdown]
 # ## 6. The released networks
 #
-# What do larger networks, trained on a GPU, reach? Those at 64 x 64 pixels that come with the repository learnt from all 12,000 training images, for a few minutes of one data-centre GPU each (`data/weights/train_ddpm.py`, `train_gan.py`). Beside them lie those of profile `cpu`, 32 x 32 pixels: the DDPM from all
+# What do larger networks, trained on a GPU, reach? Those at 64 x 64 pixels that come with the repository learnt from all 12,000 training images, for a few minutes of one data-centre GPU each (`tools/train.py`). Beside them lie those of profile `cpu`, 32 x 32 pixels: the DDPM from all
 # training images, the GAN from 1,000. A study (`studies/released.py`) has measured 3,000 samples of each against as many real images, of the split that the table names; *times the floor* compares with as many of the training images, real rooms of the same size. Distances of images of different sizes may not be set beside each other, nor may these beside those of section 1, which
 # come from fewer samples.
 
