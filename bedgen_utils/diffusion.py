@@ -153,6 +153,8 @@ class GaussianDiffusion:
             "x0": torch.ones_like(beta),
             "mean": self.posterior_coef_x0,
         }[prediction]
+        self.weights_simple = torch.ones_like(beta)
+        self.weights_min_snr = self.snr.clamp(max=5) / self.target_scale**2
         self._cast: dict[tuple, Tensor] = {}
 
     def identity(self) -> str:
@@ -314,16 +316,12 @@ class GaussianDiffusion:
         terms = terms / math.log(2)
         return Bound(terms, terms.sum(1), terms[:, 0], terms[:, 1:-1], terms[:, -1])
 
-    def loss_weights(self, weighting: str, gamma: float = 5.0) -> Tensor:
+    def loss_weights(self, weighting: str) -> Tensor:
         """w_t of w_t · (squared error in what the model predicts), (T + 1,), entry 0 unused.
-        "simple": 1 (Ho et al., Eq. 14). "min_snr": the error in x_0 counts min(SNR_t, gamma) (Hang
-        et al. 2023).
+        "simple": 1 (Ho et al., Eq. 14). "min_snr": the error in x_0 counts min(SNR_t, 5) (Hang et
+        al. 2023).
         """
-        if weighting not in ("simple", "min_snr"):
-            raise ValueError(f'weighting is "simple" or "min_snr", got {weighting!r}')
-        if weighting == "simple":
-            return torch.ones_like(self.snr)
-        return self.snr.clamp(max=gamma) / self.target_scale**2
+        return getattr(self, _weights(weighting))
 
     def training_loss(
         self,
@@ -344,7 +342,7 @@ class GaussianDiffusion:
         output = model(xt, t)
         prediction = self._split(output, xt)[0]
         loss = ((prediction - self.target(x0, xt, t, noise)) ** 2).reshape(len(x0), -1).mean(1)
-        loss = loss * self.loss_weights(weighting).to(loss)[t]
+        loss = loss * self._at(_weights(weighting), t, loss)
         if self.variance == "learned":
             held = torch.cat([prediction.detach(), output[:, prediction.shape[1] :]], dim=1)
             loss = loss + (hybrid * self.T * self._L(held, x0, xt, t, False, bins)).to(loss.dtype)
@@ -467,6 +465,13 @@ def dpmpp_2m_step(step: Step) -> Tensor:
     at_r, at_t, at_s = half_log_snr[[step.before.t, step.t, step.s]].tolist()
     ahead = step.x0_hat + (at_s - at_t) / (2 * (at_t - at_r)) * (step.x0_hat - step.before.x0_hat)
     return ddim_step(replace(step, x0_hat=ahead))
+
+
+def _weights(weighting: str) -> str:
+    """The name of the table of these weights."""
+    if weighting not in ("simple", "min_snr"):
+        raise ValueError(f'weighting is "simple" or "min_snr", got {weighting!r}')
+    return f"weights_{weighting}"
 
 
 def normal_like(x: Tensor, generator: Generators = None) -> Tensor:

@@ -76,7 +76,6 @@ p = run.p
 recipe = GANRecipe(**p.gan, seed=seed)
 # Distances during training come from few images; each says how many, and is only compared with others from as many.
 warnings.filterwarnings("ignore", category=SmallSampleWarning)
-device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 train_images = load_bedrooms(p.source, "train", p.size, limit=p.train_images or None)
 validation_images = load_bedrooms(p.source, "validation", p.size, limit=p.validation_images or None)
@@ -1027,7 +1026,8 @@ def experiment(recipe, evaluate_every):
             many["distance_of_many"] = frechet_from_features(end, reference)
 
         def verdict(images):
-            return discriminator(to_float(images[: p.n_verdict]).to(device)).mean().item()
+            images = to_float(images[: p.n_verdict])
+            return discriminator(images.to(next(discriminator.parameters()).device)).mean().item()
 
         return {
             "distance": frechet_from_features(made_features, reference),
