@@ -87,22 +87,46 @@ def profile_numbers(profile: str, notebook: str) -> dict:
     return common | recipes | section(f"nb{notebook}", profile)
 
 
-def start(notebook: str, profile: str = "cpu", seed: int = 0, out: str | Path | None = None) -> Run:
-    """Open a run of ``notebook`` in ``profile``: seed the generators, make the folder.
+def start(
+    notebook: str, profile: str | None = None, seed: int = 0, out: str | Path | None = None
+) -> Run:
+    """Open a run of ``notebook`` in ``profile``: seed the generators, make the folder, and print
+    which profile it is and how long that takes.
 
+    profile: None where the reader has not chosen; then $BEDGEN_PROFILE, which the set-up cell of a
+    notebook sets where the course was not installed (Colab), and "cpu" without it.
     out: the folder shared by the notebooks of the run; None means ``runs/<profile>`` in the
     repository. ValueError for an unknown profile or a seed that NumPy cannot take (it wants 0 …
     2^32 - 1).
     """
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"seed must be a whole number from 0 to {2**32 - 1}, got {seed!r}")
+    chosen = profile is not None
+    profile = profile if profile is not None else os.environ.get("BEDGEN_PROFILE") or "cpu"
     numbers = profile_numbers(profile, notebook)
     folder = Path(out).expanduser().resolve() if out else REPO / "runs" / profile
     torch.manual_seed(seed)
     np.random.seed(seed)
     run = Run(notebook, profile, seed, folder, SimpleNamespace(**numbers))
     run.own.mkdir(parents=True, exist_ok=True)
+    print(how_long(notebook, profile) + ("" if chosen else offer(notebook, profile)))
     return run
+
+
+def how_long(notebook: str, profile: str) -> str:
+    """One sentence: the profile, and what its table says that it takes."""
+    minutes = profile_numbers(profile, notebook)["minutes"]
+    duration = f"{60 * minutes:.0f} seconds" if minutes < 1 else f"{minutes:g} minutes"
+    machine = "a data-centre GPU (an estimate)" if profile == "gpu" else "two cores"
+    return f"Profile {profile}: about {duration} on {machine}."
+
+
+def offer(notebook: str, profile: str) -> str:
+    """What a reader who has not chosen a profile is told of the machine's GPU, if it has one."""
+    if profile != "released" or not torch.cuda.is_available():
+        return ""
+    found = f"This machine has a GPU ({torch.cuda.get_device_name()})"
+    return f' {found}: choose profile = "gpu" to use it. {how_long(notebook, "gpu")}'
 
 
 def processor() -> str:

@@ -77,7 +77,8 @@ class Checkout:
         self.published = self.run / "published"
         for name in ("tools", "profiles"):
             shutil.copytree(REPO / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(REPO / "Snakefile", root)
+        for name in ("Snakefile", "pyproject.toml"):
+            shutil.copy(REPO / name, root)
         files = {
             "__init__": '"""The package."""',
             "run": RUN,

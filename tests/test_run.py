@@ -48,6 +48,37 @@ def test_start_seeds_and_makes_the_folder(tmp_path):
             start("03", "smoke", seed, tmp_path)
 
 
+def test_a_profile_that_is_chosen_wins(tmp_path, monkeypatch, capsys):
+    """None: what the set-up cell says where it fetched the course, else cpu."""
+    monkeypatch.delenv("BEDGEN_PROFILE", raising=False)
+    assert start("03", None, 0, tmp_path).profile == "cpu"
+    monkeypatch.setenv("BEDGEN_PROFILE", "released")
+    run = start("03", out=tmp_path)
+    assert run.profile == "released" and run.p.train is False
+    assert start("01", "smoke", 0, tmp_path).profile == "smoke"
+    minutes = {name: profile_numbers(name, "03")["minutes"] for name in ("cpu", "released")}
+    assert capsys.readouterr().out.splitlines() == [
+        *(f"Profile {name}: about {n:g} minutes on two cores." for name, n in minutes.items()),
+        "Profile smoke: about 12 seconds on two cores.",
+    ]
+    monkeypatch.setenv("BEDGEN_PROFILE", "fast")
+    with pytest.raises(ValueError, match="'fast' is unknown"):
+        start("01", None, 0, tmp_path)
+
+
+def test_a_gpu_is_offered_to_whoever_has_not_chosen(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("BEDGEN_PROFILE", "released")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: None)
+    start("03", None, 0, tmp_path)
+    said = capsys.readouterr().out
+    assert said.startswith("Profile released: about 5 minutes on two cores. This machine has a GPU")
+    assert '(Tesla T4): choose profile = "gpu"' in said and said.count("\n") == 1
+    start("03", "released", 0, tmp_path)
+    assert "GPU" not in capsys.readouterr().out
+
+
 def test_a_tilde_in_out_means_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert start("01", "smoke", 0, "~/rooms").folder == tmp_path / "rooms"

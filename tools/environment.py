@@ -2,6 +2,8 @@
 
 ``python tools/environment.py setup`` does what ``make setup`` does; ``--torch cpu`` takes PyTorch's
 builds for machines without a GPU, from the index that uv knows: they are a tenth of the size.
+``python3.13 tools/environment.py colab --venv FOLDER`` makes a folder hold what Colab's machines
+hold, for tests/test_colab.py.
 """
 
 import argparse
@@ -57,6 +59,15 @@ def lock() -> None:
     )  # fmt: skip
 
 
+def colab(folder: Path) -> None:
+    """Make ``folder``, anew, hold the versions that Colab has for the Python that runs this."""
+    pins = REPO / "tests" / f"colab-{sys.version_info[0]}.{sys.version_info[1]}.txt"
+    if not pins.exists():
+        sys.exit(f"Colab has no Python {sys.version.split()[0]}: there is no {pins.name}")
+    venv.create(folder, clear=True, with_pip=True)
+    pip(folder, "-r", str(pins))
+
+
 def pip(folder: Path, *arguments: str) -> None:
     quiet = ("--disable-pip-version-check", "--quiet")
     call([python(folder), "-m", "pip", "install", *quiet, *arguments])
@@ -75,13 +86,15 @@ def call(command: list[str]) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["setup", "lock"])
-    parser.add_argument(
-        "--venv", type=Path, default=REPO / ".venv", help="the folder (%(default)s)"
-    )
+    parser.add_argument("what", choices=["setup", "lock", "colab"])
+    parser.add_argument("--venv", type=Path, help="the folder (.venv beside pyproject.toml)")
     parser.add_argument("--torch", choices=["default", "cpu"], help="which builds of PyTorch")
     options = parser.parse_args()
     if options.what == "lock":
         lock()
+    elif options.what == "setup":
+        setup((options.venv or REPO / ".venv").resolve(), options.torch)
+    elif options.venv:
+        colab(options.venv.resolve())
     else:
-        setup(options.venv.resolve(), options.torch)
+        parser.error("colab wants a --venv of its own")

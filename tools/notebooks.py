@@ -4,8 +4,14 @@
 ``notebooks/NN_name.ipynb`` holds the same cells and their outputs. This module reads the one,
 brings the other in line with it, says where they differ, runs it, and takes out of the executed
 notebook what belongs to the machine: absolute paths, timestamps, widget state.
+
+Two things stand in an ipynb alone, the same in all: the set-up cell (``set_up.py`` beside this
+file), and below the title a badge that opens it in Colab. Both know the repository's address from
+``[tool.bedgen]`` of pyproject.toml. Where that is empty there is no badge, never a dead one.
+``python -m tools.notebooks --address OWNER/NAME BRANCH`` writes another one there.
 """
 
+import argparse
 import ast
 import contextlib
 import difflib
@@ -18,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,25 +49,46 @@ from .pipeline import (
 )
 
 NOTEBOOKS = REPO / "notebooks"
+SET_UP = "set-up"  # the id of that cell
 # An embedded image or film: base64 in which the name of a folder may turn up by chance.
 EMBEDDED = re.compile(r"(data:[\w.+-]+/[\w.+-]+;base64,(?:[A-Za-z0-9+/=]|\\?\n)+)")
 
 
 def document(source: Path) -> NotebookNode:
-    """The notebook of ``source`` without outputs; the same source always gives the same file."""
+    """The notebook of ``source`` without outputs; the same source always gives the same file.
+
+    It is not paired with its source in Jupytext's way: JupyterLab would then show the source's
+    cells, without the set-up cell, or refuse to open the two because they differ.
+    """
     nb = jupytext.read(source)
     nb.nbformat, nb.nbformat_minor = 4, 5
     kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
     nb.metadata = nbformat.from_dict(
-        {
-            "kernelspec": kernelspec,
-            "language_info": {"name": "python"},
-            "jupytext": {"formats": "ipynb,py//py:percent"},
-        }
+        {"kernelspec": kernelspec, "language_info": {"name": "python"}}
     )
     for number, cell in enumerate(nb.cells):
         cell.id = f"cell-{number:03}"
+    title = nb.cells[0]
+    if link := badge(f"notebooks/{source.stem}.ipynb"):
+        title.source = re.sub(r"\n|$", f"\n\n{link}\n", title.source, count=1).rstrip("\n")
+    first = next((i for i, c in enumerate(nb.cells) if c.cell_type == "code"), len(nb.cells))
+    nb.cells.insert(first, set_up_cell())
     return nb
+
+
+def set_up_cell() -> NotebookNode:
+    """Folded in JupyterLab, in Colab (its title is seen there) and in the book."""
+    text = (Path(__file__).parent / "set_up.py").read_text(encoding="utf-8").strip()
+    wanted = pyproject()["project"]["dependencies"]
+    repository, branch = address()
+    for name, value in {
+        "ADDRESS": repository and f"https://github.com/{repository}",
+        "BRANCH": branch,
+        "PACKAGES": " ".join(d for d in wanted if d.startswith("efficientnet")),
+    }.items():
+        text = text.replace(f"@{name}@", value)
+    folded = {"jupyter": {"source_hidden": True}, "cellView": "form", "tags": ["hide-input"]}
+    return nbformat.v4.new_code_cell(text, id=SET_UP, metadata=folded)
 
 
 def parameters_cell(nb: NotebookNode) -> NotebookNode:
@@ -81,6 +109,45 @@ def set_parameters(nb: NotebookNode, **values) -> None:
         cell.source, count = re.subn(rf"(?m)^{name}\s*=.*$", line.replace("\\", r"\\"), cell.source)
         if count != 1:
             raise ValueError(f"the parameters cell assigns {name} {count} times instead of once")
+
+
+# ---- the repository's address
+
+
+def pyproject() -> dict:
+    return tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def address() -> tuple[str, str]:
+    """OWNER/NAME, or "" where it is not set, and the branch."""
+    given = pyproject()["tool"]["bedgen"]
+    return given["repository"], given["branch"]
+
+
+def badge(path: str) -> str:
+    """A link that opens ``path`` of this repository in Colab; "" where the address is not set."""
+    repository, branch = address()
+    image = "https://colab.research.google.com/assets/colab-badge.svg"
+    place = f"https://colab.research.google.com/github/{repository}/blob/{branch}/{path}"
+    return f"[![Open in Colab]({image})]({place})" if repository else ""
+
+
+def with_badges(readme: str) -> str:
+    """The README with a badge behind each notebook of its table, or with none."""
+
+    def row(match: re.Match) -> str:
+        return f"{match[1]} {badge(match[2])}".rstrip()
+
+    link, old = r"^\| \d\d \| \[[^]]+\]\((\S+\.ipynb)\)", r" \[!\[Open in Colab\]\S+"
+    return re.sub(rf"(?m)({link})({old})?", row, readme)
+
+
+def set_address(repository: str, branch: str) -> None:
+    path = REPO / "pyproject.toml"
+    text = path.read_text(encoding="utf-8")
+    for name, value in (("repository", repository), ("branch", branch)):
+        text = re.sub(rf'(?m)^{name} = ".*?"', f'{name} = "{value}"', text, count=1)
+    put(path, text.encode())
 
 
 # ---- the two forms
@@ -148,11 +215,14 @@ def publishable(
     """``source`` with the outputs of ``executed``, and nothing of the machine that ran it.
 
     The cell that papermill put in is gone; its values (``parameters``, without ``out``) stand in
-    the parameters cell. ``folders`` maps absolute folders to what is written in their place.
-    Widgets are dropped: their state is not stored, and each has a static figure beside it.
-    ValueError where the cells are not those of ``source``.
+    the parameters cell. Profile cpu does not: it is what the source means where none is chosen, and
+    Colab, which opens what is published, is to choose another. ``folders`` maps absolute folders to
+    what is written in their place. Widgets are dropped: their state is not stored, and each has a
+    static figure beside it. ValueError where the cells are not those of ``source``.
     """
     nb = document(source)
+    if parameters.get("profile") == "cpu":
+        del parameters["profile"]
     set_parameters(nb, **parameters)
     ran = [c for c in executed.cells if "injected-parameters" not in c.metadata.get("tags", [])]
     if [c.cell_type for c in ran] != [c.cell_type for c in nb.cells]:
@@ -393,7 +463,20 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-if __name__ == "__main__":
-    for changed in sync():
-        print(f"wrote {changed.relative_to(REPO)}")
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Bring notebooks in line with their sources.")
+    parser.add_argument("--address", nargs=2, metavar=("OWNER/NAME", "BRANCH"))
+    options = parser.parse_args()
+    if options.address:
+        set_address(*options.address)
+    changed = sync()
+    readme = REPO / "README.md"
+    if put(readme, with_badges(readme.read_text(encoding="utf-8")).encode()):
+        changed.append(readme)
+    for path in changed:
+        print(f"wrote {path.relative_to(REPO)}")
     sys.exit("\n".join(differences()))
+
+
+if __name__ == "__main__":
+    main()

@@ -29,7 +29,7 @@
 # float64 against an independent computation, or by Monte Carlo with a tolerance of five standard errors.
 
 # %% tags=["parameters"]
-profile = "cpu"
+profile = None  # "smoke", "cpu", "released" or "gpu"; None: "cpu", or in Colab "released"
 seed = 0
 out = None
 

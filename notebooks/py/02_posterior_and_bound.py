@@ -25,7 +25,7 @@
 # cores (profile `cpu`). Each tagged equation is checked by the cell that follows it.
 
 # %% tags=["parameters"]
-profile = "cpu"
+profile = None  # "smoke", "cpu", "released" or "gpu"; None: "cpu", or in Colab "released"
 seed = 0
 out = None
 
@@ -698,7 +698,7 @@ check_mean(
 )
 
 # %%
-bound_T = [5, 10, 20, 50, 100, 200] + ([500, 1000] if profile != "smoke" else [])
+bound_T = [5, 10, 20, 50, 100, 200] + ([500, 1000] if run.profile != "smoke" else [])
 totals = {
     v: [
         float(world.bound_terms(GaussianDiffusion(cosine_beta_schedule(T), "v", v))[0].sum())

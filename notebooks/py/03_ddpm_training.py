@@ -26,7 +26,7 @@
 # bfloat16 numbers and for thirteen on two that do not, and measures for two to seven; the run you see says how long its training took.
 
 # %% tags=["parameters"]
-profile = "cpu"
+profile = None  # "smoke", "cpu", "released" or "gpu"; None: "cpu", or in Colab "released"
 seed = 0
 out = None
 
@@ -77,7 +77,7 @@ warnings.filterwarnings("ignore", category=SmallSampleWarning)
 
 train_images = load_bedrooms(p.source, "train", p.size, limit=p.train_images or None)
 validation_images = load_bedrooms(
-    p.source, "validation", p.size, limit=(16 * p.n_look if profile == "smoke" else None)
+    p.source, "validation", p.size, limit=(16 * p.n_look if run.profile == "smoke" else None)
 )
 print(
     f"{len(train_images):,} training images, {len(validation_images):,} kept apart for "
@@ -98,7 +98,7 @@ display(
         f"The report's network then saw **{seen_report:,}** images, the published one "
         f"{seen_paper:,}: **{seen_paper / seen_report:.0f} "
         f"times** as many. And it took about {6.5 * 3600 / (seen_report / 3) * 1000:.0f} ms for "
-        f"each. This notebook, in profile `{profile}`, shows its network "
+        f"each. This notebook, in profile `{run.profile}`, shows its network "
         f"{recipe.images:,}."
     )
 )

@@ -27,7 +27,7 @@
 # minutes on two cores, most of them in section 7. (Profile `released` shows another run: all 12,000 images of 64 pixels, 117 epochs, on a GPU.)
 
 # %% tags=["parameters"]
-profile = "cpu"
+profile = None  # "smoke", "cpu", "released" or "gpu"; None: "cpu", or in Colab "released"
 seed = 0
 out = None
 

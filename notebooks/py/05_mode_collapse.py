@@ -24,7 +24,7 @@
 # You need Eq. 13 to 15 from notebook 04. In profile `cpu` it takes about four minutes on two cores.
 
 # %% tags=["parameters"]
-profile = "cpu"
+profile = None  # "smoke", "cpu", "released" or "gpu"; None: "cpu", or in Colab "released"
 seed = 0
 out = None
 

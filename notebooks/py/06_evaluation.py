@@ -29,7 +29,7 @@
 # run takes about four minutes on two cores (profile `cpu`).
 
 # %% tags=["parameters"]
-profile = "cpu"
+profile = None  # "smoke", "cpu", "released" or "gpu"; None: "cpu", or in Colab "released"
 seed = 0
 out = None
 

@@ -30,7 +30,7 @@
 # if you ran them, else they are the released ones; the cell below says which.
 
 # %% tags=["parameters"]
-profile = "cpu"
+profile = None  # "smoke", "cpu", "released" or "gpu"; None: "cpu", or in Colab "released"
 seed = 0
 out = None
 
@@ -77,7 +77,7 @@ if ddpm.size != size:
 validation_images = load_bedrooms(p.source, "validation", size)
 if len(validation_images) < 2 * p.n_distance + p.rooms:
     raise ValueError(
-        f"profile {profile} needs {2 * p.n_distance + p.rooms:,} validation images, there are "
+        f"profile {run.profile} needs {2 * p.n_distance + p.rooms:,} validation images, there are "
         f"{len(validation_images):,}"
     )
 reference, others = validation_images[: 2 * p.n_distance].split(p.n_distance)
@@ -87,7 +87,7 @@ warnings.simplefilter("ignore", SmallSampleWarning)
 
 display(
     Markdown(
-        f"Profile **{profile}**: about {p.minutes:g} minutes on two CPU cores. GAN: {gan.source}, "
+        f"Profile **{run.profile}**: about {p.minutes:g} minutes on two CPU cores. GAN: {gan.source}, "
         f"{D} latent numbers. "
         f"Diffusion model: {ddpm.source}, {3 * size * size:,} latent numbers. Images: {size} px, "
         f"{len(validation_images):,} validation "

@@ -21,7 +21,7 @@
 # After reading you can say what each model costs, what it gives, and what such a comparison does *not* show.
 
 # %% tags=["parameters"]
-profile = "cpu"
+profile = None  # "smoke", "cpu", "released" or "gpu"; None: "cpu", or in Colab "released"
 seed = 0
 out = None
 
