@@ -346,3 +346,46 @@ def test_parameters_must_be_there(folder):
     edit(folder, 'tags=["parameters"]', "")
     with pytest.raises(ValueError, match="exactly one cell"):
         nbs.parameters_cell(nbs.document(folder / "py" / "01_small.py"))
+
+
+# ---- the repository's address
+
+
+def test_every_notebook_begins_with_the_same_folded_cell():
+    cells = [
+        next(c for c in nbformat.read(path, 4).cells if c.cell_type == "code")
+        for path in sorted((REPO / "notebooks").glob("*.ipynb"))
+    ]
+    assert len(cells) >= 8 and len({cell.source for cell in cells}) == 1
+    for cell in cells:
+        assert cell.id == nbs.SET_UP and "@" not in cell.source.removeprefix("# @title")
+        assert cell.metadata.jupyter.source_hidden and cell.metadata.cellView == "form"
+        assert cell.metadata.tags == ["hide-input"] and cell.source.startswith("# @title ")
+        assert max(map(len, cell.source.splitlines())) <= 100 and not cell.outputs
+    for source in SOURCES.values():
+        assert "importlib.util" not in source.read_text(encoding="utf-8")
+
+
+def test_badges_follow_the_address(tmp_path, monkeypatch):
+    """None where it is not set; with it, README and notebooks lead to this repository's files."""
+    for name in ("pyproject.toml", "README.md"):
+        (tmp_path / name).write_bytes((REPO / name).read_bytes())
+    monkeypatch.setattr(nbs, "REPO", tmp_path)
+    given, source = nbs.address(), SOURCES["03"]
+    readme = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert nbs.with_badges(readme) == readme
+    nbs.set_address("", "main")
+    bare = nbs.with_badges(readme)
+    assert "Open in Colab" not in bare + nbs.document(source).cells[0].source
+    nbs.set_address("someone/rooms", "trunk")
+    assert nbs.address() == ("someone/rooms", "trunk")
+    full = nbs.with_badges(bare)
+    place = "https://colab.research.google.com/github/someone/rooms/blob/trunk/notebooks/"
+    for at in SOURCES.values():
+        title, blank, badge, *_ = nbs.document(at).cells[0].source.splitlines()
+        assert title.startswith("# ") and blank == ""
+        assert badge.endswith(f"({place}{at.stem}.ipynb)") and full.count(badge) == 1
+    assert nbs.with_badges(full) == full
+    nbs.set_address(*given)
+    assert nbs.with_badges(full) == readme
+    assert (tmp_path / "pyproject.toml").read_bytes() == (REPO / "pyproject.toml").read_bytes()
