@@ -9,6 +9,8 @@ no check names. Three kinds, and the tolerance that each may use:
     Monte Carlo   a mean of n draws against its expectation: `sigmas` of its standard errors
 """
 
+import contextlib
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -51,11 +53,22 @@ def check_mean(tag: str, draws: Any, expected: Any, how: str, sigmas: float = 5.
 def check_fails(tag: str, wrong: Callable[[], object], how: str) -> None:
     """A wrong formula must be caught: `wrong()` calls a check, and that check has to raise."""
     try:
-        wrong()
+        with contextlib.redirect_stdout(io.StringIO()):  # one line is enough, the one below
+            wrong()
     except AssertionError as error:
         print(f"[{tag}] {how}: caught, as it should be ({error})")
     else:
         raise AssertionError(f"{tag}: {how}: the wrong formula passed its check")
+
+
+def claim(profile: str, sentence: str, holds: bool) -> None:
+    """What a sentence of the text says of results: in profile cpu, whose run the text was written
+    to, it must hold. If it does not, the sentence is to be rewritten.
+    """
+    found = "holds" if holds else "does not hold"
+    _report(
+        "claim", sentence, found, bool(holds) or profile != "cpu", "the text says so: rewrite it"
+    )
 
 
 def _float64(x: Any) -> np.ndarray:

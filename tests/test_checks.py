@@ -7,7 +7,7 @@ import pytest
 import sympy as sp
 import torch
 
-from bedgen_utils.checks import check, check_fails, check_mean, check_zero
+from bedgen_utils.checks import check, check_fails, check_mean, check_zero, claim
 
 
 def test_check_allows_exactly_its_tolerance(capsys):
@@ -69,3 +69,13 @@ def test_check_fails_wants_a_failing_check(capsys):
         check_fails("eq:6", lambda: check("eq:6", 1, 1, 0, "right"), "one is one")
     with pytest.raises(ZeroDivisionError):  # a crash is not a check that failed
         check_fails("eq:6", lambda: 1 / 0, "a crash")
+
+
+def test_a_claim_must_hold_in_the_profile_it_was_written_for(capsys):
+    claim("cpu", "two is even", True)
+    claim("smoke", "two is odd", False)
+    assert capsys.readouterr().out == (
+        "[claim] two is even: holds\n[claim] two is odd: does not hold\n"
+    )
+    with pytest.raises(AssertionError, match="two is odd: the text says so: rewrite it"):
+        claim("cpu", "two is odd", False)

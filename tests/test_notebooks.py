@@ -95,6 +95,42 @@ def test_stored_notebook(source):
     assert any(c.get("outputs") for c in nb.cells)
 
 
+# ---- the rules of a notebook
+
+REWRITTEN = ["01"]  # the others still wait for it
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+
+
+def prose(nb):
+    return [c.source for c in nb.cells if c.cell_type == "markdown"]
+
+
+@pytest.mark.parametrize("number", REWRITTEN)
+def test_cells_are_small_and_prose_is_prose(number):
+    nb = nbs.document(SOURCES[number])
+    for cell in (c for c in nb.cells if c.cell_type == "code"):
+        assert max(map(len, cell.source.splitlines())) <= 100
+        assert "Markdown(" not in cell.source, "a person writes the text, no cell does"
+        if "hide-input" not in nbs.tags_of(cell):
+            assert len(cell.source.splitlines()) <= 30, cell.source
+    for text in prose(nb):
+        for paragraph in re.split(r"\n\s*\n|\$\$.*?\$\$|\n\* ", text, flags=re.S):
+            assert len(paragraph.split()) <= 120, paragraph
+
+
+@pytest.mark.parametrize("number", REWRITTEN)
+def test_a_notebook_has_its_frame(number):
+    nb = nbs.document(SOURCES[number])
+    text = "\n".join(prose(nb))
+    for part in ("After it you can", "You need", "It takes", "## Summary", "## References"):
+        assert part in text, part
+    for link in LINK.findall(text):
+        assert (REPO / "notebooks" / link).exists(), link
+    displayed = re.findall(r"\$\$(.*?)\$\$", text, flags=re.S)
+    assert displayed and all("\\tag{" in equation for equation in displayed)
+    assert "widgets" in "".join(c.source for c in nb.cells if c.cell_type == "code")
+
+
 # ---- alone, in an empty folder
 
 

@@ -9,6 +9,10 @@ Two things stand in an ipynb alone, the same in all: the set-up cell (``set_up.p
 file), and below the title a badge that opens it in Colab. Both know the repository's address from
 ``[tool.bedgen]`` of pyproject.toml. Where that is empty there is no badge, never a dead one.
 ``python -m tools.notebooks --address OWNER/NAME BRANCH`` writes another one there.
+
+Tags in a source: ``exercise`` marks what an exercise asks and the stub to be filled in,
+``solution`` the code that stands in the stub's place in notebooks/solutions, ``hide-input`` what is
+folded: plots and other plumbing.
 """
 
 import argparse
@@ -50,12 +54,14 @@ from .pipeline import (
 
 NOTEBOOKS = REPO / "notebooks"
 SET_UP = "set-up"  # the id of that cell
+FOLDED = {"jupyter": {"source_hidden": True}, "cellView": "form"}  # in JupyterLab, in Colab
 # An embedded image or film: base64 in which the name of a folder may turn up by chance.
 EMBEDDED = re.compile(r"(data:[\w.+-]+/[\w.+-]+;base64,(?:[A-Za-z0-9+/=]|\\?\n)+)")
 
 
-def document(source: Path) -> NotebookNode:
+def document(source: Path, solved: bool = False) -> NotebookNode:
     """The notebook of ``source`` without outputs; the same source always gives the same file.
+    ``solved``: with the solutions of its exercises instead of the stubs.
 
     It is not paired with its source in Jupytext's way: JupyterLab would then show the source's
     cells, without the set-up cell, or refuse to open the two because they differ.
@@ -68,12 +74,29 @@ def document(source: Path) -> NotebookNode:
     )
     for number, cell in enumerate(nb.cells):
         cell.id = f"cell-{number:03}"
+        if "hide-input" in tags_of(cell):
+            cell.metadata |= FOLDED
+    nb.cells = [cell for cell in nb.cells if _belongs(cell, solved)]
     title = nb.cells[0]
-    if link := badge(f"notebooks/{source.stem}.ipynb"):
+    if solved:
+        title.source = re.sub(r"(?m)^(# .*)$", r"\1, with solutions", title.source, count=1)
+        for cell in nb.cells:
+            cell.source = re.sub(r"\]\((\d\d_\w+\.ipynb\))", r"](../\1", cell.source)
+    if link := badge(f"notebooks/{'solutions/' * solved}{source.stem}.ipynb"):
         title.source = re.sub(r"\n|$", f"\n\n{link}\n", title.source, count=1).rstrip("\n")
     first = next((i for i, c in enumerate(nb.cells) if c.cell_type == "code"), len(nb.cells))
     nb.cells.insert(first, set_up_cell())
     return nb
+
+
+def tags_of(cell: NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def _belongs(cell: NotebookNode, solved: bool) -> bool:
+    if "solution" in tags_of(cell):
+        return solved
+    return not (solved and cell.cell_type == "code" and "exercise" in tags_of(cell))
 
 
 def set_up_cell() -> NotebookNode:
@@ -87,8 +110,7 @@ def set_up_cell() -> NotebookNode:
         "PACKAGES": " ".join(d for d in wanted if d.startswith("efficientnet")),
     }.items():
         text = text.replace(f"@{name}@", value)
-    folded = {"jupyter": {"source_hidden": True}, "cellView": "form", "tags": ["hide-input"]}
-    return nbformat.v4.new_code_cell(text, id=SET_UP, metadata=folded)
+    return nbformat.v4.new_code_cell(text, id=SET_UP, metadata=FOLDED | {"tags": ["hide-input"]})
 
 
 def parameters_cell(nb: NotebookNode) -> NotebookNode:
@@ -162,6 +184,12 @@ def differences(folder: Path = NOTEBOOKS) -> list[str]:
         for path in sorted(folder.glob("*.ipynb"))
         if path.stem not in stems
     ]
+    problems += [
+        f"solutions/{name} is not what its source makes"
+        for name, nb in solutions(folder).items()
+        if not (path := folder / "solutions" / name).exists()
+        or path.read_text(encoding="utf-8") != as_text(nb)
+    ]
     for source in texts.values():
         path = folder / f"{source.stem}.ipynb"
         if not path.exists():
@@ -187,7 +215,21 @@ def sync(folder: Path = NOTEBOOKS) -> list[Path]:
             _take_outputs(nb.cells, nbformat.read(path, 4).cells)
         if write(nb, path):
             changed.append(path)
-    return changed
+    solved = {folder / "solutions" / name: nb for name, nb in solutions(folder).items()}
+    return changed + [path for path, nb in solved.items() if write(nb, path)]
+
+
+def solutions(folder: Path) -> dict[str, NotebookNode]:
+    """By name, the notebooks with solutions of those that have exercises; without outputs."""
+    return {
+        f"{source.stem}.ipynb": document(source, solved=True)
+        for source in sources(folder).values()
+        if any("solution" in tags_of(cell) for cell in jupytext.read(source).cells)
+    }
+
+
+def as_text(nb: NotebookNode) -> str:
+    return nbformat.writes(nb) + "\n"
 
 
 def _take_outputs(cells: list[NotebookNode], old: list[NotebookNode]) -> None:
@@ -203,7 +245,7 @@ def _take_outputs(cells: list[NotebookNode], old: list[NotebookNode]) -> None:
 def write(nb: NotebookNode, path: Path) -> bool:
     """Validate and write ``nb``; False where the file already says exactly this."""
     nbformat.validate(nb)
-    return put(path, (nbformat.writes(nb) + "\n").encode())
+    return put(path, as_text(nb).encode())
 
 
 # ---- what an executed notebook may show

@@ -1,0 +1,139 @@
+"""Every exercise: a stub is not attempted, its solution is right, each typical mistake is named."""
+
+import ast
+import re
+from pathlib import Path
+
+import jupytext
+import numpy as np
+import pytest
+import torch
+
+from bedgen_utils import exercises
+from bedgen_utils.exercises import EXERCISES, NOT_ATTEMPTED, RIGHT, WRONG, Exercise, check, hint
+
+SOURCES = sorted((Path(__file__).parents[1] / "notebooks" / "py").glob("[0-9][0-9]_*.py"))
+
+
+def cells(source):
+    for cell in jupytext.read(source).cells:
+        yield cell.cell_type, cell.source, cell.metadata.get("tags", [])
+
+
+def imports(source):
+    """What a notebook imports, as a namespace in which its stubs and solutions can run."""
+    code = "\n".join(text for kind, text, _ in cells(source) if kind == "code")
+    lines = [n for n in ast.parse(code).body if isinstance(n, ast.Import | ast.ImportFrom)]
+    namespace = {}
+    exec(compile(ast.Module(lines, []), str(source), "exec"), namespace)
+    return namespace
+
+
+def verdicts(source, tag):
+    """What each code cell of this tag comes to, {exercise: verdict}."""
+    namespace, found = imports(source), {}
+    for kind, text, tags in cells(source):
+        if kind == "code" and tag in tags:
+            *body, last = ast.parse(text).body
+            exec(compile(ast.Module(body, []), str(source), "exec"), namespace)
+            verdict = eval(compile(ast.Expression(last.value), str(source), "eval"), namespace)
+            found[verdict.exercise] = verdict
+    return found
+
+
+def in_text(source):
+    statements = "\n".join(t for kind, t, tags in cells(source) if "exercise" in tags)
+    return re.findall(r"\*\*Exercise (\d\d-\d)\*\*", statements)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_stubs_are_not_attempted_and_solutions_are_right(source):
+    known = [name for name in EXERCISES if name[:2] == source.stem[:2]]
+    assert in_text(source) == known
+    for tag, kind in (("exercise", NOT_ATTEMPTED), ("solution", RIGHT)):
+        found = verdicts(source, tag)
+        assert {name: v.kind for name, v in found.items()} == dict.fromkeys(known, kind), found
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_each_mistake_is_named(name):
+    exercise = EXERCISES[name]
+    assert len(exercise.mistakes) >= 2 and hint(name)
+    assert check(name, exercise.answer).kind == RIGHT
+    for mistake, wrong in exercise.mistakes.items():
+        assert check(name, wrong) == (name, WRONG, mistake)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_any_other_answer_is_wrong_without_a_reason_of_ours(name):
+    other = (lambda *_: 12345.678) if callable(EXERCISES[name].answer) else 12345.678
+    verdict = check(name, other)
+    assert verdict.kind == WRONG and verdict.why and verdict.why not in EXERCISES[name].mistakes
+
+
+# ---- the checker itself, on exercises of its own
+
+
+@pytest.fixture
+def small(monkeypatch):
+    def trials():
+        return [(torch.tensor([1.0, 2.0]),), (torch.tensor([3.0, 5.0]),)]
+
+    double = Exercise(lambda x: 2 * x, {"halved": lambda x: x / 2}, "twice", trials)
+    draws = Exercise(
+        lambda n: torch.randn(n), {"flat": lambda n: torch.rand(n)}, "", lambda: [(5,)]
+    )
+    monkeypatch.setattr(
+        exercises,
+        "EXERCISES",
+        {"f": double, "draws": draws, "pi": Exercise(3.14159, {"degrees": 180}, "half a turn")},
+    )
+
+
+def empty(x): ...
+
+
+def unwritten(x):
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("answer", [None, ..., empty, unwritten])
+def test_not_attempted(small, answer):
+    assert check("f", answer) == ("f", NOT_ATTEMPTED, "")
+
+
+@pytest.mark.parametrize(
+    "answer, why",
+    [
+        (lambda x: x / 2, "halved"),
+        (lambda x: x / 0.0 if False else x[:1], "shape (1,) where (2,)"),
+        (lambda x: [1, "a"], "numbers are expected"),
+        (lambda x: x.nothing, "raises AttributeError"),
+        (lambda: 1, "raises TypeError"),
+        (3.0, "A function is asked for"),
+        (lambda x: 2 * x + torch.tensor([0.0, 1.0]), "50% of the numbers are off, by up to 1"),
+        # right on the first trial alone
+        (lambda x: torch.tensor([2.0, 4.0]), "100% of the numbers are off"),
+        (lambda x: x * float("nan"), "off"),
+    ],
+)
+def test_wrong_functions(small, answer, why):
+    verdict = check("f", answer)
+    assert verdict.kind == WRONG and why in verdict.why
+
+
+def test_right_in_any_form(small):
+    for answer in (lambda x: x + x, lambda x: (2 * x).tolist(), lambda x: np.asarray(x) * 2):
+        assert check("f", answer) == ("f", RIGHT, "")
+    assert check("draws", lambda n: torch.randn(n)).kind == RIGHT
+    assert check("draws", lambda n: torch.rand(n)).why == "flat"
+    assert check("pi", np.pi).kind == check("pi", torch.tensor(np.pi)).kind == RIGHT
+    assert check("pi", 180).why == "degrees" and "3.2, which is not it" in check("pi", 3.2).why
+    assert check("pi", lambda: 3).why.startswith("A number")
+
+
+def test_what_a_reader_sees(small):
+    assert repr(check("f", 2)) == "Exercise f: wrong. A function is asked for."
+    assert repr(check("f")) == "Exercise f: not attempted."
+    with pytest.raises(ValueError, match="no exercise 'g'; there are f, draws, pi"):
+        check("g", 1)
