@@ -230,7 +230,7 @@ def test_progress_in_a_log_of_windows(checkout, monkeypatch):
     progress.began -= 150
     for encoding, bar in (("cp1252", "########........"), ("utf-8", "████████········")):
         monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
-        assert progress._line() == f"01_small  cell 0/4  {bar}  2:30 of about 5:00"
+        assert progress._line() == f"01_small  cell 0/5  {bar}  2:30 of about 5:00"
 
 
 # ---- what a published notebook shows
@@ -315,7 +315,7 @@ def test_failure_changes_nothing_and_a_repeated_call_goes_on(tmp_path):
     broken = f"if not os.path.exists({str(repaired)!r}): raise {error}"
     checkout.notebook("04", "gan", value=2, extra=broken)
     text = checkout.make(status=1)
-    assert "04_small failed in code cell 3 of 4, which begins\n    value = 2\n" in text
+    assert "04_small failed in code cell 4 of 5, which begins\n    value = 2\n" in text
     assert "RuntimeError: the reason" in text and "in two lines" in text and "\x1b" not in text
     copy = checkout.run / "executed" / "04_small.ipynb"
     assert f"executed copy: {copy}" in text and "RuntimeError" in copy.read_text()
