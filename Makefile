@@ -1,12 +1,13 @@
 # Needs Python 3.11, 3.12 or 3.13 and make, nothing else: each target sets up .venv from requirements.lock when it is
 # missing or the lock has changed. Without make: `python tools/environment.py setup`, then `python -m bedgen_utils` of .venv.
 #   make figures                 every notebook in profile cpu, then figures/ and notebooks/ are rewritten
-#   make figures ARGS="--profile gpu --only 03 --force"
+#   make figures PROFILE=gpu     make figures ARGS="--only 03 --force"
 #   make test ARGS="-k data"     make test ARGS="-m 'not slow'"
 #   make TORCH=cpu               PyTorch's builds without CUDA, for machines without a GPU; asked for once, it stays
 
 VENV  ?= .venv
 ARGS  ?=
+PROFILE ?=
 TORCH ?=
 PY    := $(VENV)/bin/python
 TASKS := figures smoke released test lab studies compare mutants notebooks lint lock
@@ -18,7 +19,7 @@ help: $(if $(TORCH),setup)
 	@echo "targets: setup $(TASKS) clean"
 
 $(TASKS): setup
-	@$(PY) -m bedgen_utils $@ $(ARGS)
+	@$(PY) -m bedgen_utils $@ $(if $(PROFILE),--profile $(PROFILE)) $(ARGS)
 
 # The first Python that fits makes the environment, and from then on its own looks after it.
 setup:
