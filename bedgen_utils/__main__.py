@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         p.add_argument(
             "--profile",
             default=profile,
-            help="how much to compute: smoke, cpu, released or gpu (%(default)s)",
+            help="how much to compute: a name in bedgen_utils/profiles.toml (%(default)s)",
         )
         p.add_argument("--out", metavar="DIR", help="where figures/, notebooks/ and runs/ go")
         p.add_argument("--only", metavar="03[,04]", help="only these notebooks")

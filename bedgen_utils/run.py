@@ -76,11 +76,11 @@ def profile_numbers(profile: str, notebook: str) -> dict:
     if profile not in PROFILES:
         raise ValueError(f"profile {profile!r} is unknown; choose one of {', '.join(PROFILES)}")
     tables = tomllib.loads((Path(__file__).parent / "profiles.toml").read_text(encoding="utf-8"))
-    both = tables["cpu"] | tables[profile]
+    both = tables["cpu"] | tables.get(profile, {})
     common = {key: value for key, value in both.items() if not isinstance(value, dict)}
 
     def section(name: str, of: str) -> dict:
-        return tables["cpu"].get(name, {}) | tables[of].get(name, {})
+        return tables["cpu"].get(name, {}) | tables.get(of, {}).get(name, {})
 
     maker = common.pop("recipes", profile)
     recipes = {name: section(name, maker) for name in ("ddpm", "gan")}
@@ -156,7 +156,9 @@ def code_version() -> str:
         # What a run itself writes (figures, executed notebooks) does not make the code a different
         # one.
         sources = ("bedgen_utils", "notebooks/py", "data", "studies")
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", *sources)
-        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if changed else "")
+        changed = git("status", "--porcelain", "--untracked-files=all", "--", *sources)
+        # of what git does not know, only programs are code
+        ours = [s for s in changed.splitlines() if not s.startswith("??") or s.endswith(".py")]
+        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if ours else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

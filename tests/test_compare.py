@@ -1,6 +1,7 @@
 """The comparison of two runs calls same what is the same, and outside what is."""
 
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -98,3 +99,32 @@ def test_what_cannot_be_compared_is_an_error(tmp_path, capsys):
     assert tool.main([str(tmp_path)]) == 2 and "no manifest" in capsys.readouterr().err
     with pytest.raises(ValueError, match="profile"):
         tool.compare({"f": row({})}, {"f": row({}, profile="gpu")}, {})
+
+
+def test_a_run_is_put_beside_what_was_committed_and_not_beside_itself(
+    tmp_path, monkeypatch, capsys
+):
+    def git(*arguments):
+        call = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+        subprocess.run(call, check=True, capture_output=True)
+
+    file = tmp_path / "figures" / "manifest.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"fig": row({"x": 1.0})}))
+    monkeypatch.setattr(tool, "REPO", tmp_path)
+    monkeypatch.setattr(tool, "PUBLISHED", file)
+    monkeypatch.setattr(tool, "SCATTER", tmp_path / "none.json")
+    assert tool.main([str(file)]) == 0  # outside git the file itself
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "published")
+    file.write_text(json.dumps({"fig": row({"x": 2.0})}))  # what a run leaves there
+    tool.main([str(file)])
+    assert "fig: x  1 -> 2" in capsys.readouterr().out
+
+
+def test_two_runs_without_a_common_number_do_not_agree(tmp_path, capsys):
+    for name in "ab":
+        (tmp_path / name).write_text(json.dumps({name: row({"x": 1.0})}))
+    assert tool.main([str(tmp_path / "a"), "--published", str(tmp_path / "b")]) == 1
+    assert "nothing was compared" in capsys.readouterr().out

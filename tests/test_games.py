@@ -9,7 +9,7 @@ import torch
 
 from bedgen_utils import games
 from bedgen_utils.games import Game, play
-from bedgen_utils.gan import d_loss, g_loss, gradient_penalty
+from bedgen_utils.gan import LOSSES, d_loss, g_loss, gradient_penalty
 
 torch.set_num_threads(1)
 
@@ -164,7 +164,7 @@ def test_seeds_do_not_touch_each_other(game):
         torch.testing.assert_close(a[1:2], b)
 
 
-@pytest.mark.parametrize("game", ["minimax", "non_saturating", "wgan_gp", "relativistic"])
+@pytest.mark.parametrize("game", LOSSES)
 def test_objectives_are_the_losses_of_gan_summed_over_seeds(game):
     g, d, real, z = players(seeds=3)
     fake = games.mlp(g, z)
@@ -364,7 +364,7 @@ def test_unrolling_is_used():
 
 def test_impossible_games_are_refused_with_the_choices():
     with pytest.raises(ValueError, match="choose one of minimax, non_saturating"):
-        Game("hinge")
+        Game("no such game")
     with pytest.raises(ValueError, match="only game 'minimax' can be unrolled"):
         Game("wgan_gp", unrolled=1)
     for setting in ("steps", "batch", "critic_steps", "hidden", "latent"):

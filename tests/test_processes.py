@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from bedgen_utils.gan import LOSSES
 from bedgen_utils.models import DDPM, GAN
 from bedgen_utils.train import DDPMRecipe, GANRecipe, train_ddpm, train_gan
 
@@ -19,7 +20,7 @@ GAME = GANRecipe(
     size=16, latent=8, width=8, d_width=8, images=96, batch=8, gamma=1.0, gamma_every=2, p_aug=0.5
 )
 RECIPES = {"ddpm": DENOISER} | {
-    game: replace(GAME, game=game) for game in ("non_saturating", "wgan_gp", "relativistic")
+    game: replace(GAME, game=game) for game in LOSSES if game != "minimax"
 }
 
 

@@ -1,6 +1,6 @@
 """Does a new run agree with the published one? Every number is put beside its twin.
 
-    python -m tools.compare                  runs/cpu beside figures/manifest.json
+    python -m tools.compare                  runs/cpu beside the manifest that was committed last
     python -m tools.compare RUN              any run folder, or the manifest of one
     python -m tools.compare RUN --published FILE        beside any other manifest
     python -m tools.compare --scatter RUN RUN …         runs with other seeds:
@@ -21,7 +21,9 @@ status: 0 where no more numbers are outside than chance explains, 1 otherwise.
 """
 
 import argparse
+import json
 import math
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -94,10 +96,10 @@ def allowed_by_error(name: str, numbers: dict[str, float]) -> float | None:
 def judge(figure: str, published: dict, new: dict, scatter: dict[str, float]) -> Iterator[Verdict]:
     """The verdict on every number that both rows hold and that is not a time."""
     mine, theirs = (dict(numbers_of(row["numbers"])) for row in (published, new))
-    for name in mine.keys() & theirs.keys():
-        a, b = mine[name], theirs[name]
-        if is_time(name):
+    for name, a in mine.items():
+        if name not in theirs or is_time(name):
             continue
+        b = theirs[name]
         if a == b or math.isclose(a, b, rel_tol=SAME) or (math.isnan(a) and math.isnan(b)):
             yield Verdict(figure, name, a, b, "same")
             continue
@@ -157,8 +159,21 @@ def report(published: dict, new: dict, verdicts: list[Verdict], every: bool) -> 
         f"{kinds[kind]} {kind}" for kind in ("same", "within", "outside", "unjudged")
     )
     print(f"{len(verdicts)} numbers: {counts}; chance puts up to {chance} of {judged} outside")
-    print("the runs agree" if agree else "the runs differ by more than their scatter")
+    if not verdicts:
+        agree = False
+        print("nothing was compared")
+    else:
+        print("the runs agree" if agree else "the runs differ by more than their scatter")
     return agree
+
+
+def committed() -> dict[str, dict]:
+    """The published rows as they were committed last: a run may have overwritten the file since."""
+    show = ["git", "-C", str(REPO), "show", f"HEAD:{PUBLISHED.relative_to(REPO).as_posix()}"]
+    try:
+        return json.loads(subprocess.run(show, capture_output=True, check=True).stdout)
+    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
+        return rows_of(PUBLISHED)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -166,7 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=Path, nargs="*", default=[REPO / "runs" / "cpu"])
-    parser.add_argument("--published", type=Path, default=PUBLISHED)
+    parser.add_argument("--published", type=Path, help="instead of figures/manifest.json at HEAD")
     parser.add_argument("--scatter", action="store_true", help="write scatter.json from these runs")
     parser.add_argument("--all", action="store_true", help="print also what is the same")
     options = parser.parse_args(arguments)
@@ -176,7 +191,7 @@ def main(arguments: list[str] | None = None) -> int:
             write_manifest(SCATTER, scatter_of(runs))
             print(f"wrote {SCATTER}")
             return 0
-        published = rows_of(options.published)
+        published = rows_of(options.published) if options.published else committed()
         verdicts = compare(published, runs[0], read_manifest(SCATTER))
     except (FileNotFoundError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
