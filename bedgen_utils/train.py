@@ -423,7 +423,7 @@ class Loop:
             raise ValueError(f"{self.processes} processes cannot share a batch of {recipe.batch}")
         first = self.accelerator.process_index * share
         self.part = slice(first, first + share)  # of each batch, for this process
-        self.images = self.closer(images)
+        self.images = self.resident(images)
         self.steps = math.ceil(recipe.images / recipe.batch)
         self.step, self.seconds = 0, 0.0
         self.history: list[dict] = []
@@ -464,7 +464,7 @@ class Loop:
             self.epoch = epoch, torch.randperm(len(self.images), generator=generator)
         return self.epoch[1]
 
-    def closer(self, images: Tensor) -> Tensor:
+    def resident(self, images: Tensor) -> Tensor:
         """``images`` on a GPU that has room for them four times over, else as they are."""
         if self.device.type != "cuda":
             return images
