@@ -155,7 +155,7 @@ def code_version() -> str:
             return "unknown"
         # What a run itself writes (figures, executed notebooks) does not make the code a different
         # one.
-        sources = ("bedgen_utils", "notebooks/py", "data", "studies")
+        sources = ("bedgen_utils", "notebooks/py", "data", "studies/*.py")
         changed = git("status", "--porcelain", "--untracked-files=all", "--", *sources)
         # of what git does not know, only programs are code
         ours = [s for s in changed.splitlines() if not s.startswith("??") or s.endswith(".py")]

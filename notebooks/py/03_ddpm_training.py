@@ -42,6 +42,7 @@ from IPython.display import Markdown, display
 from matplotlib.ticker import LogLocator
 from scipy import stats
 
+from bedgen_utils import exercises
 from bedgen_utils.checks import check, check_fails, check_mean
 from bedgen_utils.data import load_bedrooms, to_float, to_uint8
 from bedgen_utils.diffusion import (
@@ -83,6 +84,16 @@ print(
     f"{len(train_images):,} training images, {len(validation_images):,} kept apart for "
     f"validation, {p.size} x {p.size} pixels each"
 )
+
+# %% [markdown]
+# ## Sample first
+#
+# This is what such a model does. The repository brings one that was trained on rooms of 64 x 64 pixels on a GPU; here it turns noise into eight rooms, in twenty steps.
+
+# %%
+fig, ax = plt.subplots(figsize=(9, 2.4))
+show_images(ax, load("ddpm").sample(8, seed=seed), columns=8)
+plt.show()
 
 # %% [markdown]
 # ## 1. What went wrong in the report
@@ -202,6 +213,228 @@ save_figure(
     {"largest": w.max().item(), "at_t": int(w.argmax())},
 )
 plt.show()
+
+# %% [markdown]
+# ## A diffusion model on one screen
+#
+# All that a diffusion model needs fits into four cells: a block, a network, a training loop, a sampler. We write them here, train them for a minute in front of you, and see what comes out. The package's versions, which the
+# rest of the notebook uses, differ from these in details that make each step count for more.
+#
+# **A block.** The network is told how noisy its input is. The time $t$ becomes a vector of cosines and sines at many frequencies, from 1 down to nearly 1/10,000, so that both near and far times can be told apart. A block takes a map of
+# features, normalises it, convolves it twice, and adds the result to what came in (a *residual* block: where it has nothing to say, it can leave the map as it is). The time enters as a scale and a shift of the features.
+
+# %%
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import nn
+
+
+def embed(t, width=64):
+    """Times (N,) as cosines and sines, (N, width)."""
+    frequencies = 10_000.0 ** -(torch.arange(width // 2) / (width // 2))
+    angles = t.float()[:, None] * frequencies.to(t.device)
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+class Block(nn.Module):
+    def __init__(self, channels, c_time):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(channels // 8, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.time = nn.Linear(c_time, 2 * channels)
+        self.norm2 = nn.GroupNorm(channels // 8, channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x, time):
+        scale, shift = self.time(time)[:, :, None, None].chunk(2, dim=1)
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
+        return x + h
+
+
+# %% [markdown]
+# **The network.** On the way down the map shrinks and its channels grow; on the way up it is the other way round. What was computed on the way down is added back where the sizes agree: these are the *skips*, and they carry the detail that the small maps cannot hold.
+
+
+# %%
+class SmallUNet(nn.Module):
+    def __init__(self, widths=(32, 64, 96), c_time=128):
+        super().__init__()
+        self.time = nn.Sequential(nn.Linear(64, c_time), nn.SiLU(), nn.Linear(c_time, c_time))
+        self.first = nn.Conv2d(3, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(Block(c, c_time) for c in widths)
+        self.shrink = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths)
+        )
+        self.grow = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in pairwise(widths))
+        self.up = nn.ModuleList(Block(c, c_time) for c in widths)
+        self.last = nn.Conv2d(widths[0], 3, 3, padding=1)
+
+    def forward(self, x, t):
+        time, h, skips = F.silu(self.time(embed(t))), self.first(x), []
+        for i, block in enumerate(self.down):
+            h = block(h, time)
+            skips.append(h)
+            h = self.shrink[i](h) if i < len(self.shrink) else h
+        for i in reversed(range(len(self.up))):
+            h = self.up[i](h + skips[i], time)
+            h = self.grow[i - 1](F.interpolate(h, scale_factor=2)) if i > 0 else h
+        return self.last(F.silu(h))
+
+
+# %% [markdown]
+# **The training loop.** Draw images, times and noise; mix them by Eq. 8; ask for $v$; step down the gradient of the squared error. It is a generator that yields the loss of each step, so that whoever calls it can watch. Beside the network we keep a moving average of its weights, because single steps overshoot:
+# the average is what we sample from.
+
+
+# %%
+def train(network, images, steps, batch=16, rate=2e-3, decay=0.99):
+    """Yields (loss of this step, averaged network)."""
+    draws = torch.Generator().manual_seed(seed)
+    average = copy.deepcopy(network)
+    optimizer = torch.optim.AdamW(network.parameters(), rate)
+    for _ in range(steps):
+        x0 = to_float(images[torch.randint(len(images), (batch,), generator=draws)])
+        t = torch.randint(1, diffusion.T + 1, (batch,), generator=draws)
+        noise = torch.randn(x0.shape, generator=draws)
+        x_t, v = diffusion.q_sample(x0, t, noise), diffusion.velocity(x0, noise, t)
+        loss = (network(x_t, t) - v).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
+            mean.data.lerp_(weight.data, 1 - decay)
+        yield loss.item(), average
+
+
+# %% [markdown]
+# **The sampler.** Start from pure noise. At each step let the network say what $v$ is, hence what $x_0$ and $\epsilon$ seem to be, and mix these two again for a smaller time $s < t$ (DDIM, notebook 02). Few steps will do, because each jumps as far as the network can see.
+
+
+# %%
+@torch.no_grad()
+def sample(network, x, steps):
+    """From noise x (N, 3, S, S) to images in [-1, 1]."""
+    for t, s in pairwise(diffusion.timesteps(steps)):
+        signal, noise = diffusion.abar[t].sqrt(), (1 - diffusion.abar[t]).sqrt()
+        v = network(x, torch.full((len(x),), t))
+        x0 = (signal * x - noise * v).float().clamp(-1, 1)
+        eps = (x - signal * x0) / noise
+        x = (diffusion.abar[s].sqrt() * x0 + (1 - diffusion.abar[s]).sqrt() * eps).float()
+    return x
+
+
+# %%
+with torch.random.fork_rng():  # the sections below draw as if nothing had been drawn here
+    torch.manual_seed(seed)
+    small = SmallUNet().to(memory_format=torch.channels_last)
+pure_noise = torch.randn(16, 3, p.size, p.size, generator=torch.Generator().manual_seed(seed))
+began, lesson_losses, grown = time.time(), [], {}
+for step, (loss, average) in enumerate(train(small, train_images, p.lesson_steps), 1):
+    lesson_losses.append(loss)
+    if step in (p.lesson_steps // 8, p.lesson_steps // 2, p.lesson_steps):
+        grown[step] = to_uint8(sample(average, pure_noise, 20))
+print(
+    f"{sum(q.numel() for q in small.parameters()) / 1e6:.2f} million parameters, {step:,} steps, "
+    f"{16 * step:,} images in {time.time() - began:.0f} s"
+)
+
+# %% tags=["hide-input"]
+fig, axes = plt.subplots(1, 4, figsize=(10.5, 2.9), gridspec_kw={"width_ratios": [1.3, 1, 1, 1]})
+width = max(1, len(lesson_losses) // 30)
+means = np.convolve(lesson_losses, np.ones(width) / width, "valid")
+axes[0].plot(np.arange(len(means)) + width, means)
+axes[0].axhline(
+    float(first_losses.mean()), color="black", ls=":", lw=1, label="a network that returns 0"
+)
+axes[0].set(xlabel="step", ylabel=f"loss, mean of {width} steps", ylim=(0, None))
+axes[0].legend(fontsize=8)
+for ax, (step, images) in zip(axes[1:], grown.items(), strict=True):
+    show_images(ax, images, columns=4, title=f"after {step:,} steps")
+save_figure(
+    run,
+    fig,
+    "nb03_lesson",
+    "The diffusion model of this section: its loss, and sixteen samples as it learns, always from "
+    "the same noise.",
+    {"steps": len(lesson_losses), "last_losses": float(np.mean(lesson_losses[-width:]))},
+)
+plt.show()
+
+# %% [markdown]
+# A minute of two CPU cores, and noise becomes something that has walls, light from a side and a dark mass where a bed might be. More of the same would sharpen it. The rest of this notebook makes more of each step.
+#
+# First we make sure that the package does what we just wrote: its residual block with our weights, its loss, its sampler.
+
+# %%
+from bedgen_utils.unet import ResBlock, timestep_embedding
+
+block = ResBlock(32, 128, dropout=0.0, attention=False)
+block.load_state_dict(small.down[0].state_dict())
+h, emb = torch.randn(4, 32, 8, 8, generator=g), torch.randn(4, 128, generator=g)
+with torch.no_grad():
+    check("lesson", block(h, emb), small.down[0](h, emb), 1e-5, "a block of the package and ours")
+    check("lesson", timestep_embedding(t, 64), embed(t), 1e-3, "the embedding of the time")
+    ours = (average(x_t[:8], t[:8]) - v[:8]).square().flatten(1).mean(1)
+    theirs = diffusion.training_loss(average, rooms[:8], t[:8], noise[:8])
+    check("lesson", theirs, ours, 1e-5, "the loss of the package and ours")
+there = diffusion.sample(average, pure_noise[:4], ddim_step, diffusion.timesteps(5))
+check("lesson", there, sample(average, pure_noise[:4], 5), 1e-3, "its sampler and ours, five steps")
+
+# %% [markdown] tags=["exercise"]
+# **Exercise 03-1** · easy · 5 minutes
+#
+# A network has answered $v$ for $x_t$. What is its $\hat x_0$? `abar_t` is a number.
+
+
+# %% tags=["exercise"]
+def x0_from_v(x_t, v, abar_t): ...  # a line
+
+
+exercises.check("03-1", x0_from_v)
+
+
+# %% tags=["solution"]
+def x0_from_v(x_t, v, abar_t):
+    return abar_t**0.5 * x_t - (1 - abar_t) ** 0.5 * v
+
+
+exercises.check("03-1", x0_from_v)
+
+# %% [markdown] tags=["exercise"]
+# **Exercise 03-2** · medium · 10 minutes
+#
+# Write the step of the sampler: given $x_t$ and $\hat x_0$, and $\bar\alpha$ at $t$ and at the smaller time $s$, return $x_s$ (DDIM: no fresh noise).
+
+
+# %% tags=["exercise"]
+def ddim(x_t, x0, abar_t, abar_s): ...  # two or three lines
+
+
+exercises.check("03-2", ddim)
+
+
+# %% tags=["solution"]
+def ddim(x_t, x0, abar_t, abar_s):
+    eps = (x_t - abar_t**0.5 * x0) / (1 - abar_t) ** 0.5
+    return abar_s**0.5 * x0 + (1 - abar_s) ** 0.5 * eps
+
+
+exercises.check("03-2", ddim)
+
+# %% [markdown] tags=["exercise"]
+# **Exercise 03-3** · medium · 5 minutes
+#
+# A moving average of weights with the constant decay 0.9999 begins at the untrained weights. Which share of them does it still hold after 10,000 steps? (It is why averages need a warm-up.)
+
+# %% tags=["exercise"]
+share = ...  # a number between 0 and 1
+exercises.check("03-3", share)
+
+# %% tags=["solution"]
+share = 0.9999**10_000  # each step multiplies what is left of the old by the decay
+exercises.check("03-3", share)
 
 # %% [markdown]
 # ## 3. The network
