@@ -2,8 +2,9 @@
 
 Read in this order; each module uses only those before it.
 
-- The models: ``data`` (images in), ``diffusion`` (the equations), ``unet`` and ``gan`` (the
-  networks), ``augment``, ``optim`` (how weights move), ``train`` (recipes and two training loops).
+- The models: ``sources`` (where images lie), ``data`` (images in), ``diffusion`` (the equations),
+  ``unet`` and ``gan`` (the networks), ``augment``, ``optim`` (how weights move), ``train`` (recipes
+  and two training loops).
 - What they are worth: ``run`` (profile, seed, where results come from), ``models`` (sample, save,
   load), ``features`` and ``metrics`` (distances between sets of images), ``factors`` (what is in a
   room).

@@ -7,41 +7,47 @@ aliases; either can move a Fréchet distance by more than the models under compa
 et al. 2022, "On Aliased Resizing and Surprising Subtleties in GAN Evaluation").
 
 Decoding happens once: a file in the user's cache folder, named by the content hash of what was
-decoded, is memory-mapped.
+decoded, is memory-mapped. A pass that was stopped goes on where it stood.
 """
 
 import csv
-import hashlib
 import io
 import json
 import os
 import re
-import threading
+import sys
 import time
-import uuid
 import warnings
-import zipfile
 import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
+import filelock
 import numpy as np
-import platformdirs
 import torch
 from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 from tqdm.auto import tqdm
 
-RENDERED = Path(__file__).resolve().parents[1] / "data" / "bedrooms64.zip"
-SPLITS = ("train", "validation", "test", "all")
-FOLDERS = {s: s for s in SPLITS[:3]} | dict(training="train", val="validation", valid="validation")
-# Some of these Pillow may not read (.heic): such a file is named rather than passed over.
-ENDINGS = tuple(
-    ".jpg .jpeg .jpe .jfif .png .apng .webp .bmp .dib .gif .tif .tiff .avif .heic .heif .jxl "
-    ".jp2 .j2k .ppm .pgm .pbm .pnm .tga .mpo".split()
+from .sources import (
+    LARGE,
+    Source,
+    cache_folder,
+    check_room,
+    choose,
+    content_sha256,
+    keep,
+    listed,
+    memo,
+    open_source,
+    replace_atomically,
+    stat,
 )
-MAX_BYTES = 128 << 20  # of one encoded image: more is a mistake or an attack
 
 
 def to_uint8(x: Tensor) -> Tensor:
@@ -60,194 +66,14 @@ def to_float(images: Tensor) -> Tensor:
     return images.float() / 127.5 - 1
 
 
-def replace_atomically(path: Path, write) -> None:
-    """Let ``write(temporary_path)`` make a file, then put it in the place of ``path`` in one step:
-    a reader sees the old file or the new one, never a part. Of two writers the last one wins."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        write(temporary)
-        with open(temporary, "r+b") as f:  # Windows flushes only what it may write to
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-# ---- sources: where images lie
-# A source has a place, the relative names of its images (with "/") and what is left_out (name:
-# why). stamp() says at low cost whether files changed, digest() hashes the content, read(name)
-# gives the bytes of one image and may be called by many threads.
-
-
-class Folder:
-    """A folder and all below it. Links are followed, but no folder is read twice."""
-
-    def __init__(self, place):
-        if not place.is_dir():
-            raise FileNotFoundError(f"{place} is not a folder")
-        self.place, self.left_out, found, errors = place, {}, [], []
-
-        def below(path) -> str:
-            return Path(path).relative_to(place).as_posix()
-
-        starts, seen = [place], set(map(str, place.resolve().parents))
-        for start in starts:  # linked folders come last: a folder keeps its own name
-            for at, folders, files in os.walk(start, onerror=errors.append, followlinks=True):
-                if (real := os.path.realpath(at)) in seen:
-                    self.left_out[below(at) + "/"] = "a folder that is read already, or one above"
-                    folders.clear()
-                    continue
-                seen.add(real)
-                visible = sorted(f for f in folders if not f.startswith("."))
-                linked = [f for f in visible if os.path.islink(os.path.join(at, f))]
-                folders[:] = [f for f in visible if f not in linked]
-                starts += [os.path.join(at, f) for f in linked]
-                found += filter(_is_image, (below(os.path.join(at, f)) for f in files))
-        self.left_out |= {below(e.filename) + "/": repr(e) for e in errors}
-        gone = {name for name in found if not os.path.isfile(place / name)}
-        self.left_out |= dict.fromkeys(gone, "no regular file, or a link to nothing")
-        self.names = sorted(set(found) - gone)
-
-    def stamp(self) -> dict:
-        return {name: _stat(self.place / name) for name in self.names}
-
-    def digest(self) -> str:
-        """sha256 of what ``sha256sum`` prints for its readable images, sorted by name."""
-        listing = hashlib.sha256()
-        for name in tqdm(self.names.copy(), f"reading {self.place.name}", delay=2, leave=False):
-            try:
-                listing.update(_bytes(f"{_sha256_of_file(self.place / name)}  {name}\n"))
-            except OSError as error:
-                self.left_out[name] = repr(error)
-                self.names.remove(name)
-        return listing.hexdigest()
-
-    def read(self, name: str) -> bytes:
-        with open(self.place / name, "rb") as f:
-            return _bounded(f, os.fstat(f.fileno()).st_size)
-
-
-class Zip:
-    """A zip file. Backslashes in names count as ``/``; of two equal names the later one counts."""
-
-    def __init__(self, place):
-        if place.exists() and not place.is_file():  # a pipe would be waited for
-            raise ValueError(f"{place} is not a regular file")
-        self.place, self.left_out, self.members = place, {}, {}
-        try:
-            self.file, self.lock = zipfile.ZipFile(place), threading.Lock()
-        except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            raise ValueError(f"{place} is no zip file, or was cut short: {error}") from error
-        for member in self.file.infolist():
-            name = member.filename.replace("\\", "/")
-            if name in self.members and _is_image(name):
-                self.left_out[f"{name} (earlier)"] = "a later member has the same name"
-            self.members[name] = member
-        self.names = sorted(filter(_is_image, self.members))
-
-    def stamp(self) -> dict:
-        return {"": _stat(self.place)}
-
-    def digest(self) -> str:
-        return _sha256_of_file(self.place)
-
-    def read(self, name: str) -> bytes:
-        with self.lock, self.file.open(self.members[name]) as f:
-            return _bounded(f, self.members[name].file_size)
-
-
-# A further source is a class like the two above and an entry here.
-SOURCES: dict[str, type] = {"rendered": Zip, "folder": Folder, "zip": Zip}
-
-
-def _open(source: str, path, split: str = "all"):
-    for what, value, known in (("source", source, SOURCES), ("split", split, SPLITS)):
-        if value not in known:
-            raise ValueError(f"{what} {value!r} is unknown; choose one of {', '.join(known)}")
-    if path is None and source != "rendered":
-        raise ValueError(f'source "{source}" needs path=, the {source} with the images')
-    place = Path(RENDERED if path is None else path).expanduser()
-    opened = SOURCES[source](place)
-    if not opened.names:
-        raise ValueError(f"no images ({', '.join(ENDINGS)}) in {place}{_listed(opened.left_out)}")
-    return opened
-
-
-def _is_image(name: str) -> bool:
-    hidden = any(p.startswith((".", "__MACOSX")) and p not in (".", "..") for p in name.split("/"))
-    return name.lower().endswith(ENDINGS) and not hidden
-
-
-def _stat(path) -> list[int] | None:
-    with suppress(OSError):
-        s = os.stat(path)
-        return [s.st_size, s.st_mtime_ns, s.st_ctime_ns]  # ctime sees what keeps size and mtime
-    return None
-
-
-def _bounded(f, size: int) -> bytes:
-    if size > MAX_BYTES:
-        raise ValueError(f"larger than {MAX_BYTES >> 20} MiB")
-    return f.read()
-
-
-def _bytes(name: str) -> bytes:  # a name that is not UTF-8 on disk holds lone surrogates
-    return name.encode("utf-8", "surrogatepass")
-
-
-def _listed(left_out: dict[str, str]) -> str:
-    some = [f"; {name} ({why})" for name, why in left_out.items()]
-    some[10:] = ["; …"] if len(some) > 10 else []
-    text = f"; {len(left_out)} cannot be read and are left out: {''.join(some)[2:]}"
-    return text.encode("utf-8", "backslashreplace").decode() if left_out else ""
-
-
-def _choose(opened, source: str, split: str) -> list[str]:
-    """The names of ``split``, in the order in which ``load_bedrooms`` gives the images."""
-    names, of = opened.names, {}
-    key = {n: int.from_bytes(hashlib.sha256(_bytes(n)).digest()[:8], "big") for n in names}
-    for name in names:
-        known = map(FOLDERS.get, name.lower().split("/")[:-1])
-        of[name] = next(filter(None, known), "train")
-    for tenth, held_out in enumerate(("test", "validation")):
-        if held_out not in of.values():
-            of |= {n: held_out for n in names if of[n] == "train" and key[n] % 10 == tenth}
-    chosen = [name for name in names if split in ("all", of[name])]
-    if not chosen:
-        raise ValueError(f'{opened.place}: none of the {len(names)} images is in split "{split}"')
-    # Rendered rooms are independent and keep the order of their factors. Other people's folders are
-    # sorted by something: shuffled, always alike, their first `limit` images are a fair sample.
-    return chosen if source == "rendered" else sorted(chosen, key=key.__getitem__)
-
-
-# ---- content hashes
-
-
-def _sha256_of_file(path) -> str:
-    with open(path, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
-
-
-def _content_sha256(opened) -> tuple[str, dict]:
-    """Hash of the bytes and stamp of the files. The hash is remembered until the stamp changes."""
-    stamp = opened.stamp()
-    known_as = json.dumps([os.path.realpath(opened.place), stamp]).encode()
-    memo = cache_folder() / "hashes" / hashlib.sha256(known_as).hexdigest()
-    with suppress(OSError, ValueError):
-        if re.fullmatch("[0-9a-f]{64}", known := memo.read_text(encoding="ascii")):
-            return known, stamp
-    result = opened.digest()
-    if opened.stamp() == stamp:  # nothing changed meanwhile, and every file could be read
-        with suppress(OSError):  # only the time to hash again is lost
-            memo.parent.mkdir(parents=True, exist_ok=True)
-            replace_atomically(memo, lambda new: new.write_text(result, encoding="ascii"))
-    return result, stamp
-
-
 def dataset_sha256(source: str = "rendered", path: str | Path | None = None) -> str:
-    """The content hash (64 hexadecimal digits) that figures and weights name their data by: the
-    sha256 of a zip; for a folder, see ``Folder.digest``. Errors as in ``load_bedrooms``."""
-    return _content_sha256(_open(source, path))[0]
+    """The content hash (64 hexadecimal digits) that figures and weights name their data by.
+
+    It sees every byte: the sha256 of a zip; for other sources the sha256 of what ``sha256sum``
+    prints for their files (images, ``data.mdb``, parquet), named relative to ``path`` and sorted.
+    That takes as long as reading them, once for each copy: the hash is remembered until size or
+    times of a file change. Errors as in ``load_bedrooms``."""
+    return content_sha256(open_source(source, path))[0]
 
 
 # ---- decoding
@@ -312,85 +138,158 @@ def _srgb(image: Image.Image, info: dict) -> Image.Image:
     return image.point((255 * levels).round().astype(int).tolist() * 3)
 
 
-def _decoded(opened, names: list[str], size: int, left_out: dict[str, str], strict: bool):
+def _decoded(opened: Source, order, size: int, left_out: dict[str, str], strict: bool):
     """Yield the images in order. Those that cannot be read are named in ``left_out``; ``strict``
     raises OSError where the reason may pass: the disk, the network, too little memory."""
 
-    def read(name):
-        return decode(opened.read(name), size)
+    def read(get: Callable[[], bytes]) -> np.ndarray:
+        return decode(get(), size)
 
     Image.init()  # else threads race for the plugins, and one finds none for its image
-    bar = tqdm(desc=f"decoding {opened.place.name}", total=len(names), delay=2, leave=False)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, bar:
-        for start in range(0, len(names), 256):  # bounds the memory
-            for name, job in [(n, pool.submit(read, n)) for n in names[start : start + 256]]:
-                bar.update()
-                try:
-                    image = job.result()
-                except Exception as error:  # Pillow and the decompressors raise many kinds
-                    left_out[name] = repr(error)
-                    if strict and (isinstance(error, MemoryError) or getattr(error, "errno", None)):
-                        raise OSError(f"{name} cannot be read this time: {error!r}") from error
-                else:
-                    yield image
+    workers = min(8, os.cpu_count() or 1)
+    with ThreadPoolExecutor(workers) as pool:
+        pairs = zip(order, opened.fetch(order), strict=True)
+        jobs = ((opened.names[i], pool.submit(read, get)) for i, get in pairs)
+        ahead = deque(islice(jobs, 8 * workers))  # bounds the memory
+        while ahead:
+            name, job = ahead.popleft()
+            try:
+                image = job.result()
+            except Exception as error:  # Pillow and the decompressors raise many kinds
+                left_out[name] = repr(error)
+                if strict and (isinstance(error, MemoryError) or getattr(error, "errno", None)):
+                    raise OSError(f"{name} cannot be read this time: {error!r}") from error
+            else:
+                yield image
+            ahead.extend(islice(jobs, 1))
 
 
 # ---- the cache
-# A .npy file, then as JSON what was left out, then the CRC-32 of pixels and text.
+# A .npy file, then as JSON what was left out, then the CRC-32 of pixels and text. While it is made:
+# the same file without its end (.part), and a note of how far it is good (.json). Images lie in the
+# order they are given in, so every part is the beginning of the whole, and nothing is kept of N.
 
-CACHE_FORMAT = 2  # counted up when decode(), _choose() or the layout changes
-
-
-def cache_folder() -> Path:
-    """Where decoded images are kept: $BEDGEN_CACHE, else the platform's. Delete it freely."""
-    usual = platformdirs.user_cache_dir("bedgen", appauthor=False)
-    return Path(os.environ.get("BEDGEN_CACHE") or usual)
+CACHE_FORMAT = 2  # counted up when decode(), choose() or the layout changes
+HEADER = 128  # bytes before the pixels, with room for any count
+NOTE_EVERY = 1024  # images
 
 
 def _stored(path: Path, size: int) -> tuple[np.ndarray, dict[str, str]] | None:
-    """The images, memory-mapped, and what was left out; None for a file absent or damaged."""
+    """The images, memory-mapped, and what was left out; None for a file absent or damaged.
+
+    All of it is read once, to compare the checksum, and again when its size or times change."""
     with suppress(Exception):  # damaged headers raise many kinds
+        whole = memo("whole", path, stat(path))
         images = np.load(path, mmap_mode="c")  # a caller may change its tensor, the file stays
         with open(path, "rb") as f:
-            f.seek(images.offset + images.nbytes)
+            f.seek(HEADER + images.nbytes)
             text, crc = (end := f.read())[:-8], end[-8:]
-        good = zlib.crc32(text, zlib.crc32(images)) == int(crc, 16)
-        if good and images.dtype == np.uint8 and images.shape[1:] == (3, size, size):
-            return images, json.loads(text)
+        if images.dtype != np.uint8 or images.shape[1:] != (3, size, size):
+            return None
+        if not whole.exists():
+            if _crc(path, HEADER + images.nbytes + len(text)) != int(crc, 16):
+                return None
+            keep(whole, Path.touch)
+        return images, json.loads(text)
     return None
 
 
-def _build(path: Path, opened, names, size: int, stamp: dict) -> tuple[np.ndarray, dict[str, str]]:
-    """Decode ``names`` into the cache file ``path``, or into memory where that must not be."""
-    left_out: dict[str, str] = {}
+def _crc(path: Path, end: int) -> int:
+    """CRC-32 of a file from the end of the header to ``end``, in pieces."""
+    crc = 0
+    with open(path, "rb") as f:
+        f.seek(HEADER)
+        while piece := f.read(min(1 << 20, end - f.tell())):
+            crc = zlib.crc32(piece, crc)
+    return crc
 
-    def write(temporary: Path) -> None:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (0, 3, size, size)}
-        crc = count = 0
-        with open(temporary, "wb") as f:
-            np.lib.format.write_array_header_1_0(f, header)  # with room for any count
-            for image in _decoded(opened, names, size, left_out, True):
-                f.write(pixels := image.tobytes())
-                count, crc = count + 1, zlib.crc32(pixels, crc)
-            text = json.dumps(left_out).encode()
-            f.write(text + b"%08x" % zlib.crc32(text, crc))
-            f.seek(0)
-            np.lib.format.write_array_header_1_0(f, header | {"shape": (count, 3, size, size)})
-        if not opened.stamp().items() <= stamp.items():
-            raise OSError("they changed while they were read")
 
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let one process at a time make ``path``. A lock goes with its process, however it ends."""
+    folder = path.parent / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / path.name)
+    try:
+        lock.acquire(timeout=2)
+    except filelock.Timeout:
+        print("another process is preparing these images: waiting", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _prepare(path: Path, opened: Source, order, size: int, most: int, stamp: str) -> None:
+    """Decode up to ``most`` images into the cache file ``path``, from where an earlier call was
+    stopped: its images count as far as a note vouches for them and for the files they are from."""
+    part, note = (path.with_name(f".{path.name}.{end}") for end in ("part", "json"))
+    one, done, crc, left_out = 3 * size * size, 0, 0, {}
+    with suppress(OSError, ValueError, KeyError):
+        noted = json.loads(note.read_text(encoding="utf-8"))
+        good = _crc(part, HEADER + noted["done"] * one) == noted["crc"]
+        if good and noted["stamp"] == stamp:
+            done, crc, left_out = noted["done"], noted["crc"], noted["left_out"]
+    check_room(path.parent, (most - done) * one, f"preparing {most - done:,} images")
+    images = _decoded(opened, order[done + len(left_out) :], size, left_out, True)
+    with open(part, "r+b" if done else "w+b") as f, closing(images):
+        f.seek(HEADER + done * one)
+        f.truncate()
+        for image in _with_bar(images, opened, most, done):
+            f.write(pixels := image.tobytes())
+            done, crc = done + 1, zlib.crc32(pixels, crc)
+            if done % NOTE_EVERY == 0:
+                f.flush()
+                noted = {"done": done, "crc": crc, "left_out": left_out, "stamp": stamp}
+                replace_atomically(note, partial(_write, json.dumps(noted)))
+        text = json.dumps(left_out).encode()
+        f.write(text + b"%08x" % zlib.crc32(text, crc))
+        f.seek(0)
+        header = {"descr": "|u1", "fortran_order": False, "shape": (done, 3, size, size)}
+        np.lib.format.write_array_header_1_0(f, header)
+        f.flush()
+        os.fsync(f.fileno())
+    if opened.stamp() != stamp:
+        part.unlink()
+        raise OSError("they changed while they were read")
+    os.replace(part, path)
+    note.unlink(missing_ok=True)
+
+
+def _write(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _with_bar(images: Iterable[np.ndarray], opened: Source, most: int, done: int = 0):
+    rest = islice(images, most - done)
+    bar = f"decoding {opened.place.name}"
+    return tqdm(rest, bar, total=most, initial=done, delay=2, leave=False)
+
+
+def _build(
+    path: Path, opened: Source, order, size: int, most: int, stamp: str
+) -> tuple[np.ndarray, dict[str, str]]:
+    """The first ``most`` images of ``order`` from the cache file ``path``, which is made. Where it
+    cannot be, they lie in memory, unless they are ``LARGE``: then OSError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for old in path.parent.glob(".*.tmp"):  # from a process that was killed
-            if time.time() - old.stat().st_mtime > 3600:
-                old.unlink(missing_ok=True)
-        replace_atomically(path, write)
+        for end, age in (("tmp", 3600), ("part", 7 * 86400)):  # from processes that were killed
+            for old in path.parent.glob(f".*.{end}"):
+                if time.time() - old.stat().st_mtime > age:
+                    old.unlink(missing_ok=True)
+        with _alone(path):
+            if not _stored(path, size):  # else another process was quicker
+                _prepare(path, opened, order, size, most, stamp)
         if found := _stored(path, size):
             return found
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:
+        if most * 3 * size * size > LARGE:
+            raise
         warnings.warn(f"decoded images are not kept in {path.parent}: {error}", stacklevel=3)
-    left_out.clear()
-    images = list(_decoded(opened, names, size, left_out, False))
+    left_out: dict[str, str] = {}
+    with closing(_decoded(opened, order, size, left_out, False)) as decoded:
+        images = list(_with_bar(decoded, opened, most))
     return np.array(images, np.uint8).reshape(-1, 3, size, size), left_out
 
 
@@ -406,27 +305,41 @@ def load_bedrooms(
 ) -> Tensor:
     """Images of bedrooms as uint8 (N, 3, size, size) in [0, 255].
 
-    source: "rendered" (the set in ``data/``, or another at ``path``), "folder" (``path`` and
-        all below it) or "zip" (``path``). Files count by their ending; hidden ones do not.
+    source: "rendered" (the set in ``data/``, or another at ``path``), "folder" (``path`` and all
+        below it, as the set on Kaggle), "zip" (``path``), "lsun" (``path``: LSUN's
+        bedroom_train_lmdb, or the folder that holds it and bedroom_val_lmdb) or "hub"
+        (``sources.HUB``, which is downloaded once, 4.8 GB; another OWNER/NAME@COMMIT or a folder of
+        parquet files at ``path``). Files count by their ending; hidden ones do not.
     split: "train", "validation", "test" or "all". The first folder on an image's relative path that
         is named train or training, val, valid or validation, or test, in any case, decides. Where
         no image has a validation (test) folder, the hash of the name holds out a tenth of the rest.
-    limit: only the first ``limit`` images. Rendered ones come in the order of ``load_factors``,
-        others shuffled by the hash of their names.
+    limit: only the first ``limit`` images, and no more than these are decoded. Rendered ones come
+        in the order of ``load_factors``, those of the hub in its order, others shuffled by the hash
+        of their names.
 
     An image that cannot be read is left out and named in a warning (rendered: an error). The tensor
-    maps a file in ``cache_folder()``; where that cannot be written, it lies in memory. ValueError
-    for an unknown source or split and where there are no images; FileNotFoundError for no path."""
+    maps a file in ``cache_folder()``; where that cannot be written, it lies in memory, but OSError
+    for more than a gigabyte. A spawned process is sent a copy of a tensor: where it is large, let
+    the workers of a DataLoader call this function themselves. ValueError for an unknown source or
+    split, where there are no images, and for a damaged LMDB; FileNotFoundError for no path;
+    ImportError where "lsun" or "hub" lacks its packages (``pip install "bedgen-utils[lsun]"``)."""
     if size < 1 or (limit is not None and limit < 1):
         raise ValueError(f"size and limit must be positive, not {size} and {limit}")
-    opened = _open(source, path, split)
-    sha, stamp = _content_sha256(opened)
-    order = "" if source == "rendered" else "-shuffled"
-    cached = cache_folder() / f"{sha}-{split}-{size}{order}-v{CACHE_FORMAT}.npy"
-    names = _choose(opened, source, split)
-    images, unread = _stored(cached, size) or _build(cached, opened, names, size, stamp)
+    opened = open_source(source, path, split)
+    sha, stamp = content_sha256(opened)
+    name = f"{sha}-{split}-{size}{'-shuffled' if opened.shuffled else ''}"
+    whole, first = (
+        cache_folder() / f"{name}{part}-v{CACHE_FORMAT}.npy" for part in ("", f"-first{limit}")
+    )
+    found = _stored(whole, size) or (_stored(first, size) if limit else None)
+    if found is None:
+        order = choose(opened, split)
+        most = min(len(order), limit or len(order))
+        file = whole if most == len(order) else first
+        found = _build(file, opened, order, size, most, stamp)
+    images, unread = found
     if left_out := opened.left_out | unread:
-        message = f"{opened.place}: {len(images)} images in split {split!r}{_listed(left_out)}"
+        message = f"{opened.place}: {len(images)} images in split {split!r}{listed(left_out)}"
         if source == "rendered" or not len(images):
             raise ValueError(message)
         warnings.warn(message, stacklevel=2)
@@ -441,7 +354,7 @@ def load_factors(split: str = "train", path: str | Path | None = None) -> list[d
     becomes that type, an empty entry None; what a spreadsheet made of it (byte order mark,
     semicolons, decimal commas, TRUE) reads alike. ValueError for a table that is absent or cannot
     be read, KeyError where an image has no row."""
-    opened = _open("rendered", path, split)
+    opened = open_source("rendered", path, split)
     rows: list[dict] = []
     typed: list[dict] = []
     for member in sorted(opened.members):
@@ -464,7 +377,7 @@ def load_factors(split: str = "train", path: str | Path | None = None) -> list[d
     by_name = {row["file_name"]: row for row in typed + rows}
     if not by_name:
         raise ValueError(f"{opened.place} holds neither metadata.csv nor metadata.jsonl")
-    names = _choose(opened, "rendered", split)
+    names = [opened.names[i] for i in choose(opened, split)]
     if missing := [name for name in names if name not in by_name]:
         raise KeyError(f"{opened.place}: no factors of {len(missing)} images, as {missing[0]}")
     return [by_name[name] for name in names]

@@ -26,7 +26,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms, ImageDraw
 
-from bedgen_utils import data
+from bedgen_utils import data, sources
 from bedgen_utils.data import dataset_sha256, decode, load_bedrooms, load_factors
 
 REPO = Path(__file__).resolve().parents[1]
@@ -146,9 +146,9 @@ def test_replacing_keeps_the_old_file_until_the_new_one_is_whole(tmp_path):
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        data.replace_atomically(path, fails)
+        sources.replace_atomically(path, fails)
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["x.txt"]
-    data.replace_atomically(path, lambda t: t.write_text("new"))
+    sources.replace_atomically(path, lambda t: t.write_text("new"))
     assert path.read_text() == "new" and os.listdir(tmp_path) == ["x.txt"]
 
 
@@ -163,7 +163,7 @@ def test_two_writers_at_once(tmp_path):
             gate.wait(5)
 
         try:
-            data.replace_atomically(path, write)
+            sources.replace_atomically(path, write)
         except Exception as error:
             errors.append(error)
 
@@ -188,7 +188,7 @@ def test_flushed_through_a_writable_handle(tmp_path, monkeypatch):
         flushed.append(fd)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    data.replace_atomically(tmp_path / "x", lambda t: t.write_text("x"))
+    sources.replace_atomically(tmp_path / "x", lambda t: t.write_text("x"))
     assert flushed
 
 
@@ -491,7 +491,7 @@ def test_folder_that_cannot_be_listed(folder, monkeypatch):
 
 
 def test_splits_are_disjoint_complete_and_stable(folder):
-    parts = {s: rows(load_bedrooms("folder", s, 16, path=folder)) for s in data.SPLITS}
+    parts = {s: rows(load_bedrooms("folder", s, 16, path=folder)) for s in sources.SPLITS}
     assert parts["train"] | parts["validation"] | parts["test"] == parts["all"]
     assert sum(len(parts[s]) for s in ("train", "validation", "test")) == 30
     image(99).save(folder / "new.png")  # one more image moves none of the others
@@ -501,10 +501,10 @@ def test_splits_are_disjoint_complete_and_stable(folder):
 
 def split_counts(tmp_path, names):
     path = zip_of(tmp_path / "names.zip", names)
-    opened, found = data._open("zip", path), {}
-    for split in data.SPLITS[:3]:
+    opened, found = sources.open_source("zip", path), {}
+    for split in sources.SPLITS[:3]:
         try:
-            found[split] = set(data._choose(opened, "zip", split))
+            found[split] = {opened.names[i] for i in sources.choose(opened, split)}
         except ValueError:
             found[split] = set()
     assert set.union(*found.values()) == set(opened.names)
@@ -530,7 +530,7 @@ def test_a_tenth_each_by_the_hash_of_the_name(tmp_path):
 def test_folders_decide(tmp_path, train, validation, test):
     names = [f"x/{f}/{i}.png" for f in (train, validation, test) for i in range(3)]
     found = split_counts(tmp_path, names)
-    for split, folder in zip(data.SPLITS, (train, validation, test), strict=False):
+    for split, folder in zip(sources.SPLITS, (train, validation, test), strict=False):
         assert found[split] == {n for n in names if f"/{folder}/" in n}
 
 
@@ -597,7 +597,7 @@ def test_file_that_cannot_be_opened_is_named_until_it_can(folder, cache, monkeyp
 
 def test_errors_of_the_disk_are_not_cached(folder, monkeypatch):
     """Hashed while all was well; gone, or unreadable, when it came to decoding."""
-    real = data.Folder.read
+    real = sources.Folder.read
 
     def fails(self, name):
         if name == "00.webp":
@@ -605,7 +605,7 @@ def test_errors_of_the_disk_are_not_cached(folder, monkeypatch):
         return real(self, name)
 
     with monkeypatch.context() as m:
-        m.setattr(data.Folder, "read", fails)
+        m.setattr(sources.Folder, "read", fails)
         n, said = load_all(folder)
         assert n == 29 and "00.webp" in said and "not kept" in said
     assert load_all(folder) == (30, "")
@@ -629,7 +629,7 @@ def test_what_changes_between_hash_and_decoding_is_not_cached(folder, monkeypatc
 
 
 def test_large_files_are_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(sources, "MAX_BYTES", 1 << 20)
     path = zip_of(tmp_path / "bomb.zip", ["0.png"])
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as z:
         z.writestr("bomb.png", bytes(64 << 20))  # 64 kB in the zip
@@ -689,10 +689,10 @@ def test_zip_equals_folder(tmp_path, folder):
         for file in folder.rglob("*"):
             z.write(file, file.relative_to(folder).as_posix())
         z.writestr("__MACOSX/00.png", b"resource fork")
-    for split in data.SPLITS:
+    for split in sources.SPLITS:
         of_zip = load_bedrooms("zip", split, path=archive)
         assert torch.equal(of_zip, load_bedrooms("folder", split, path=folder))
-    assert dataset_sha256("zip", archive) == data._sha256_of_file(archive)
+    assert dataset_sha256("zip", archive) == sources._sha256_of_file(archive)
 
 
 @pytest.mark.parametrize("method", ["STORED", "DEFLATED", "BZIP2", "LZMA"])
@@ -862,7 +862,7 @@ def test_the_shipped_set():
         assert all(f["file_name"].startswith(split) for f in factors)
         seen.update(f["seed"] for f in factors)
     assert max(seen.values()) == 1 and len(seen) == 18_000
-    assert dataset_sha256() == data._sha256_of_file(data.RENDERED)
+    assert dataset_sha256() == sources._sha256_of_file(sources.RENDERED)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="shared/data/real_bedrooms is not on this machine")
@@ -894,7 +894,7 @@ def test_hash_is_what_sha256sum_says(folder, cache, monkeypatch):
     listing = "".join(f"{d}  {n}\n" for d, n in zip(digests, names, strict=True))
     sha = dataset_sha256("folder", folder)
     assert sha == hashlib.sha256(listing.encode()).hexdigest()
-    monkeypatch.setattr(data, "_sha256_of_file", None)  # hashing again would fail
+    monkeypatch.setattr(sources, "_sha256_of_file", None)  # hashing again would fail
     assert dataset_sha256("folder", folder) == sha
 
 
@@ -970,9 +970,9 @@ def test_cache_that_cannot_be_written(folder, tmp_path, monkeypatch):
 def test_cache_folder_of_the_platform(monkeypatch, tmp_path):
     import platformdirs
 
-    assert data.cache_folder() == tmp_path / "cache"
+    assert sources.cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("BEDGEN_CACHE")
-    assert data.cache_folder() == Path(platformdirs.user_cache_dir("bedgen", appauthor=False))
+    assert sources.cache_folder() == Path(platformdirs.user_cache_dir("bedgen", appauthor=False))
 
 
 def test_left_overs_of_killed_processes_are_removed(folder, cache):

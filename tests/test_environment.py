@@ -21,7 +21,7 @@ from tools import environment
 REPO = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
 # conda's name: the name in pyproject.toml
-CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib", "python-lmdb": "lmdb"}
 EXTRAS = PROJECT["optional-dependencies"]
 EVERYTHING = PROJECT["dependencies"] + sum((EXTRAS[name] for name in environment.EXTRAS), [])
 # What Colab's machines hold, by Python; its own packages must survive our set-up.
