@@ -156,7 +156,7 @@ def _decoded(opened: Source, order, size: int, left_out: dict[str, str], strict:
             try:
                 image = job.result()
             except Exception as error:  # Pillow and the decompressors raise many kinds
-                left_out[name] = repr(error)
+                left_out[name] = re.sub(" at 0x[0-9a-f]+", "", repr(error))
                 if strict and (isinstance(error, MemoryError) or getattr(error, "errno", None)):
                     raise OSError(f"{name} cannot be read this time: {error!r}") from error
             else:

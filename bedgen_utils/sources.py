@@ -242,7 +242,7 @@ class Lmdb(Source):
         with self.lock:
             if split not in self.reading:
                 self.reading[split] = _environment(self.folders[split]).begin(buffers=True)
-            value = self.reading[split].get(_bytes(key))
+            value = self.reading[split].get(key.encode(errors="surrogateescape"))
         return _bounded(lambda: bytes(value), len(value))  # the disk is waited for here, unlocked
 
     @staticmethod
@@ -379,7 +379,8 @@ class _Names(Sequence):
         for split, keys in self.parts.items():
             if i < len(keys):
                 key = keys[i]
-                return f"{split}/{key.decode() if isinstance(key, bytes) else f'{key:07}'}"
+                text = key.decode(errors="surrogateescape") if isinstance(key, bytes) else None
+                return f"{split}/{text or f'{key:07}'}"
             i -= len(keys)
         raise IndexError(i)
 

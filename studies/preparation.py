@@ -1,9 +1,9 @@
 """What does it cost to prepare many images, and does its memory grow with their number?
 
 LMDB environments in the format of LSUN are made for it: rooms of the rendered set, enlarged to 256
-px, as JPEG files of quality 75 with different bytes in each (the pixels of 64 of them recur, which
-makes no difference to the work). ``load_bedrooms("lsun", …)`` then prepares them in a process of
-its own, as at the first use:
+px as LSUN's are, as JPEG files of quality 75 with different bytes in each (the pixels of 64 of them
+recur, which makes no difference to the work).
+``load_bedrooms("lsun", …)`` then prepares them in a process of its own, as at the first use:
 
     keys, hash, pass    seconds to list the keys, to hash the file, and for all else: decoding at
                         64 px and writing, until the tensor is there. images/s are those of the pass
@@ -14,7 +14,7 @@ its own, as at the first use:
                         from the rendered set prepared alike; the better of three rounds in turn,
                         everything in the system's file cache
 
-Writes results/preparation.csv, a row a number of images. 10 GB of disk, deleted afterwards; ten
+Writes results/preparation.csv, a row a number of images. 10 GB of disk, deleted afterwards; twenty
 minutes on two cores.
 """
 
@@ -48,7 +48,8 @@ def write_environment(folder: Path, count: int) -> None:
     pages = []
     for room in study.images("train", 64, limit=64).permute(0, 2, 3, 1).numpy():
         buffer = io.BytesIO()
-        Image.fromarray(room).resize((256, 256), Image.Resampling.BICUBIC).save(buffer, "JPEG")
+        large = Image.fromarray(room).resize((256, 256), Image.Resampling.BICUBIC)
+        large.save(buffer, "JPEG", quality=75)
         pages.append(buffer.getvalue())
     folder.mkdir(parents=True)
     keys = np.random.default_rng(0).bytes(20 * count)
@@ -140,7 +141,7 @@ def measure(job: study.Job) -> dict:
     try:
         os.environ["BEDGEN_CACHE"] = str(place / "cache")
         write_environment(folder, job["images"])
-        batches = study.smaller(1000, 10)
+        batches = study.smaller(200, 10)
         measured = alone(first_load, folder) | alone(reload, folder, batches)
         return {"cores": os.cpu_count()} | measured
     finally:

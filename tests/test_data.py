@@ -4,10 +4,13 @@ and the cache."""
 import csv
 import errno
 import hashlib
+import http.server
 import io
+import itertools
 import json
 import multiprocessing
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -21,6 +24,7 @@ import zlib
 from collections import Counter
 from pathlib import Path
 
+import lmdb
 import numpy as np
 import pytest
 import torch
@@ -128,7 +132,8 @@ def test_nan_and_other_types_are_refused():
 
 
 def test_import_is_light():
-    code = "import sys, bedgen_utils.data; print(*{'matplotlib', 'pandas'} & set(sys.modules))"
+    heavy = {"matplotlib", "pandas", "lmdb", "datasets", "pyarrow", "huggingface_hub"}
+    code = f"import sys, bedgen_utils.data; print(*{heavy} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
     assert ran.returncode == 0 and ran.stdout.strip() == ""
 
@@ -740,6 +745,424 @@ def test_of_two_equal_names_the_later_counts(tmp_path):
     assert rows(x) == {decode(encoded(i), 40).tobytes() for i in (1, 2)}
 
 
+# ---- LSUN: its LMDB, the copy on Kaggle, the copy on the hub
+
+
+KEYS = [hashlib.sha1(b"%d" % i).hexdigest() for i in range(60)]
+
+
+def environment(folder, keys, values):
+    """An LMDB environment as LSUN gives them out: keys of 40 digits, encoded images."""
+    folder.mkdir(parents=True)
+    with lmdb.open(str(folder), map_size=1 << 28) as env, env.begin(write=True) as transaction:
+        for key, value in zip(keys, values, strict=True):
+            transaction.put(key if isinstance(key, bytes) else key.encode(), value)
+    return folder
+
+
+def page(i):
+    """WebP and JPEG in turn, as LSUN has them."""
+    return encoded(image(i, (48, 40 + i)), ["WEBP", "JPEG"][i % 2])
+
+
+@pytest.fixture
+def lsun(tmp_path):
+    """A folder with 50 training images and 10 for validation."""
+    pages = [page(i) for i in range(60)]
+    environment(tmp_path / "lsun" / "bedroom_train_lmdb", KEYS[:50], pages[:50])
+    environment(tmp_path / "lsun" / "bedroom_val_lmdb", KEYS[50:], pages[50:])
+    return tmp_path / "lsun"
+
+
+def pixels(numbers):
+    return {decode(page(i), 32).tobytes() for i in numbers}
+
+
+def test_lsun_splits(lsun):
+    """Training and validation as the folders say; the test images by the hash of their keys."""
+    test = {
+        i
+        for i in range(50)
+        if int(hashlib.sha256(f"train/{KEYS[i]}".encode()).hexdigest()[:16], 16) % 10 == 0
+    }
+    assert 1 <= len(test) <= 12
+    found = {s: rows(load_bedrooms("lsun", s, path=lsun)) for s in sources.SPLITS}
+    assert found["train"] == pixels(set(range(50)) - test)
+    assert found["validation"] == pixels(range(50, 60)) and found["test"] == pixels(test)
+    assert found["all"] == pixels(range(60))
+    alone = lsun / "bedroom_train_lmdb"  # no validation folder: another tenth
+    assert rows(load_bedrooms("lsun", "test", path=alone)) == found["test"]
+    validation = rows(load_bedrooms("lsun", "validation", path=alone))
+    assert validation and validation < found["train"]
+    assert rows(load_bedrooms("lsun", "train", path=alone)) == found["train"] - validation
+    assert len(load_bedrooms("lsun", "validation", path=lsun / "bedroom_val_lmdb")) == 10
+    with pytest.raises(ValueError, match='in split "train"'):
+        load_bedrooms("lsun", "train", path=lsun / "bedroom_val_lmdb")
+
+
+def test_lsun_equals_a_folder_of_its_files(lsun, tmp_path):
+    """Same names, so same splits and the same order."""
+    for i in range(60):
+        below = tmp_path / "files" / ("train" if i < 50 else "validation")
+        below.mkdir(parents=True, exist_ok=True)
+        (below / KEYS[i]).with_suffix(".jpg").write_bytes(page(i))
+    names = sources.Folder(tmp_path / "files").names
+    assert [n.removesuffix(".jpg") for n in names] == list(sources.Lmdb(lsun).names)
+
+
+def test_lsun_writes_only_into_the_cache(lsun, tmp_path, cache, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in lsun.rglob("*")}
+    load_bedrooms("lsun", path=lsun)
+    assert {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in lsun.rglob("*")} == before
+    assert os.listdir() == []
+    (kept, other) = sorted((cache / "keys").glob("*.npy"), key=lambda p: p.stat().st_size)
+    assert np.load(other).tolist() == sorted(k.encode() for k in KEYS[:50])
+    assert np.load(kept).tolist() == sorted(k.encode() for k in KEYS[50:])
+
+
+def test_lsun_hash_sees_every_byte(lsun, cache):
+    """It is what sha256sum says, and follows a change that keeps the size."""
+    digests = {
+        n: hashlib.sha256((lsun / n / "data.mdb").read_bytes()).hexdigest()
+        for n in ("bedroom_train_lmdb", "bedroom_val_lmdb")
+    }
+    listing = "".join(f"{d}  {n}/data.mdb\n" for n, d in digests.items())
+    before = dataset_sha256("lsun", lsun)
+    assert before == hashlib.sha256(listing.encode()).hexdigest()
+    pages = [page(i) for i in range(60)]
+    old, new = encoded(Image.new("RGB", (8, 8)), "BMP"), encoded(image(1, (8, 8)), "BMP")
+    first, second = (
+        environment(lsun / n / "bedroom_train_lmdb", KEYS[:3], [value, *pages[:2]])
+        for n, value in (("first", old), ("second", new))
+    )
+    assert len(old) == len(new) and dataset_sha256("lsun", first) != dataset_sha256("lsun", second)
+
+
+def test_lsun_members_that_are_corrupt_are_named(tmp_path):
+    values = [page(0), page(1)[:200], b"", b"text"]
+    path = environment(tmp_path / "bedroom_train_lmdb", KEYS[:4], values)
+    for _ in range(2):
+        n, said = load_all(path, "lsun")
+        assert n == 1 and "3 cannot be read" in said
+        assert all(f"train/{key}" in said for key in KEYS[1:4])
+
+
+def test_lsun_keys_of_other_kinds(tmp_path):
+    """Of any length, with folders in them, and not UTF-8."""
+    keys = [b"a", b"val/x.jpg", b"\xe9" * 30, b"0" * 200]
+    path = environment(tmp_path / "rooms", keys, [page(i) for i in range(4)])
+    assert rows(load_bedrooms("lsun", "all", path=path)) == pixels(range(4))
+
+
+def test_lsun_that_was_cut_short_is_an_error(lsun, tmp_path):
+    """Reading beyond the end of the file would kill the process."""
+    data_file = lsun / "bedroom_train_lmdb" / "data.mdb"
+    content = data_file.read_bytes()
+    for length, text in ((len(content) - 4096, "lacks 4,096 bytes"), (5000, ""), (0, "")):
+        other = tmp_path / str(length) / "bedroom_train_lmdb"
+        other.mkdir(parents=True)
+        (other / "data.mdb").write_bytes(content[:length])
+        with pytest.raises(ValueError, match=text or "no LMDB|cut short"):
+            load_bedrooms("lsun", path=other)
+
+
+def test_lsun_in_threads(lsun, cache):
+    """lmdb opens no environment twice in a process: the loads share it."""
+    results, jobs = [], []
+    for split in ("train", "validation", "test", "all"):
+        job = threading.Thread(
+            target=lambda s=split: results.append((s, len(load_bedrooms("lsun", s, path=lsun))))
+        )
+        jobs.append(job)
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    found = dict(results)
+    assert found["all"] == 60 and found["validation"] == 10
+    assert found["train"] + found["test"] == 50
+
+
+class Rooms(torch.utils.data.Dataset):
+    """Reads from the source, in whatever process."""
+
+    def __init__(self, source):
+        self.source = source
+
+    def __len__(self):
+        return len(self.source.names)
+
+    def __getitem__(self, i):
+        return torch.from_numpy(decode(self.source.read(self.source.names[i]), 32).copy())
+
+
+class Prepared(torch.utils.data.Dataset):
+    """Maps the prepared file in each worker, as ``load_bedrooms`` advises for large sets."""
+
+    def __init__(self, path):
+        self.path, self.images = path, None
+
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, i):
+        if self.images is None:
+            self.images = load_bedrooms("lsun", "all", path=self.path)
+        return self.images[i]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tensor", "prepared", "lsun", "zip"])
+def test_workers_under_spawn(lsun, tmp_path, kind):
+    if kind == "lsun":
+        of = Rooms(sources.Lmdb(lsun))
+        of[0]  # an open environment must not travel
+        expected = rows(load_bedrooms("lsun", "all", path=lsun))
+    elif kind == "zip":
+        of = Rooms(sources.Zip(zip_of(tmp_path / "a.zip", [f"{i}.png" for i in range(5)])))
+        expected = {of[i].numpy().tobytes() for i in range(5)}
+    else:
+        images = load_bedrooms("lsun", "all", path=lsun)
+        of = images if kind == "tensor" else Prepared(lsun)
+        expected = rows(images)
+    loader = torch.utils.data.DataLoader(
+        of, batch_size=7, num_workers=2, multiprocessing_context="spawn"
+    )
+    assert rows(torch.cat(list(loader))) == expected
+
+
+def test_the_folder_from_kaggle(tmp_path):
+    """Nested by the first characters of the key; no folder says a split, so hashes hold out."""
+    for i, key in enumerate(KEYS):
+        below = tmp_path / "lsun_bedroom" / "data0" / "lsun" / "bedroom" / "/".join(key[:3])
+        below.mkdir(parents=True, exist_ok=True)
+        (below / f"{key}.jpg").write_bytes(page(i))
+    parts = [
+        rows(load_bedrooms("folder", s, path=tmp_path / "lsun_bedroom")) for s in sources.SPLITS[:3]
+    ]
+    assert sum(map(len, parts)) == 60 and set.union(*parts) == pixels(range(60))
+    assert all(1 <= len(part) <= 15 for part in parts[1:])
+
+
+def write_parquet(path, numbers, of=page):
+    """As ``datasets.push_to_hub`` writes it: a struct of bytes and path, row groups of 10."""
+    import datasets
+
+    features = datasets.Features({"image": datasets.Image()})
+    images = [{"bytes": of(i), "path": None} for i in numbers]
+    table = datasets.Dataset.from_dict({"image": images}, features=features)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_parquet(str(path), batch_size=10)
+
+
+@pytest.fixture
+def parquet(tmp_path, monkeypatch):
+    """A copy of the hub's layout: 40 rows for training in two files, 20 for testing."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    root = tmp_path / "hub"
+    write_parquet(root / "data" / "train-00000-of-00002-5beebd96eb33b02b.parquet", range(25))
+    write_parquet(root / "data" / "train-00001-of-00002-5f4afcffcee57481.parquet", range(25, 40))
+    write_parquet(root / "data" / "test-00000-of-00001-7c2280a6897e2462.parquet", range(40, 60))
+    return root
+
+
+def held_out(rows_of_training):
+    """Numbers of the training rows that validate, by the rule for all sources."""
+    return [
+        i
+        for i in range(rows_of_training)
+        if int(hashlib.sha256(f"train/{i:07}".encode()).hexdigest()[:16], 16) % 10 == 1
+    ]
+
+
+def test_parquet_splits_and_order(parquet):
+    validation = held_out(40)
+    assert validation
+    numbers = {"test": range(40, 60), "validation": validation}
+    numbers["train"] = [i for i in range(40) if i not in validation]
+    for split, right in numbers.items():
+        x = load_bedrooms("hub", split, path=parquet)
+        assert [r.numpy().tobytes() for r in x] == [decode(page(i), 32).tobytes() for i in right]
+    assert len(load_bedrooms("hub", "all", path=parquet)) == 60
+    assert torch.equal(load_bedrooms("hub", "train", 16, 5, parquet), x.new_tensor(
+        np.stack([decode(page(i), 16) for i in numbers["train"][:5]])
+    ))  # fmt: skip
+    names = sorted(p.relative_to(parquet).as_posix() for p in parquet.rglob("*.parquet"))
+    listing = "".join(f"{sources._sha256_of_file(parquet / n)}  {n}\n" for n in names)
+    assert dataset_sha256("hub", parquet) == hashlib.sha256(listing.encode()).hexdigest()
+
+
+def test_parquet_rows_that_are_corrupt_are_named(tmp_path):
+    bad = {3: b"", 7: b"text", 12: page(12)[:200]}
+    write_parquet(tmp_path / "train.parquet", range(20), lambda i: bad.get(i, page(i)))
+    n, said = load_all(tmp_path, "hub")
+    assert n == 17 and all(f"train/{i:07}" in said for i in bad)
+
+
+def test_folder_without_such_parquet(tmp_path):
+    import pyarrow.parquet
+
+    table = pyarrow.table({"text": ["a"]})
+    pyarrow.parquet.write_table(table, tmp_path / "train.parquet")
+    with pytest.raises(ValueError, match='column "image"'):
+        load_bedrooms("hub", path=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["absent", "owner/name", "owner/name@main", "owner/name@274fa3d"])
+def test_what_names_no_commit_is_not_downloaded(name, monkeypatch):
+    monkeypatch.setattr(socket, "socket", None)
+    with pytest.raises(FileNotFoundError, match="OWNER/NAME@COMMIT"):
+        load_bedrooms("hub", path=name)
+
+
+def test_only_the_hub_uses_the_network(folder, lsun, parquet, rendered, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("the network is used")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    archive = zip_of(tmp_path / "a.zip", [f"{i}.png" for i in range(20)])
+    for source, path in {
+        "rendered": rendered, "folder": folder, "zip": archive, "lsun": lsun, "hub": parquet,
+    }.items():  # fmt: skip
+        load_bedrooms(source, "train", path=path)
+    with pytest.raises(Exception, match="network|connect|offline"):
+        load_bedrooms("hub")
+
+
+@pytest.mark.parametrize("source, package", [("lsun", "lmdb"), ("hub", "datasets")])
+def test_a_package_that_is_not_installed_is_named(source, package, lsun, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=r"bedgen-utils\[lsun\]"):
+        load_bedrooms(source, path=lsun)
+
+
+COMMIT = "274fa3dcfe3f703f5fe8c92c5a2d309d01452eec"
+
+
+class HubServer(http.server.BaseHTTPRequestHandler):
+    """The few answers of the Hugging Face hub that a download needs, for the files in ``root``.
+    ``cut`` answers end after 1,000 bytes, as where a line breaks; ``spoilt`` has one wrong bit."""
+
+    root, cut, spoilt, log = Path(), 0, False, []
+
+    def log_message(self, *args):
+        pass
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        kind, start = type(self), 0
+        kind.log.append((self.command, self.path, self.headers.get("Range")))
+        if self.path.startswith(f"/api/datasets/owner/rooms/revision/{COMMIT}"):
+            siblings = [{"rfilename": ".gitattributes", "size": 3, "blobId": "0" * 40}]
+            for path in sorted(self.root.rglob("*.parquet")):
+                lfs = {"size": path.stat().st_size, "sha256": self.sha(path), "pointerSize": 134}
+                name = path.relative_to(self.root).as_posix()
+                siblings.append({"rfilename": name, "size": lfs["size"], "lfs": lfs})
+            answer = {"id": "owner/rooms", "sha": COMMIT, "siblings": siblings}
+            return self.answer(200, json.dumps(answer).encode(), {})
+        prefix = f"/datasets/owner/rooms/resolve/{COMMIT}/"
+        path = self.root / self.path.removeprefix(prefix)
+        if not (self.path.startswith(prefix) and path.is_file()):
+            return self.answer(404, b"", {})
+        body = path.read_bytes()
+        headers = {"ETag": f'"{self.sha(path)}"', "X-Repo-Commit": COMMIT}
+        headers["Accept-Ranges"] = "bytes"
+        if self.spoilt:
+            body = body[:500] + bytes([body[500] ^ 1]) + body[501:]
+        if asked := self.headers.get("Range"):
+            start = int(asked.removeprefix("bytes=").split("-")[0])
+            headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+        self.answer(206 if asked else 200, body[start:], headers)
+
+    @staticmethod
+    def sha(path):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def answer(self, status, body, headers):
+        self.send_response(status)
+        for key, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "GET":
+            if "ETag" in headers and type(self).cut > 0:
+                type(self).cut -= 1
+                body = body[:1000]
+                self.close_connection = True
+            self.wfile.write(body)
+
+
+@pytest.fixture
+def hub(parquet, tmp_path):
+    """A call of ``load_bedrooms("hub", …)`` in a process whose hub is a server of our own."""
+    kind = type("Served", (HubServer,), {"root": parquet, "log": []})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        env = os.environ | {
+            "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+            "HF_HOME": str(tmp_path / "hf"),
+            "HF_HUB_DISABLE_XET": "1",
+            "no_proxy": "127.0.0.1",
+        }
+        code = (
+            "import sys, hashlib; from bedgen_utils.data import load_bedrooms as f;"
+            f"x = f('hub', 'all', path='owner/rooms@{COMMIT}');"
+            "print(len(x), hashlib.sha256(x.numpy().tobytes()).hexdigest())"
+        )
+
+        def call(before=""):
+            return subprocess.run(
+                [sys.executable, "-c", before + code],
+                cwd=REPO,
+                env=env,
+                capture_output=True,
+                text=True,
+            )
+
+        yield kind, call
+        server.shutdown()
+
+
+@pytest.mark.slow
+def test_download_from_the_hub(hub, parquet, cache, tmp_path):
+    kind, call = hub
+    right = load_bedrooms("hub", "all", path=parquet)
+    expected = f"60 {hashlib.sha256(right.numpy().tobytes()).hexdigest()}"
+    shutil.rmtree(cache)
+    first = call()
+    assert first.stdout.strip() == expected, first.stderr
+    assert sum(c == "GET" and "/resolve/" in p for c, p, _ in kind.log) == 3
+    kind.log.clear()
+    assert call().stdout.strip() == expected and kind.log == []  # no network the second time
+
+
+@pytest.mark.slow
+def test_download_that_is_cut_off_goes_on(hub):
+    kind, call = hub
+    kind.cut = 1
+    done = call("import huggingface_hub.constants as c; c.DOWNLOAD_CHUNK_SIZE = 500;")
+    for _ in range(3):  # the client may try again by itself
+        if done.returncode == 0:
+            break
+        done = call()
+    assert done.stdout.startswith("60 "), done.stderr
+    assert "bytes=1000-" in [asked for _, _, asked in kind.log]
+
+
+@pytest.mark.slow
+def test_download_that_comes_damaged_is_refused(hub):
+    kind, call = hub
+    kind.spoilt = True
+    done = call()
+    assert done.returncode != 0 and "came damaged" in done.stderr
+    kind.spoilt = False
+    assert call().stdout.startswith("60 ")
+
+
 # ---- the rendered layout
 
 
@@ -985,15 +1408,119 @@ def test_left_overs_of_killed_processes_are_removed(folder, cache):
     assert [p.name for p in cache.glob(".*.tmp")] == [".young.npy.1.tmp"]
 
 
-def test_a_stopped_build_leaves_nothing(folder, cache, monkeypatch):
-    def stop_half_way(*args):
-        yield from [np.zeros((3, 32, 32), np.uint8)] * 5
+def test_a_stopped_pass_goes_on(folder, cache, monkeypatch):
+    """Stopped twice; what is decoded is decoded once, and the file is as if nothing had been."""
+    monkeypatch.setattr(data, "NOTE_EVERY", 4)
+    (folder / "zz.png").write_bytes(b"text")  # what cannot be read is not forgotten
+    right = load_all(folder)
+    (file,) = caches(cache)
+    undisturbed = file.read_bytes()
+    file.unlink()
+    real, calls = data.decode, []
+
+    def decode(encoded, size):
+        calls.append(encoded)
+        return real(encoded, size)
+
+    def stop_after(count):
+        def decoded(*args):
+            yield from itertools.islice(real_decoded(*args), count)
+            raise KeyboardInterrupt
+
+        return decoded
+
+    real_decoded = data._decoded
+    monkeypatch.setattr(data, "decode", decode)
+    monkeypatch.setattr(data.os, "cpu_count", lambda: 1)
+    for count in (10, 7):  # 8 are noted, then 4 more
+        with monkeypatch.context() as m:
+            m.setattr(data, "_decoded", stop_after(count))
+            with pytest.raises(KeyboardInterrupt):
+                load_bedrooms("folder", "all", 16, path=folder)
+        assert caches(cache) == []
+    calls.clear()
+    assert load_all(folder) == right
+    assert file.read_bytes() == undisturbed
+    assert len(calls) <= 31 - 12 and not list(cache.glob(".*.part")) + list(cache.glob(".*.json"))
+
+
+@pytest.mark.parametrize("damage", ["pixels", "short", "note", "source"])
+def test_a_part_that_is_not_vouched_for_is_made_again(folder, cache, monkeypatch, damage):
+    monkeypatch.setattr(data, "NOTE_EVERY", 4)
+    right = load_bedrooms("folder", "all", 16, path=folder).clone()
+    (file,) = caches(cache)
+    file.unlink()
+    real = data._decoded
+
+    def decoded(*args):
+        yield from itertools.islice(real(*args), 9)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(data, "_decoded", stop_half_way)
-    with pytest.raises(KeyboardInterrupt):
-        load_bedrooms("folder", "all", path=folder)
-    assert caches(cache) == [] and not list(cache.glob(".*.tmp"))
+    with monkeypatch.context() as m:
+        m.setattr(data, "_decoded", decoded)
+        with pytest.raises(KeyboardInterrupt):
+            load_bedrooms("folder", "all", 16, path=folder)
+    (part,), (note,) = cache.glob(".*.part"), cache.glob(".*.json")
+    content = part.read_bytes()
+    if damage == "pixels":
+        part.write_bytes(content[:900] + bytes([content[900] ^ 1]) + content[901:])
+    elif damage == "short":  # the note reached the disk and the images did not
+        part.write_bytes(content[:1000])
+    elif damage == "note":
+        note.write_text("{")
+    else:  # other pixels, and the old ones again: the part may hold either
+        (folder / "a" / "01.png").touch()
+    assert torch.equal(load_bedrooms("folder", "all", 16, path=folder), right)
+
+
+def test_what_a_limit_does_not_ask_for_is_not_decoded(folder, cache, monkeypatch):
+    real, calls = data.decode, []
+    monkeypatch.setattr(data.os, "cpu_count", lambda: 1)  # 8 are read ahead
+
+    def decode(encoded, size):
+        calls.append(encoded)
+        return real(encoded, size)
+
+    monkeypatch.setattr(data, "decode", decode)
+    some = load_bedrooms("folder", "all", limit=3, path=folder).clone()
+    assert len(some) == 3 and len(calls) <= 11
+    calls.clear()
+    assert torch.equal(load_bedrooms("folder", "all", limit=3, path=folder), some) and not calls
+    everything = load_bedrooms("folder", "all", limit=100, path=folder)
+    assert torch.equal(everything[:3], some) and len(everything) == 30
+    calls.clear()
+    assert torch.equal(load_bedrooms("folder", "all", limit=7, path=folder), everything[:7])
+    assert torch.equal(load_bedrooms("folder", "all", path=folder), everything) and not calls
+
+
+def test_a_large_set_says_what_it_takes(folder, cache, monkeypatch, capsys):
+    load_bedrooms("folder", "all", 16, path=folder)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(data, "LARGE", 30 * 3 * 32 * 32 - 1)
+    monkeypatch.setattr(sources, "LARGE", 30 * 3 * 32 * 32 - 1)
+    load_bedrooms("folder", "all", 32, path=folder)
+    said = capsys.readouterr().err
+    assert "preparing 30 images takes 0.0 GB" in said and str(cache) in said and "free" in said
+
+
+def test_a_disk_that_is_too_small_is_named_before_anything_is_decoded(folder, cache, monkeypatch):
+    usage = shutil.disk_usage(folder)._replace(free=30 * 3 * 32 * 32 - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with monkeypatch.context() as m:
+        m.setattr(data, "LARGE", 1000)
+        m.setattr(data, "decode", None)
+        with pytest.raises(OSError, match="preparing 30 images takes.*GB free"):
+            load_bedrooms("folder", "all", 32, path=folder)
+    with pytest.warns(UserWarning, match="not kept"):  # a small set fits in memory
+        assert len(load_bedrooms("folder", "all", 32, path=folder)) == 30
+    assert caches(cache) == []
+
+
+def test_a_cached_file_is_checksummed_once(folder, cache, monkeypatch):
+    load_bedrooms("folder", "all", path=folder)
+    monkeypatch.setattr(data, "_crc", None)  # a second time would fail, and be built again
+    monkeypatch.setattr(data, "decode", None)
+    assert len(load_bedrooms("folder", "all", path=folder)) == 30
 
 
 def _load(folder, queue, gate):
@@ -1016,23 +1543,42 @@ def test_processes_that_build_at_once(folder, cache):
     assert len(caches(cache)) == 1 and not list(cache.glob(".*.tmp"))
 
 
+KILLED = """
+import sys, os, signal, bedgen_utils.data as d
+source, path = sys.argv[1:]
+d.NOTE_EVERY = 8
+real = d._decoded
+def dies(*a):
+    for i, x in enumerate(real(*a)):
+        if i == 20: os.kill(os.getpid(), signal.SIGKILL)
+        yield x
+d._decoded = dies
+d.load_bedrooms(source, "all", path=path)
+"""
+
+
+def killed(source, path):
+    done = subprocess.run([sys.executable, "-c", KILLED, source, str(path)], cwd=REPO)
+    assert done.returncode == -9
+
+
 @pytest.mark.slow
 @posix
-def test_killed_process_then_another(folder, cache):
-    """Killed with SIGKILL while it writes: the next one finds no cache, builds it, and is right."""
-    code = (
-        "import sys, os, signal, bedgen_utils.data as d\n"
-        "real = d._decoded\n"
-        "def slow(*a):\n"
-        "    for i, x in enumerate(real(*a)):\n"
-        "        if i == 10: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "        yield x\n"
-        "d._decoded = slow\n"
-        f"d.load_bedrooms('folder', 'all', path={str(folder)!r})"
-    )
-    died = subprocess.run([sys.executable, "-c", code], cwd=REPO)
-    assert died.returncode == -9 and caches(cache) == [] and len(list(cache.glob(".*.tmp"))) == 1
-    assert len(load_bedrooms("folder", "all", path=folder)) == 30
+@pytest.mark.parametrize("source", ["folder", "lsun", "hub"])
+def test_killed_process_then_another(source, folder, lsun, parquet, cache, monkeypatch):
+    """Killed with SIGKILL while it writes, twice: the next one goes on, and the file is right."""
+    path = {"folder": folder, "lsun": lsun, "hub": parquet}[source]
+    right = load_bedrooms(source, "all", path=path).clone()
+    (file,) = caches(cache)
+    undisturbed = file.read_bytes()
+    file.unlink()
+    for noted in (16, 32)[: len(right) // 20]:
+        killed(source, path)
+        assert caches(cache) == []
+        (note,) = cache.glob(".*.json")
+        assert json.loads(note.read_text())["done"] == noted
+    assert torch.equal(load_bedrooms(source, "all", path=path), right)
+    assert file.read_bytes() == undisturbed
 
 
 @pytest.mark.slow
