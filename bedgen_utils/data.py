@@ -322,7 +322,7 @@ def load_bedrooms(
     for more than a gigabyte. A spawned process is sent a copy of a tensor: where it is large, let
     the workers of a DataLoader call this function themselves. ValueError for an unknown source or
     split, where there are no images, and for a damaged LMDB; FileNotFoundError for no path;
-    ImportError where "lsun" or "hub" lacks its packages (``pip install "bedgen-utils[lsun]"``)."""
+    ImportError where "lsun" or "hub" lacks its packages (``pip install datasets lmdb``)."""
     if size < 1 or (limit is not None and limit < 1):
         raise ValueError(f"size and limit must be positive, not {size} and {limit}")
     opened = open_source(source, path, split)

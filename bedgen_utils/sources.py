@@ -408,7 +408,7 @@ def _extra(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f'{error}: pip install "bedgen-utils[lsun]" brings it') from error
+        raise ImportError(f"{error}: pip install datasets lmdb") from error
 
 
 def _is_image(name: str) -> bool:

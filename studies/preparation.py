@@ -2,8 +2,8 @@
 
 LMDB environments in the format of LSUN are made for it: rooms of the rendered set, enlarged to 256
 px as LSUN's are, as JPEG files of quality 75 with different bytes in each (the pixels of 64 of them
-recur, which makes no difference to the work).
-``load_bedrooms("lsun", …)`` then prepares them in a process of its own, as at the first use:
+recur, which makes no difference to the work). ``load_bedrooms("lsun", …)`` then prepares them in a
+process of its own, as at the first use:
 
     keys, hash, pass    seconds to list the keys, to hash the file, and for all else: decoding at
                         64 px and writing, until the tensor is there. images/s are those of the pass
@@ -14,18 +14,19 @@ recur, which makes no difference to the work).
                         from the rendered set prepared alike; the better of three rounds in turn,
                         everything in the system's file cache
 
-Writes results/preparation.csv, a row a number of images. 10 GB of disk, deleted afterwards; twenty
-minutes on two cores.
+Writes results/preparation.csv, a row a number of images. 10 GB of disk, deleted afterwards; on
+two cores twenty minutes.
 """
 
 import io
-import multiprocessing
+import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,7 @@ def speed(images: Tensor, batches: int, seed: int) -> float:
 
 
 def reload(folder: Path, batches: int) -> dict:
+    torch.set_num_threads(1)
     began = time.monotonic()
     prepared = load_bedrooms("lsun", "all", SIZE, path=folder)
     seconds = time.monotonic() - began
@@ -128,10 +130,15 @@ def reload(folder: Path, batches: int) -> dict:
     return {"reload seconds": round(seconds, 2)} | {k: round(v) for k, v in best.items()}
 
 
-def alone(function: Callable[..., dict], *arguments) -> dict:
-    """``function(*arguments)`` in a fresh process."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
+def alone(function: Callable[..., dict], folder: Path, *rest: int) -> dict:
+    """``function(folder, *rest)`` in a fresh process, with a cache of its own beside ``folder``."""
+    code = "import json, sys, pathlib, preparation as p; name, folder, *rest = sys.argv[1:]; "
+    code += "print(json.dumps(getattr(p, name)(pathlib.Path(folder), *map(int, rest))))"
+    call = [sys.executable, "-c", code, function.__name__, str(folder), *map(str, rest)]
+    env = os.environ | {"BEDGEN_CACHE": str(folder.parent / "cache")}
+    here = Path(__file__).parent
+    done = subprocess.run(call, cwd=here, env=env, stdout=subprocess.PIPE, check=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def measure(job: study.Job) -> dict:
@@ -139,9 +146,8 @@ def measure(job: study.Job) -> dict:
     shutil.rmtree(place, ignore_errors=True)
     folder = place / "bedroom_train_lmdb"
     try:
-        os.environ["BEDGEN_CACHE"] = str(place / "cache")
         write_environment(folder, job["images"])
-        batches = study.smaller(200, 10)
+        batches = study.smaller(100, 10)
         measured = alone(first_load, folder) | alone(reload, folder, batches)
         return {"cores": os.cpu_count()} | measured
     finally:

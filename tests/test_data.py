@@ -1035,7 +1035,7 @@ def test_only_the_hub_uses_the_network(folder, lsun, parquet, rendered, tmp_path
 @pytest.mark.parametrize("source, package", [("lsun", "lmdb"), ("hub", "datasets")])
 def test_a_package_that_is_not_installed_is_named(source, package, lsun, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=r"bedgen-utils\[lsun\]"):
+    with pytest.raises(ImportError, match="pip install datasets lmdb"):
         load_bedrooms(source, path=lsun)
 
 
@@ -1514,6 +1514,31 @@ def test_a_disk_that_is_too_small_is_named_before_anything_is_decoded(folder, ca
     with pytest.warns(UserWarning, match="not kept"):  # a small set fits in memory
         assert len(load_bedrooms("folder", "all", 32, path=folder)) == 30
     assert caches(cache) == []
+
+
+def test_memory_does_not_grow_with_the_array(tmp_path):
+    """1,500 images are 18 MB at 64 px; what is held at once is a few of them."""
+    keys = [hashlib.sha1(b"%d" % i).hexdigest() for i in range(1500)]
+    small = encoded(image(0, (64, 64)), "JPEG")
+    path = environment(tmp_path / "bedroom_train_lmdb", keys, [small] * 1500)
+    tracemalloc.start()
+    assert len(load_bedrooms("lsun", "all", 64, path=path)) == 1500
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 << 20
+
+
+def test_millions_of_names_take_little_room(tmp_path):
+    """Not 50 bytes an image, where a list of the names alone takes more than 90."""
+    count = 20_000
+    opened = sources.Lmdb(
+        environment(tmp_path / "rooms", [b"%040d" % i for i in range(count)], [b"x"] * count)
+    )
+    tracemalloc.start()
+    order = sources.choose(opened, "train")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(set(order.tolist())) == len(order) > 0.7 * count and peak < 50 * count
 
 
 def test_a_cached_file_is_checksummed_once(folder, cache, monkeypatch):

@@ -40,6 +40,7 @@ SMOKE = {  # a job of each table
     "gan_equal_time": ["ours-without-colours_seed-0", "DCGAN_seed-0"],
     "gan_augmentation": ["adaptive-geometry_seed-0"],
     "feature_speed": ["efficientnet"],
+    "preparation": ["images-30000"],
 }
 
 
