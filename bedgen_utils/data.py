@@ -283,6 +283,7 @@ def _build(
                 _prepare(path, opened, order, size, most, stamp)
         if found := _stored(path, size):
             return found
+        raise OSError("what was written is not what is read back")
     except (OSError, NotImplementedError) as error:
         if most * 3 * size * size > LARGE:
             raise

@@ -73,6 +73,7 @@ def memo(kind: str, path, state) -> Path:
 
 
 def keep(path: Path, write: Callable[[Path], Any]) -> None:
+    """As ``replace_atomically``, for what can do without."""
     with suppress(OSError):  # only the time to find it out again is lost
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_atomically(path, write)
@@ -367,7 +368,7 @@ def _download(name: str) -> Path:
 
 
 class _Names(Sequence):
-    """ "SPLIT/KEY" for each key of each split, made when it is asked for: millions take no room."""
+    """SPLIT/KEY for each key of each split, made when it is asked for: millions take no room."""
 
     def __init__(self, parts: Mapping[str, Sequence | np.ndarray]):
         self.parts = parts
@@ -380,7 +381,7 @@ class _Names(Sequence):
             if i < len(keys):
                 key = keys[i]
                 text = key.decode(errors="surrogateescape") if isinstance(key, bytes) else None
-                return f"{split}/{text or f'{key:07}'}"
+                return f"{split}/{f'{key:07}' if text is None else text}"
             i -= len(keys)
         raise IndexError(i)
 
@@ -391,7 +392,8 @@ SOURCES: dict[str, type] = {
 USUAL: dict[str, str | Path] = {"rendered": RENDERED, "hub": HUB}  # where no path is given
 
 
-def open_source(source: str, path, split: str = "all"):
+def open_source(source: str, path: str | Path | None, split: str = "all") -> Any:
+    """The source of that name at ``path``. Errors as in ``data.load_bedrooms``."""
     for what, value, known in (("source", source, SOURCES), ("split", split, SPLITS)):
         if value not in known:
             raise ValueError(f"{what} {value!r} is unknown; choose one of {', '.join(known)}")
@@ -417,6 +419,7 @@ def _is_image(name: str) -> bool:
 
 
 def stat(path) -> list[int] | None:
+    """What changes when a file does; None where there is none."""
     with suppress(OSError):
         s = os.stat(path)
         return [s.st_size, s.st_mtime_ns, s.st_ctime_ns]  # ctime sees what keeps size and mtime
@@ -434,6 +437,7 @@ def _bytes(name: str) -> bytes:  # a name that is not UTF-8 on disk holds lone s
 
 
 def listed(left_out: dict[str, str]) -> str:
+    """What is left out, as the end of a sentence; of many the first ten."""
     some = [f"; {name} ({why})" for name, why in left_out.items()]
     some[10:] = ["; …"] if len(some) > 10 else []
     text = f"; {len(left_out)} cannot be read and are left out: {''.join(some)[2:]}"

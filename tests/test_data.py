@@ -854,6 +854,7 @@ def test_lsun_keys_of_other_kinds(tmp_path):
     keys = [b"a", b"val/x.jpg", b"\xe9" * 30, b"0" * 200]
     path = environment(tmp_path / "rooms", keys, [page(i) for i in range(4)])
     assert rows(load_bedrooms("lsun", "all", path=path)) == pixels(range(4))
+    assert {n[:6] for n in sources.Lmdb(path).names} == {"train/"}  # such a folder trains
 
 
 def test_lsun_that_was_cut_short_is_an_error(lsun, tmp_path):
@@ -1449,6 +1450,7 @@ def test_a_part_that_is_not_vouched_for_is_made_again(folder, cache, monkeypatch
     monkeypatch.setattr(data, "NOTE_EVERY", 4)
     right = load_bedrooms("folder", "all", 16, path=folder).clone()
     (file,) = caches(cache)
+    undisturbed = file.read_bytes()
     file.unlink()
     real = data._decoded
 
@@ -1468,9 +1470,14 @@ def test_a_part_that_is_not_vouched_for_is_made_again(folder, cache, monkeypatch
         part.write_bytes(content[:1000])
     elif damage == "note":
         note.write_text("{")
-    else:  # other pixels, and the old ones again: the part may hold either
+    else:  # of files that were others for a while: here the note vouches for other pixels
+        part.write_bytes(content[:128] + bytes(8 * 3 * 16 * 16))
+        noted = json.loads(note.read_text())
+        assert noted["done"] == 8
+        note.write_text(json.dumps(noted | {"crc": zlib.crc32(bytes(8 * 3 * 16 * 16))}))
         (folder / "a" / "01.png").touch()
     assert torch.equal(load_bedrooms("folder", "all", 16, path=folder), right)
+    assert file.read_bytes() == undisturbed
 
 
 def test_what_a_limit_does_not_ask_for_is_not_decoded(folder, cache, monkeypatch):
