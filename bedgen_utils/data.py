@@ -272,6 +272,7 @@ def _build(
 ) -> tuple[np.ndarray, dict[str, str]]:
     """The first ``most`` images of ``order`` from the cache file ``path``, which is made. Where it
     cannot be, they lie in memory, unless they are ``LARGE``: then OSError."""
+    large = most * 3 * size * size > LARGE
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for end, age in (("tmp", 3600), ("part", 7 * 86400)):  # from processes that were killed
@@ -283,9 +284,10 @@ def _build(
                 _prepare(path, opened, order, size, most, stamp)
         if found := _stored(path, size):
             return found
-        raise OSError("what was written is not what is read back")
+        if large:
+            raise OSError(f"{path} was written and does not read back")
     except (OSError, NotImplementedError) as error:
-        if most * 3 * size * size > LARGE:
+        if large:
             raise
         warnings.warn(f"decoded images are not kept in {path.parent}: {error}", stacklevel=3)
     left_out: dict[str, str] = {}

@@ -579,8 +579,10 @@ def test_unreadable_images_are_named_each_time(folder):
 
 def test_nothing_readable_is_an_error(tmp_path):
     (tmp_path / "only.png").write_bytes(b"text")
-    with pytest.raises(ValueError, match="only.png"):
-        load_bedrooms("folder", "all", path=tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match="only.png"):
+            load_bedrooms("folder", "all", path=tmp_path)
 
 
 def test_file_that_cannot_be_opened_is_named_until_it_can(folder, cache, monkeypatch):
