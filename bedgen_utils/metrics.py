@@ -41,8 +41,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from .data import cache_folder, replace_atomically
 from .features import DEFAULT, Images, Weights, check_images, features, network
+from .sources import cache_folder, replace_atomically
 
 NAMES = {
     DEFAULT: "Fréchet distance in EfficientNet-Lite0 features (FD-EffNet)",

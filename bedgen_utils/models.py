@@ -21,9 +21,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .data import replace_atomically, to_uint8
+from .data import to_uint8
 from .diffusion import GaussianDiffusion, Model, Sampler, dpmpp_2m_step, guided
 from .run import REPO, Run
+from .sources import replace_atomically
 from .train import DDPMRecipe, GANRecipe
 
 RELEASED = REPO / "data" / "weights"

@@ -18,8 +18,8 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 from scipy import stats
 
-from .data import replace_atomically
 from .run import REPO, Run
+from .sources import replace_atomically
 
 STUDIES = REPO / "studies" / "results"
 

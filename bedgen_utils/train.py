@@ -41,7 +41,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .augment import COLOUR, GEOMETRY, AdaptiveP, AugmentPipe
-from .data import replace_atomically, to_float
+from .data import to_float
 from .diffusion import (
     PREDICTIONS,
     VARIANCES,
@@ -51,6 +51,7 @@ from .diffusion import (
 )
 from .gan import LOSSES, RELATIVE, Discriminator, Generator, gradient_penalty, r1_penalty
 from .optim import EMA, Muon, is_filters, learning_rate
+from .sources import replace_atomically
 from .unet import UNet
 
 if TYPE_CHECKING:

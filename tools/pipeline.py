@@ -286,7 +286,7 @@ def holds(path: Path, data: bytes) -> bool:
 def put(path: Path, data: bytes) -> bool:
     """Write ``data`` in one step; False, and nothing is touched, where the file holds it already.
 
-    As ``bedgen_utils.data.replace_atomically``, but that takes seconds to import (torch).
+    As ``bedgen_utils.sources.replace_atomically``, but that takes seconds to import (torch).
     """
     if holds(path, data):
         return False
