@@ -24,6 +24,10 @@ the first):
     perceptual path length   K² mean_k |f_k − f_{k−1}|²: the mean squared speed in s
     length, chord, detour    Σ_k |f_k − f_{k−1}|,  |f_K − f_0|,  length / chord ≥ 1
     unevenness               standard deviation of the K steps over their mean
+
+The images should be floats. Rounded to 256 levels, a value that should move by δ < 1 levels moves
+by a whole one with probability δ: its mean square is δ, not δ². The path length of rounded images
+then grows like K as the steps shrink; that of float images settles.
 """
 
 import math

@@ -174,6 +174,19 @@ def test_smoothness_of_a_line_and_of_an_arc():
     )
 
 
+def test_path_length_settles_for_floats_and_grows_like_the_steps_for_rounded_images():
+    """A cross-fade in levels, features the pixels: mean square δ² of floats, |δ| once rounded."""
+    ends = [255 * torch.rand(1, 1000, generator=torch.Generator().manual_seed(i)) for i in (0, 1)]
+    ends = [x.double() for x in ends]
+    wanted = (ends[1] - ends[0]).square().sum(1)
+    for steps in (512, 2048):  # δ below one level: |end - end| < 255
+        images = path(*ends, steps, lerp)
+        torch.testing.assert_close(smoothness(images).path_length, wanted, rtol=1e-9, atol=0)
+        rounded = smoothness(images.round()).path_length
+        expected = steps * (ends[1] - ends[0]).abs().sum(1)
+        torch.testing.assert_close(rounded, expected, rtol=0.05, atol=0)
+
+
 def test_smoothness_of_a_jump():
     """All change in one of K steps: steps (c, 0 … 0), so unevenness √(K − 1), and path length K
     times the line's."""

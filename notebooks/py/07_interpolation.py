@@ -5,28 +5,29 @@
 #       extension: .py
 #       format_name: percent
 #   kernelspec:
-#     display_name: Python 3 (ipykernel)
+#     display_name: Python 3
 #     language: python
 #     name: python3
 # ---
 
 # %% [markdown]
-# # 07 · Interpolation: walking between two bedrooms
+# # 07 · Interpolation
 #
-# A generator turns a latent vector into an image. Walk from one latent to another and the image changes on the way.
-# Is the walk smooth? Are the images in between still bedrooms? The report (section 2.3) answered by looking at one
-# such walk. Here the answers are measured, for the GAN and for the diffusion model.
+# Take two bedrooms that a generator has made, and walk from one to the other. Each step of the walk is an image. Does the room change evenly, or in jumps? Is every image on the way still a bedroom? This notebook builds such walks for a GAN and for a
+# diffusion model, and then measures them.
 #
-# Afterwards you will be able to
+# **After it you can**
 #
-# - say why a straight line between two Gaussian latents leaves the region where the generator was trained, and by how
-#   much;
-# - derive spherical interpolation and check it against its own definition;
-# - turn a real image into the noise of a diffusion model and back, and say how much is lost;
-# - put numbers on "smooth" and on "still a bedroom", with intervals, and know what those numbers cannot tell.
+# * say on which shell normal latents lie, and how far a straight line leaves it;
+# * write spherical interpolation, and recognise the wrong versions in circulation;
+# * turn a real room into the noise of a diffusion model, and back;
+# * measure how smooth a walk is and whether it stays among bedrooms, and say what such numbers depend on.
 #
-# You need: expectation and variance, vectors and angles, a little PyTorch. The networks come from notebooks 03 and 04
-# if you ran them, else they are the released ones; the cell below says which.
+# **You need** expectation and variance, vectors and angles, a little PyTorch, and Eq. 1.6 of [notebook 01](01_forward_noising.ipynb). **It takes** an hour and a half to read, with five exercises, and about three minutes to run.
+#
+# **The report** walked between two rooms of its GAN in a straight line (its Fig. 10). It found the transition smooth but perhaps not strong enough, and suspected that the two rooms were alike. Section 8 puts this to the test.
+#
+# Before: [06 · Evaluation](06_evaluation.ipynb). Next: [08 · The report](08_report.ipynb).
 
 # %% tags=["parameters"]
 profile = None  # "smoke", "cpu", "released" or "gpu"; None: "cpu", or in Colab "released"
@@ -35,370 +36,411 @@ out = None
 
 # %%
 import math
-import warnings
-from dataclasses import replace
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
 import sympy as sp
 import torch
-from IPython.display import Markdown, display
+from scipy import stats
 
-from bedgen_utils.checks import check, check_fails, check_mean, check_zero
+from bedgen_utils import exercises
+from bedgen_utils.checks import check, check_fails, check_mean, check_zero, claim
 from bedgen_utils.data import load_bedrooms, to_float, to_uint8
-from bedgen_utils.diffusion import GaussianDiffusion, ddim_step
-from bedgen_utils.factors import FACTORS, load_classifier
-from bedgen_utils.features import EfficientNetLite0, features
-from bedgen_utils.interpolate import angle, ddim_encode, lerp, path, slerp, smoothness
-from bedgen_utils.metrics import (
-    PREPARED,
-    Protocol,
-    SmallSampleWarning,
-    frechet_from_features,
-    kernel_distance,
-    precision_recall,
-)
+from bedgen_utils.interpolate import path
 from bedgen_utils.models import load
-from bedgen_utils.report import save_figure, save_table, show_images, use_style
+from bedgen_utils.report import mean_interval, save_figure, save_table, show_images, use_style
 from bedgen_utils.run import start
 
 run = start("07", profile, seed, out)
 use_style()
-p = run.p
-rng = torch.Generator().manual_seed(seed)
-gan, ddpm = load("gan", run), load("ddpm", run)
-size, D = gan.size, gan.generator.latent
-if ddpm.size != size:
-    raise ValueError(
-        f"the GAN paints {size} px and the diffusion model {ddpm.size} px; run both training "
-        "notebooks in one profile"
-    )
-validation_images = load_bedrooms(p.source, "validation", size)
-if len(validation_images) < 2 * p.n_distance + p.rooms:
-    raise ValueError(
-        f"profile {run.profile} needs {2 * p.n_distance + p.rooms:,} validation images, there are "
-        f"{len(validation_images):,}"
-    )
-reference, others = validation_images[: 2 * p.n_distance].split(p.n_distance)
-rooms = validation_images[2 * p.n_distance :][: p.rooms]
-# All Fréchet distances below are at equal N and beside their floor.
-warnings.simplefilter("ignore", SmallSampleWarning)
-
-display(
-    Markdown(
-        f"Profile **{run.profile}**: about {p.minutes:g} minutes on two CPU cores. GAN: {gan.source}, "
-        f"{D} latent numbers. "
-        f"Diffusion model: {ddpm.source}, {3 * size * size:,} latent numbers. Images: {size} px, "
-        f"{len(validation_images):,} validation "
-        "rooms."
-    )
-)
+g = torch.Generator().manual_seed(seed)
 
 # %% [markdown]
-# ## 1 · The straight line, and why it is short of something
+# ## 1. A walk
 #
-# Let $z_0, z_1 \in \mathbb{R}^D$ be two latents, drawn from the standard normal distribution $\mathcal{N}(0, I)$ as in
-# training, and let $s \in [0, 1]$ say how far we have walked. The obvious walk is the straight line, *lerp* for short:
+# The repository brings a GAN trained on rooms of 64 x 64 pixels. Its generator turns a vector of normal numbers, the *latent* $z$, into an image. The next cell draws two latents, walks between them in eight steps, and shows the image of every place on the way.
+
+
+# %%
+def paint(gan, z):
+    """The images of latents (..., D): floats (..., 3, size, size) in [-1, 1]."""
+    device = next(gan.generator.parameters()).device
+    batches = z.reshape(-1, z.shape[-1]).float().split(250)
+    images = torch.cat([gan.generator(batch.to(device)).cpu() for batch in batches])
+    return images.unflatten(0, z.shape[:-1])
+
+
+released = load("gan")
+z0, z1 = torch.randn(2, 1, released.generator.latent, generator=g)
+fig, ax = plt.subplots(figsize=(9.5, 1.3))
+show_images(ax, to_uint8(paint(released, path(z0, z1, 8))[0]), columns=9)
+plt.show()
+
+# %% [markdown]
+# Nobody ever drew the rooms in the middle. How does `path` choose the latents in between? The obvious choice, a straight line, turns out to be the wrong one.
+#
+# ## 2. Where latents live
+#
+# A latent has $D$ coordinates $z_i$, independent and standard normal. Its squared length is a sum of $D$ squares. Each square has mean $\mathbb E z_i^2 = 1$ and variance $\mathbb E z_i^4 - (\mathbb E z_i^2)^2 = 3 - 1 = 2$. So
 #
 # <!-- eq:7.1 -->
-# $$z(s) = (1 - s)\, z_0 + s\, z_1 \tag{7.1}$$
+# $$\mathbb E\,|z|^2 = D, \qquad \operatorname{Var}|z|^2 = 2D, \qquad |z| \approx \sqrt D \pm \tfrac{1}{\sqrt 2} \tag{7.1}$$
 #
-# How long are these vectors? The squared length of a latent is a sum of $D$ independent squares $z_i^2$. Each has mean
-# $\mathbb{E} z_i^2 = 1$ and variance $\mathbb{E} z_i^4 - (\mathbb{E} z_i^2)^2 = 3 - 1 = 2$, so
-#
-# <!-- eq:7.2 -->
-# $$\mathbb{E}\,|z|^2 = D, \qquad \operatorname{Var} |z|^2 = 2D, \qquad
-# |z| \approx \sqrt{D} \pm \tfrac{1}{\sqrt 2} \tag{7.2}$$
-#
-# The last step is the slope of the square root: a change $\delta$ of $|z|^2$ near $D$ changes $|z|$ by $\delta /
-# (2\sqrt D)$, and $\sqrt{2D} / (2 \sqrt D) = 1/\sqrt 2$ **whatever $D$ is**. The shell's radius grows with $D$ and its
-# thickness does not: Gaussian latents in many dimensions lie on a thin shell, and the generator has seen nothing else.
-#
-# Now the line. Each coordinate of $z(s)$ is a sum of two independent normal numbers of variance $(1-s)^2$ and $s^2$, so
-# $z(s)$ is again normal, with the variances added:
-#
-# <!-- eq:7.3 -->
-# $$z(s) \sim \mathcal{N}\big(0,\ ((1-s)^2 + s^2)\, I\big), \qquad \mathbb{E}\,|z(s)|^2 = D\,(1 - 2s + 2s^2), \qquad
-# \mathbb{E}\,|z(\tfrac12)|^2 = \tfrac{D}{2} \tag{7.3}$$
-#
-# Halfway, the line is at $\sqrt{D/2} \approx 0.71 \sqrt D$. In units of the shell's thickness it misses the shell by
-# $(\sqrt D - \sqrt{D/2}) / (1/\sqrt 2) = (\sqrt 2 - 1)\sqrt D$.
+# The last part is the slope of the square root: a change $\eta$ of $|z|^2$ near $D$ changes $|z|$ by $\eta/(2\sqrt D)$, and $\sqrt{2D}/(2\sqrt D) = 1/\sqrt 2$. This spread is the thickness of the shell, and it does not depend on $D$. In many dimensions normal latents lie on a thin shell. The generator
+# was trained there and nowhere else.
 
 # %%
-s_, z_ = sp.symbols("s z", real=True)
-normal = sp.exp(-(z_**2) / 2) / sp.sqrt(2 * sp.pi)
-second, fourth = (sp.integrate(z_**k * normal, (z_, -sp.oo, sp.oo)) for k in (2, 4))
-check_zero(
-    "eq:7.2", [second - 1, fourth - second**2 - 2], "E z² = 1 and Var z² = 2, by integration"
-)
-check_zero(
-    "eq:7.3",
-    [
-        (1 - s_) ** 2 + s_**2 - (1 - 2 * s_ + 2 * s_**2),
-        ((1 - s_) ** 2 + s_**2).subs(s_, sp.Rational(1, 2)) - sp.Rational(1, 2),
-    ],
-    "variance of a coordinate on the line, and its value halfway",
-)
-
-
-def normal_pair(n, d):
-    return torch.randn(n, d, generator=rng, dtype=torch.float64), torch.randn(
-        n, d, generator=rng, dtype=torch.float64
-    )
-
-
-z0, z1 = normal_pair(p.draws, D)
-check(
+gan, ddpm = load("gan", run), load("ddpm", run)  # of this run, or released weights of its size
+size, D = gan.size, gan.generator.latent
+print(f"GAN: {gan.source}, D = {D}. Diffusion model: {ddpm.source}, D = {3 * size**2}.")
+a, b = torch.randn(2, run.p.draws, D, generator=g, dtype=torch.float64)
+square = (a**2).sum(1)
+check_mean(
     "eq:7.1",
-    torch.stack([lerp(z0, z1, 0.0), lerp(z0, z1, 1.0)]),
-    torch.stack([z0, z1]),
-    0,
-    "the line begins at z₀ and ends at z₁",
+    torch.stack([square, (square - D) ** 2], 1),
+    [D, 2 * D],
+    f"mean and variance of |z|^2 for D = {D}",
 )
-check_mean("eq:7.2", z0.square().sum(1), D, f"mean of |z|² over {p.draws:,} draws against D = {D}")
-check_mean("eq:7.2", (z0.square().sum(1) - D) ** 2, 2 * D, f"variance of |z|² against 2D = {2 * D}")
-for s in (0.25, 0.5):
-    check_mean(
-        "eq:7.3",
-        lerp(z0, z1, s).square().sum(1),
-        D * (1 - 2 * s + 2 * s**2),
-        f"mean of |z({s})|² on the line",
-    )
+print(f"Spread of |z|: {a.norm(dim=1).std():.3f}; 1/sqrt(2) = {0.5**0.5:.3f}")
 
 # %% [markdown]
-# ## 2 · The great circle
+# ## 3. The straight line leaves the shell
 #
-# To stay on the shell, turn instead of cutting across. Two latents span a plane; in it, $z_0$ and $z_1$ enclose an
-# angle $\Omega$:
+# Let $s \in [0, 1]$ say how far we have walked from $z_0$ to $z_1$. The straight line is called *lerp*, for linear interpolation:
+#
+# <!-- eq:7.2 -->
+# $$z(s) = (1-s)\,z_0 + s\,z_1 \tag{7.2}$$
+
+
+# %%
+def lerp(a, b, s):
+    """The place at fraction s of the straight line from a to b, Eq. 7.2."""
+    return (1 - s) * a + s * b
+
+
+from bedgen_utils import interpolate
+
+check("eq:7.2", lerp(a, b, 0.3), interpolate.lerp(a, b, 0.3), 1e-14, "ours and the package's")
+
+# %% [markdown] tags=["exercise"]
+# **Exercise 07-1** · easy · 5 minutes
+#
+# Ends on the shell have length $\sqrt D$. How long is $z(s)$ on the straight line between two independent latents, in units of $\sqrt D$? (More exactly: the root of the mean of $|z(s)|^2/D$.) The answer stands below this exercise.
+
+
+# %% tags=["exercise"]
+def length_on_line(s): ...  # 1 at both ends
+
+
+exercises.check("07-1", length_on_line)
+
+
+# %% tags=["solution"]
+def length_on_line(s):
+    return math.sqrt((1 - s) ** 2 + s**2)  # variances add
+
+
+exercises.check("07-1", length_on_line)
+
+# %% [markdown]
+# Each coordinate of $z(s)$ is a sum of two independent normal numbers with variances $(1-s)^2$ and $s^2$. So $z(s)$ is normal again, and variances add:
+#
+# <!-- eq:7.3 -->
+# $$z(s) \sim \mathcal N\big(0,\ ((1-s)^2 + s^2)\,\mathbf I\big), \qquad \mathbb E\,|z(s)|^2 = D\,(1 - 2s + 2s^2), \qquad
+# \mathbb E\,|z(\tfrac12)|^2 = \tfrac D2 \tag{7.3}$$
+#
+# Halfway the line passes at $\sqrt{D/2} \approx 0.71\sqrt D$. The shell is $1/\sqrt2$ thick, so the line misses it by $(\sqrt D - \sqrt{D/2})\big/(1/\sqrt 2) = (\sqrt 2 - 1)\sqrt D$ of its thicknesses.
+
+# %%
+check_mean(
+    "eq:7.3",
+    torch.stack([(lerp(a, b, s) ** 2).sum(1) for s in (0.25, 0.5)], 1),
+    [D * 0.625, D / 2],
+    "mean of |z(s)|^2 on the line, a quarter of the way and halfway",
+)
+
+# %% [markdown]
+# ## 4. The great circle
+#
+# To stay on the shell, turn instead of cutting across. Two latents span a plane, and in it they enclose an angle $\Omega$:
 #
 # <!-- eq:7.4 -->
-# $$\cos\Omega = \frac{z_0 \cdot z_1}{|z_0|\,|z_1|}, \qquad \mathbb{E}\cos\Omega = 0, \qquad
-# \operatorname{Var}\cos\Omega = \frac1D \tag{7.4}$$
+# $$\cos\Omega = \frac{z_0\cdot z_1}{|z_0|\,|z_1|}, \qquad \mathbb E\cos\Omega = 0, \qquad \operatorname{Var}\cos\Omega = \frac1D \tag{7.4}$$
 #
-# (By symmetry we may turn $z_0$ onto the first axis; $\cos\Omega$ then is the first coordinate of a random direction,
-# and the $D$ squared coordinates of a direction are alike and sum to 1.) Independent latents are therefore nearly at
-# right angles, and the more so the larger $D$.
-#
-# Write $u, w$ for the directions of $z_0, z_1$. We look for a unit vector $x(s) = A\,u + B\,w$ in their plane that
-# stands at the angle $s\Omega$ from $u$ and at $(1-s)\Omega$ from $w$. With $u \cdot u = w \cdot w = 1$ and $u \cdot w
-# = \cos\Omega$ these are two linear equations for $A$ and $B$:
-#
-# <!-- eq:7.5-step-1 -->
-# $$A + B\cos\Omega = \cos(s\Omega), \qquad A\cos\Omega + B = \cos((1-s)\Omega) \tag{7.5a}$$
-#
-# Solve them and use $\cos((1-s)\Omega) = \cos\Omega\cos s\Omega + \sin\Omega\sin s\Omega$:
+# (Why $1/D$? By symmetry we may rotate $z_0$ onto the first axis. Then $\cos\Omega$ is the first coordinate of a random direction. The squares of its $D$ coordinates sum to 1, and all have the same mean.) Independent latents are nearly at right angles, the more so the
+# larger $D$.
+
+# %%
+cosine = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
+check_mean(
+    "eq:7.4", torch.stack([cosine, cosine**2], 1), [0, 1 / D], "mean and variance of the cosine"
+)
+degrees = torch.rad2deg(torch.acos(cosine))
+print(f"Angles: {degrees.mean():.1f} degrees on average, spread {degrees.std():.1f}")
+
+# %% [markdown]
+# Let $u = z_0/|z_0|$ and $w = z_1/|z_1|$ be the directions of the two latents. We look for a unit vector $v(s) = A\,u + B\,w$ that stands at the angle $s\,\Omega$ from $u$ and at $(1-s)\,\Omega$ from $w$. Since $u\cdot u = w\cdot w = 1$ and $u\cdot w = \cos\Omega$, these
+# are two linear equations:
 #
 # <!-- eq:7.5 -->
-# $$x(s) = \frac{\sin((1-s)\Omega)}{\sin\Omega}\, u + \frac{\sin(s\Omega)}{\sin\Omega}\, w \tag{7.5}$$
+# $$A + B\cos\Omega = \cos(s\,\Omega), \qquad A\cos\Omega + B = \cos((1-s)\,\Omega) \tag{7.5}$$
 #
-# This is *slerp* (Shoemake, 1985). Three things follow, each checked below: it has length 1 for every $s$; its speed
-# $|dx/ds|$ is $\Omega$, the same everywhere; and for $\Omega \to 0$ it becomes the straight line, which is why code
-# must treat nearly parallel vectors with care.
+# Solve them with the help of $\cos((1-s)\Omega) = \cos\Omega\cos s\Omega + \sin\Omega\sin s\Omega$. The result is *slerp*, for spherical linear interpolation ([Shoemake, 1985](https://doi.org/10.1145/325165.325242)):
 #
 # <!-- eq:7.6 -->
-# $$|x(s)| = 1, \qquad \left|\frac{dx}{ds}\right| = \Omega, \qquad \lim_{\Omega\to0} x(s) = (1-s)\,u + s\,w \tag{7.6}$$
+# $$v(s) = \frac{\sin((1-s)\,\Omega)}{\sin\Omega}\;u + \frac{\sin(s\,\Omega)}{\sin\Omega}\;w \tag{7.6}$$
 #
-# Our two latents are not of exactly equal length, so we let the length run evenly from one to the other:
+# It has length 1 everywhere. Its speed is the same everywhere. For small angles it becomes the straight line:
 #
 # <!-- eq:7.7 -->
-# $$z(s) = \big((1-s)\,|z_0| + s\,|z_1|\big)\; x(s) \tag{7.7}$$
-#
-# What is the midpoint of two independent latents like? Its direction is that of $u + w$, and since nothing prefers any
-# direction, it is uniform, like that of a fresh latent. Its length is the mean of two lengths. So **the middle of a
-# great circle looks to the generator like any other draw**, but for a spread of lengths that is smaller by $\sqrt2$.
-# For $\theta$ a uniform direction the moments of a coordinate are known, and the midpoint must have them:
+# $$|v(s)| = 1, \qquad \left|\frac{dv}{ds}\right| = \Omega, \qquad \lim_{\Omega\to 0} v(s) = (1-s)\,u + s\,w \tag{7.7}$$
+
+# %%
+s, Om = sp.symbols("s Omega", positive=True)
+A, B = sp.sin((1 - s) * Om) / sp.sin(Om), sp.sin(s * Om) / sp.sin(Om)
+first = A + B * sp.cos(Om) - sp.cos(s * Om)
+second = A * sp.cos(Om) + B - sp.cos((1 - s) * Om)
+
+
+def times_sine(e, power=1):
+    """e times a power of sin(Omega), written out so that sympy sees what cancels."""
+    return sp.expand(sp.expand_trig(sp.expand(e * sp.sin(Om) ** power)))
+
+
+def squared_length(A, B):
+    return A**2 + B**2 + 2 * A * B * sp.cos(Om)
+
+
+check_zero("eq:7.5", [times_sine(first), times_sine(second)], "A and B of Eq. 7.6 put in")
+length = times_sine(squared_length(A, B) - 1, 2)
+speed = times_sine(squared_length(A.diff(s), B.diff(s)) - Om**2, 2)
+limits = [sp.limit(A, Om, 0) - (1 - s), sp.limit(B, Om, 0) - s]
+check_zero("eq:7.7", [length, speed, *limits], "length, speed and limit")
+
+# %% [markdown]
+# Our two latents are not of exactly the same length. So we let the length run evenly from one to the other:
 #
 # <!-- eq:7.8 -->
-# $$\mathbb{E}\,\theta_i^2 = \frac1D, \qquad \mathbb{E}\,\theta_i^4 = \frac{3}{D(D+2)} \tag{7.8}$$
+# $$z(s) = \big((1-s)\,|z_0| + s\,|z_1|\big)\;v(s) \tag{7.8}$$
+
+# %% [markdown] tags=["exercise"]
+# **Exercise 07-2** · medium · 15 minutes
+#
+# Write `my_slerp(a, b, s)` for two vectors `a` and `b` of shape `(D,)` by Eq. 7.4, 7.6 and 7.8. They need not be equally long, nor at right angles. The cell after this exercise holds a solution.
+
+
+# %% tags=["exercise"]
+def my_slerp(a, b, s): ...  # a at s = 0, b at s = 1
+
+
+exercises.check("07-2", my_slerp)
+
+
+# %% tags=["solution"]
+def my_slerp(a, b, s):
+    u, w = a / a.norm(), b / b.norm()
+    omega = torch.acos(u @ w)
+    v = (torch.sin((1 - s) * omega) * u + torch.sin(s * omega) * w) / torch.sin(omega)
+    return ((1 - s) * a.norm() + s * b.norm()) * v
+
+
+exercises.check("07-2", my_slerp)
+
 
 # %%
-Omega_ = sp.symbols("Omega", positive=True)
-A, B = sp.sin((1 - s_) * Omega_) / sp.sin(Omega_), sp.sin(s_ * Omega_) / sp.sin(Omega_)
+def slerp(a, b, s):
+    """The place at fraction s of the great circle, Eq. 7.6 and 7.8, for pairs (N, D)."""
+    r_a, r_b = a.norm(dim=1, keepdim=True), b.norm(dim=1, keepdim=True)
+    u, w = a / r_a, b / r_b
+    omega = torch.acos((u * w).sum(1, keepdim=True))  # an angle for each pair
+    v = (torch.sin((1 - s) * omega) * u + torch.sin(s * omega) * w) / torch.sin(omega)
+    return ((1 - s) * r_a + s * r_b) * v
 
 
-def dot(a, b):  # of vectors given by their coefficients of u and w
-    return a[0] * b[0] + a[1] * b[1] + (a[0] * b[1] + a[1] * b[0]) * sp.cos(Omega_)
+# %% [markdown]
+# We try it on the latents of section 2, with `angle` of the package, which measures angles in a way that loses no digits. Two versions that circulate must fail.
 
+# %%
+from bedgen_utils.interpolate import angle
 
-expand = lambda e: sp.expand(sp.expand_trig(sp.expand(e)))  # noqa: E731
-check_zero(
-    "eq:7.5-step-1",
-    [
-        expand((A + B * sp.cos(Omega_) - sp.cos(s_ * Omega_)) * sp.sin(Omega_)),
-        expand((A * sp.cos(Omega_) + B - sp.cos((1 - s_) * Omega_)) * sp.sin(Omega_)),
-    ],
-    "A and B of Eq. 7.5 in both equations (times sin Ω)",
+z = slerp(a, b, 0.3)
+check("eq:7.6", angle(a, z), 0.3 * angle(a, b), 1e-12, "angle from the start at s = 0.3")
+lengths = 0.7 * a.norm(dim=1) + 0.3 * b.norm(dim=1)
+check("eq:7.8", z.norm(dim=1), lengths, 1e-12, "length at s = 0.3")
+fixed = math.sin(0.7 * math.pi / 2) * a + math.sin(0.3 * math.pi / 2) * b
+check_fails(
+    "errata",
+    lambda: check("eq:7.8", fixed.norm(dim=1), lengths, 1e-6, "length"),
+    "90 degrees for every pair",
 )
-check_zero(
-    "eq:7.6",
-    [
-        expand((dot((A, B), (A, B)) - 1) * sp.sin(Omega_) ** 2),
-        expand(
-            (dot((A.diff(s_), B.diff(s_)), (A.diff(s_), B.diff(s_))) - Omega_**2)
-            * sp.sin(Omega_) ** 2
-        ),
-        sp.limit(A, Omega_, 0) - (1 - s_),
-        sp.limit(B, Omega_, 0) - s_,
-    ],
-    "length 1, speed Ω, the limit of small angles",
+swapped = slerp(b, a, 0.3)
+check_fails(
+    "errata",
+    lambda: check("eq:7.6", angle(a, swapped), 0.3 * angle(a, b), 1e-6, "angle"),
+    "ends swapped",
 )
 
-Omega = angle(z0, z1)
-check_mean("eq:7.4", Omega.cos(), 0, "mean of cos Ω")
-check_mean("eq:7.4", Omega.cos() ** 2, 1 / D, f"variance of cos Ω against 1/D = {1 / D:.4f}")
-check(
-    "eq:7.5",
-    torch.stack([slerp(z0, z1, 0.0), slerp(z0, z1, 1.0)]),
-    torch.stack([z0, z1]),
-    1e-12,
-    "the circle begins at z₀ and ends at z₁",
-)
-check("eq:7.5", angle(z0, slerp(z0, z1, 0.3)), 0.3 * Omega, 1e-12, "angle from z₀ at s = 0.3")
-check(
-    "eq:7.7",
-    slerp(z0, z1, 0.3).norm(dim=1),
-    0.7 * z0.norm(dim=1) + 0.3 * z1.norm(dim=1),
-    1e-12,
-    "length at s = 0.3",
-)
-theta = slerp(z0, z1, 0.5)
+# %% [markdown]
+# The package's `slerp` gives the same numbers. It also survives what ours does not: nearly parallel latents, where $\sin\Omega$ is close to 0. And it takes one fraction for each pair. From here on we use it.
+
+# %%
+check("slerp", slerp(a, b, 0.3), interpolate.slerp(a, b, 0.3), 1e-11, "ours and the package's")
+slerp = interpolate.slerp
+
+# %% [markdown]
+# ### The middle is an ordinary latent
+#
+# What does the generator see halfway? The direction of the midpoint is that of $u + w$. No direction is preferred, so it is uniform, as that of a fresh latent. Its length is the mean of two lengths. So the middle of a great circle between independent latents looks to the
+# generator like any other draw. Only the spread of its length is smaller, by $\sqrt 2$.
+#
+# For a uniform direction $\theta$ the moments of a coordinate are known. The midpoint must have them:
+#
+# <!-- eq:7.9 -->
+# $$\mathbb E\,\theta_i^2 = \frac1D, \qquad \mathbb E\,\theta_i^4 = \frac{3}{D(D+2)} \tag{7.9}$$
+
+# %%
+theta = slerp(a, b, 0.5)
 theta = theta / theta.norm(dim=1, keepdim=True)
 check_mean(
-    "eq:7.8",
-    (theta**4).mean(1),
-    3 / (D * (D + 2)),
-    "fourth moment of a coordinate of the midpoint's direction",
+    "eq:7.9",
+    torch.stack([theta[:, 0] ** 2, (theta**4).mean(1)], 1),
+    [1 / D, 3 / (D * (D + 2))],
+    "direction of the midpoint: second and fourth moment",
 )
 
-# Two mistakes that circulate: one angle for all pairs, and the two ends swapped.
-check_fails(
-    "eq:7.5",
-    lambda: check(
-        "eq:7.5",
-        (math.sqrt(0.5) * (z0 + z1)).norm(dim=1),
-        (z0.norm(dim=1) + z1.norm(dim=1)) / 2,
-        1e-6,
-        "length",
-    ),
-    "Ω = 90° for every pair",
-)
-check_fails(
-    "eq:7.5", lambda: check("eq:7.5", slerp(z1, z0, 0.0), z0, 1e-6, "start"), "ends swapped"
-)
-
-# %%
+# %% tags=["hide-input"]
 fractions = np.linspace(0, 1, 21)
-big = normal_pair(p.draws // 10, 3 * size * size)
-fig, axes = plt.subplots(1, 2, figsize=(10, 3.4))
+fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.4))
 shell = {}
-for (a, b), colour in (((z0, z1), "C0"), (big, "C1")):
-    d = a.shape[1]
-    ends, middle = (v.norm(dim=1).numpy() / d**0.5 for v in (torch.cat([a, b]), lerp(a, b, 0.5)))
-    bins = np.linspace(0.4, 1.4, 101)
-    axes[0].hist(ends, bins, density=True, color=colour, alpha=0.5, label=f"latents, D = {d:,}")
-    axes[0].hist(
-        middle,
-        bins,
-        density=True,
-        color=colour,
-        histtype="step",
-        label=f"middle of lines, D = {d:,}",
-    )
-    for how, style in ((slerp, "-"), (lerp, "--")):
-        r = torch.stack([how(a[:500], b[:500], float(s)).norm(dim=1) for s in fractions]) / d**0.5
-        axes[1].plot(fractions, r.mean(1), style, color=colour, label=f"{how.__name__}, D = {d:,}")
-        axes[1].fill_between(
-            fractions, r.mean(1) - r.std(1), r.mean(1) + r.std(1), color=colour, alpha=0.2, lw=0
-        )
-    shell[d] = {"midpoint": float(middle.mean()), "spread": float(ends.std() * d**0.5)}
-axes[1].plot(
-    fractions, np.sqrt(1 - 2 * fractions + 2 * fractions**2), ":k", label=r"$\sqrt{1-2s+2s^2}$"
-)
-axes[0].set(xlabel="length / √D", ylabel="density", yscale="log", ylim=(0.02, None))
-axes[1].set(
-    xlabel="fraction s of the way", ylabel="length / √D", title="bands: one standard deviation"
-)
-axes[0].legend(fontsize=8), axes[1].legend(fontsize=8)
+for d, colour in ((D, "C0"), (3 * size**2, "C1")):
+    u, v = torch.randn(2, max(200, run.p.draws // 10), d, generator=g, dtype=torch.float64)
+    label = f"D = {d:,}"
+    for x, fill in ((torch.cat([u, v]), True), (lerp(u, v, 0.5), False)):
+        height, edges = np.histogram(x.norm(dim=1) / d**0.5, np.linspace(0.4, 1.4, 101))
+        options = {"color": colour, "alpha": 0.5, "label": label} if fill else {"color": colour}
+        axes[0].stairs(height / height.max(), edges, fill=fill, **options)
+    for how in (slerp, lerp):
+        r = torch.stack([how(u, v, float(s)).norm(dim=1) for s in fractions]) / d**0.5
+        axes[1].plot(fractions, r.mean(1), color=colour)
+        low, high = r.mean(1) - r.std(1), r.mean(1) + r.std(1)
+        axes[1].fill_between(fractions, low, high, color=colour, alpha=0.25, lw=0)
+    middle = lerp(u, v, 0.5).norm(dim=1)
+    shell[d] = {"midpoint": float(middle.mean()) / d**0.5, "spread": float(u.norm(dim=1).std())}
+axes[1].plot(fractions, np.sqrt(1 - 2 * fractions + 2 * fractions**2), ":k", lw=1)
+for x, text in ((0.707, "middle of lines\n(outline)"), (1.0, "latents\n(filled)")):
+    axes[0].text(x, 1.04, text, ha="center", va="bottom", fontsize=9)
+axes[1].text(0.5, 1.08, "great circle", ha="center", va="bottom", fontsize=9)
+axes[1].text(0.5, 0.79, "straight line", ha="center", va="bottom", fontsize=9)
+axes[0].set(xlabel="length / √D", ylabel="count / largest count", ylim=(0, 1.3))
+axes[1].set(xlabel="fraction s of the way", ylabel="length / √D", ylim=(0.6, 1.18))
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
 save_figure(
     run,
     fig,
     "nb07_shell",
-    "Lengths of Gaussian latents of the GAN and of the diffusion model, and along straight lines "
-    "and great circles.",
+    "Lengths of normal latents, of the size of the GAN's and of the diffusion model's. Left: the "
+    "shell, and the middles of straight lines. Right: lengths along lines (dotted: Eq. 7.3) and "
+    "great circles, with bands of one standard deviation.",
     shell,
 )
 plt.show()
-display(
-    Markdown(
-        "\n".join(
-            f"- D = {d:,}: the spread of |z| is {v['spread']:.3f} (1/√2 = {math.sqrt(0.5):.3f}); "
-            "lines pass at "
-            f"{v['midpoint']:.3f} √D, which is {(math.sqrt(2) - 1) * math.sqrt(d):.1f} spreads "
-            "inside the shell."
-            for d, v in shell.items()
-        )
-    )
-)
+
+# %% [markdown] tags=["exercise"]
+# **Exercise 07-3** · easy · 5 minutes
+#
+# Which fractions $s$ belong to a walk of `steps` equal steps, both ends included? Return them as a list or tensor.
+
+
+# %% tags=["exercise"]
+def fractions_of(steps): ...  # from 0 to 1
+
+
+exercises.check("07-3", fractions_of)
+
+
+# %% tags=["solution"]
+def fractions_of(steps):
+    return torch.linspace(0, 1, steps + 1)
+
+
+exercises.check("07-3", fractions_of)
+
+# %% [markdown] tags=["exercise"]
+# **Exercise 07-4** · medium · 10 minutes
+#
+# Here is another walk: $z(s) = \sqrt{1-s}\;z_0 + \sqrt s\;z_1$. Variances add to 1, so each of its places has exactly the distribution of a latent. What is wrong with it? Let $z_0$ and $z_1$ be at right angles and equally long. By how many degrees has the walk turned at $s = 0.01$?
+# (On the great circle it is 0.9.)
+
+# %% tags=["exercise"]
+turned = ...  # degrees
+exercises.check("07-4", turned)
+
+# %% tags=["solution"]
+turned = math.degrees(math.atan(math.sqrt(0.01) / math.sqrt(0.99)))  # a jump at the start
+exercises.check("07-4", turned)
 
 # %% [markdown]
-# ## 3 · What the GAN paints on the way
+# ## 5. What the GAN paints on the way
 #
-# Three walks between the same two latents: the great circle, the straight line, and as a control the **cross-fade**,
-# which mixes the two end *images* pixel by pixel and needs no generator. In pixels nothing can be smoother, all steps
-# being equal, and yet it shows two beds at once: smoothness alone is not what we are after. The pairs
-# shown are the first two drawn, not chosen ones.
-
+# We compare three walks between the same two rooms. The *great circle* and the *straight line* pass through latents. The *cross-fade* mixes the two end images pixel by pixel and needs no generator. It changes evenly by construction, and halfway it shows two rooms at once. It is our
+# control.
+#
+# From here on the GAN is that of this run. The pairs are the first two drawn, not chosen ones.
 
 # %%
-@torch.no_grad()
-def paint(z):
-    """GAN latents (…, D) to uint8 images (…, 3, size, size)."""
-    device = next(gan.generator.parameters()).device
-    flat = torch.cat(
-        [
-            to_uint8(gan.generator(part.float().to(device))).cpu()
-            for part in z.reshape(-1, D).split(500)
-        ]
-    )
-    return flat.reshape(*z.shape[:-1], 3, size, size)
+K = run.p.path_steps
+z0, z1 = torch.randn(2, run.p.pairs, D, generator=g)
+walks = {
+    "great circle": paint(gan, path(z0, z1, K)),
+    "straight line": paint(gan, path(z0, z1, K, lerp)),
+}
+ends = walks["great circle"][:, 0], walks["great circle"][:, -1]
+walks["cross-fade"] = path(*ends, K, lerp)  # of images, not of latents
+print(f"{run.p.pairs} pairs, {K} steps, images of shape {tuple(ends[0].shape[1:])}")
+
+# %% tags=["hide-input"]
+WAYS = {"great circle": "C0", "straight line": "C1", "cross-fade": "C2"}
 
 
-def cross_fade(first, last, steps):
-    """uint8 images (N, 3, H, W) to (N, steps + 1, 3, H, W), mixed pixel by pixel."""
-    return to_uint8(path(to_float(first), to_float(last), steps, lerp))
-
-
-def features_of(images):
-    """EfficientNet-Lite0 features (…, 1280) of uint8 images (…, 3, size, size)."""
-    f = features(images.reshape(-1, 3, size, size))
-    return f.reshape(*images.shape[:-3], -1)
-
-
-def strips(walks, shown, columns):
-    """Film strips of the first `shown` pairs; `walks` maps a name to images (N, K + 1, 3, H, W)."""
-    fig, axes = plt.subplots(
-        len(walks) * shown, 1, figsize=(10, 1.25 * len(walks) * shown), squeeze=False
-    )
+def strips(walks, shown=2):
+    """Film strips of the first pairs; walks: {name: float images (N, K + 1, 3, H, W)}."""
+    fig, axes = plt.subplots(len(walks) * shown, 1, figsize=(9.5, 1.2 * len(walks) * shown))
     for i, ax in enumerate(axes.flat):
-        name = list(walks)[i % len(walks)]
-        show_images(ax, walks[name][i // len(walks)], columns)
-        ax.text(
-            -0.01,
-            0.5,
-            f"pair {i // len(walks) + 1}\n{name}",
-            transform=ax.transAxes,
-            ha="right",
-            va="center",
-            fontsize=9,
-        )
+        pair, name = i // len(walks), list(walks)[i % len(walks)]
+        images = to_uint8(walks[name][pair])
+        show_images(ax, images, len(images))
+        label = f"pair {pair + 1}\n{name}"
+        ax.text(-0.01, 0.5, label, transform=ax.transAxes, ha="right", va="center", fontsize=9)
     return fig
 
 
-K = p.path_steps
-z0, z1 = torch.randn(p.pairs, D, generator=rng), torch.randn(p.pairs, D, generator=rng)
-walks = {"great circle": paint(path(z0, z1, K)), "straight line": paint(path(z0, z1, K, lerp))}
-walks["cross-fade"] = cross_fade(walks["great circle"][:, 0], walks["great circle"][:, -1], K)
-fig = strips(walks, 2, K + 1)
+def along(walks, run, figure_id, caption):
+    """Contrast and detail along the walks: the figure, and the middle over the ends."""
+    fig, axes = plt.subplots(1, 2, figsize=(9.5, 2.9))
+    found = {}
+    for name, images in walks.items():
+        levels = 127.5 * (images.clamp(-1, 1) + 1)
+        grey = (levels * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(-3)
+        detail = (grey[..., 1:] - grey[..., :-1]).abs().mean((-1, -2))
+        for ax, label, v in zip(
+            axes, ("contrast", "detail"), (grey.flatten(-2).std(-1), detail), strict=True
+        ):
+            at, m, e = np.linspace(0, 1, v.shape[1]), v.mean(0), 2 * v.std(0) / len(v) ** 0.5
+            ax.plot(at, m, label=name, color=WAYS[name])
+            ax.fill_between(at, m - e, m + e, alpha=0.2, lw=0, color=WAYS[name])
+            ax.set(xlabel="fraction s of the way", ylabel=f"{label} / levels")
+            both, middle = (v[:, 0] + v[:, -1]) / 2, v[:, v.shape[1] // 2]
+            r = middle.mean() / both.mean()
+            error = ((middle - r * both) / both.mean()).std() / len(v) ** 0.5
+            found[f"{name}: {label}"] = (float(r), float(error))
+    axes[0].legend(fontsize=9)
+    save_figure(run, fig, figure_id, caption, found)
+    return found
+
+
+# %% tags=["hide-input"]
+fig = strips(walks)
 save_figure(
     run,
     fig,
@@ -408,570 +450,583 @@ save_figure(
 plt.show()
 
 # %% [markdown]
-# To see what the eye sees as numbers, take two statistics of an image: **contrast**, the standard deviation of its
-# brightness over pixels, and **detail**, the mean absolute difference of neighbouring pixels. Both are in levels of 0 …
-# 255. The mean over pairs is drawn along the walk, with a band of two standard errors.
+# Two statistics say what the eye sees. *Contrast* is the standard deviation of brightness over the pixels of an image. *Detail* is the mean absolute difference of neighbouring pixels. Both are given in levels of 0 to 255.
 
-
-# %%
-def contrast_and_detail(images):
-    """Two numbers in grey levels, (2, …), of uint8 images (…, 3, H, W)."""
-    grey = (images.float() * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(-3)
-    return torch.stack(
-        [grey.flatten(-2).std(-1), (grey[..., 1:] - grey[..., :-1]).abs().mean((-1, -2))]
-    )
-
-
-def draw_along(walks):
-    """The figure of contrast and detail along the walks, and middle over ends with its error."""
-    fig, axes = plt.subplots(1, 2, figsize=(10, 3))
-    ratios = {}
-    for name, images in walks.items():
-        values = contrast_and_detail(images)
-        for ax, v, label in zip(axes, values, ("contrast", "detail"), strict=True):
-            m, e = v.mean(0), 2 * v.std(0) / len(v) ** 0.5
-            ax.plot(np.linspace(0, 1, len(m)), m, label=name)
-            ax.fill_between(np.linspace(0, 1, len(m)), m - e, m + e, alpha=0.2, lw=0)
-            ax.set(xlabel="fraction s of the way", ylabel=f"{label} / levels")
-            ends, middle = (v[:, 0] + v[:, -1]) / 2, v[:, (len(m) - 1) // 2]
-            ratios[f"{name}: {label}"] = (
-                float(middle.mean() / ends.mean()),
-                # to first order, with the scatter of the ends: the ratio of two means over the same
-                # pairs
-                float(
-                    ((middle - middle.mean() / ends.mean() * ends) / ends.mean()).std()
-                    / len(v) ** 0.5
-                ),
-            )
-    axes[0].legend(fontsize=8)
-    return fig, ratios
-
-
-fig, along_gan = draw_along(walks)
-save_figure(
+# %% tags=["hide-input"]
+along_gan = along(
+    walks,
     run,
-    fig,
     "nb07_gan_along",
-    "GAN: contrast and detail along the walks; bands are two standard errors over pairs.",
-    along_gan,
+    f"GAN: contrast and detail along the walks, mean over {run.p.pairs} pairs; bands are two "
+    "standard errors.",
 )
 plt.show()
-display(
-    Markdown(
-        f"Middle over ends, {p.pairs} pairs (± one standard error): "
-        + "; ".join(f"{k} {m:.2f} ± {e:.2f}" for k, (m, e) in along_gan.items())
-        + (
-            ". To a GAN a shorter latent is not a noisier or cleaner one: the first layer is "
-            "linear, so it moves "
-            "towards its bias, the same for all latents. Used on purpose this is known as "
-            "truncation, which is meant to "
-            "trade variety for typical images; section 6 measures both."
-        )
-    )
+
+# %% [markdown]
+# On the great circle contrast and detail stay at their level. On the straight line the middle has lost about a third of both. A shorter latent is not a noisier one: the first layer of the generator is linear, so a short latent moves it towards its bias, which is the same for all rooms. Used on
+# purpose, this is known as *truncation*: it gives up variety and hopes for typical images. Whether it gets them is measured in section 9.
+
+# %%
+middle = {name: value for name, (value, error) in along_gan.items()}
+claim(
+    run.profile,
+    "the great circle keeps contrast and detail, the line loses about a third of both",
+    all(abs(middle[f"great circle: {v}"] - 1) < 0.05 for v in ("contrast", "detail"))
+    and all(0.58 < middle[f"straight line: {v}"] < 0.74 for v in ("contrast", "detail")),
 )
 
 # %% [markdown]
-# ## 4 · The square between four corners
+# ## 6. The square between four corners
 #
-# The report's Fig. 10 walks from a room in the top left to one in the bottom right. With four corners $z_{00}, z_{01},
-# z_{10}, z_{11}$ we fill the square by walking along the top and bottom edges first and then between them:
+# With four corners $z_{00}, z_{01}, z_{10}, z_{11}$ one can fill a square. Walk along its top and bottom edges first, and then between them:
 #
-# <!-- eq:7.9 -->
-# $$z(r, c) = \operatorname{slerp}\big(\operatorname{slerp}(z_{00}, z_{01}; c),\
-# \operatorname{slerp}(z_{10}, z_{11}; c);\ r\big) \tag{7.9}$$
+# <!-- eq:7.10 -->
+# $$z(r, c) = \operatorname{slerp}\big(\operatorname{slerp}(z_{00}, z_{01}; c),\ \operatorname{slerp}(z_{10}, z_{11}; c);\ r\big) \tag{7.10}$$
 #
-# With lines instead of circles, rows first or columns first is the same (both give the bilinear sum). With circles it
-# is not, since turns in different planes do not commute; the cell prints by how much the two differ in the middle. The
-# report suspected that its two rooms were too alike. So that nobody has to wonder here, the corners are chosen far
-# apart: of a pool of latents, the two with the greatest distance in features become top left and bottom right, and each
-# other corner is the one whose nearest chosen corner is farthest.
+# On straight lines the order does not matter: rows first or columns first, the sum is the same. On great circles it does, because turns in different planes do not commute.
+
 
 # %%
-pool = torch.randn(p.pool, D, generator=rng)
-pool_features = features_of(paint(pool))
-distances = torch.cdist(pool_features, pool_features)
-corners = [int(i) for i in np.unravel_index(int(distances.argmax()), distances.shape)]
-while len(corners) < 4:
-    corners.append(int(distances[corners].min(0).values.argmax()))
-top_left, bottom_right, top_right, bottom_left = (pool[i : i + 1] for i in corners)
-n = p.grid
-left, right = path(top_left, bottom_left, n - 1)[0], path(top_right, bottom_right, n - 1)[0]
-top, bottom = path(top_left, top_right, n - 1)[0], path(bottom_left, bottom_right, n - 1)[0]
-square = path(top, bottom, n - 1).transpose(0, 1)  # (row, column, D), Eq. 7.9
-check(
-    "eq:7.9",
-    square[[0, 0, -1, -1], [0, -1, 0, -1]],
-    torch.cat([top_left, top_right, bottom_left, bottom_right]),
-    1e-5,
-    "the corners stand where they should",
-)
-columns_first = path(left, right, n - 1)
-m = n // 2
-corner_walks = (
-    slerp(top_left, top_right, m / (n - 1)),
-    slerp(bottom_left, bottom_right, m / (n - 1)),
-)
-by_hand = slerp(*corner_walks, 1 / (n - 1))[0]
-check("eq:7.9", square[1, m], by_hand, 1e-5, "a place inside, turn by turn")
+def between_corners(corners, r, c):
+    """The latent (1, D) at row r and column c, both in [0, 1], Eq. 7.10; corners: (4, D)."""
+    top = slerp(corners[0:1], corners[1:2], c)
+    bottom = slerp(corners[2:3], corners[3:4], c)
+    return slerp(top, bottom, r)
+
+
+corners = torch.randn(4, released.generator.latent, generator=torch.Generator().manual_seed(seed))
+n = run.p.grid
+top, bottom = path(corners[0:1], corners[1:2], n - 1), path(corners[2:3], corners[3:4], n - 1)
+square = path(top[0], bottom[0], n - 1).transpose(0, 1)  # (row, column, D)
+places = [(0, 0), (0, n - 1), (n - 1, 0), (n - 1, n - 1), (1, n // 2)]
+ours = [between_corners(corners, r / (n - 1), c / (n - 1))[0] for r, c in places]
+theirs = torch.stack([square[r, c] for r, c in places])
+check("eq:7.10", torch.stack(ours), theirs, 1e-5, "by `path`: four corners, a place inside")
+swapped = between_corners(corners[[0, 2, 1, 3]], n // 2 / (n - 1), 1 / (n - 1))[0]
 check_fails(
-    "eq:7.9",
-    lambda: check("eq:7.9", columns_first[1, m], by_hand, 1e-5, "the same place"),
+    "order",
+    lambda: check("eq:7.10", swapped, theirs[-1], 1e-3, "the place inside"),
     "columns first",
 )
-a, b, c, d, r_, c_ = sp.symbols("a b c d r c_")
-mix = lambda x, y, s: (1 - s) * x + s * y  # noqa: E731
-check_zero(
-    "eq:7.9",
-    sp.expand(mix(mix(a, b, c_), mix(c, d, c_), r_) - mix(mix(a, c, r_), mix(b, d, r_), c_)),
-    "with lines, the order does not matter",
-)
-order = float((square[m, m] - columns_first[m, m]).norm() / square[m, m].norm())
 
-images = paint(square)
+# %% [markdown]
+# To measure how much an image changes we need a distance that follows what we see. Pixels are a poor choice: a bed moved by two pixels is far away. So a fixed network, EfficientNet-Lite0, maps each image to 1,280 numbers, its *features* ([notebook 06](06_evaluation.ipynb)), and we take the distance of
+# features. One detail will matter: the function below takes images as floats, not rounded to the 256 levels of a file.
+
+# %%
+from bedgen_utils.features import DEFAULT, features, network
+
+eye = network(DEFAULT)
+device = next(eye.parameters()).device
+
+
+def features_of(x):
+    """Features (..., 1280) of float images (..., 3, H, W) in [-1, 1]."""
+    levels = 127.5 * (x.clamp(-1, 1) + 1)
+    batches = levels.reshape(-1, *x.shape[-3:]).split(32)
+    return torch.cat([eye(batch.to(device)).cpu() for batch in batches]).unflatten(0, x.shape[:-3])
+
+
+stored = to_uint8(ends[0][:4])
+check("features", features_of(to_float(stored)), features(stored), 1e-2, "ours and the package's")
+
+# %% [markdown]
+# Our version of the report's Fig. 10 uses the released GAN of 64 x 64 pixels. The corners are its first four latents. The diagonal from top left to bottom right is framed; the report walked such a diagonal, in a straight line.
+
+# %% tags=["hide-input"]
+images = paint(released, square)
 diagonal = features_of(images[range(n), range(n)])
-steps = (diagonal[1:] - diagonal[:-1]).norm(dim=1)
-typical = float(distances[~torch.eye(p.pool, dtype=bool)].mean())
-fig, axes = plt.subplots(1, 2, figsize=(10, 5), width_ratios=[1.25, 1])
-show_images(axes[0], images.reshape(-1, 3, size, size), n)
+steps = diagonal.diff(dim=0).norm(dim=1)
+others = features_of(paint(released, torch.randn(24, corners.shape[1], generator=g)))
+apart = torch.pdist(others)
+fig, axes = plt.subplots(1, 2, figsize=(10.2, 5), width_ratios=[1.35, 1])
+show_images(axes[0], to_uint8(images.flatten(0, 1)), n)
+side = released.size + 1
 for i in range(n):
-    axes[0].add_patch(
-        plt.Rectangle(
-            (i * (size + 1), i * (size + 1)), size + 1, size + 1, fill=False, ec="C1", lw=1.5
-        )
-    )
-axes[1].plot(
-    range(n), (diagonal - diagonal[0]).norm(dim=1), "o-", label="to the room in the top left"
-)
-axes[1].plot(
-    range(n), (diagonal - diagonal[-1]).norm(dim=1), "s-", label="to the room in the bottom right"
-)
-axes[1].bar(np.arange(n - 1) + 0.5, steps, width=0.9, color="C5", alpha=0.5, label="to the next")
-axes[1].axhline(
-    typical,
-    ls=":",
-    color="k",
-    label=f"two random rooms, mean of {p.pool * (p.pool - 1) // 2:,} pairs",
-)
+    corner = (i * side, i * side)
+    axes[0].add_patch(plt.Rectangle(corner, side, side, fill=False, ec="C1", lw=2))
+places = np.arange(n)
+axes[1].plot(places, (diagonal - diagonal[0]).norm(dim=1), "o-", label="to the top left")
+axes[1].plot(places, (diagonal - diagonal[-1]).norm(dim=1), "s-", label="to the bottom right")
+axes[1].bar(places[:-1] + 0.5, steps, width=0.9, color="C5", alpha=0.5, label="to the next")
+low, high = float(apart.mean() - apart.std()), float(apart.mean() + apart.std())
+axes[1].axhspan(low, high, color="0.85", lw=0, label="two random rooms (mean ± sd)")
+axes[1].axhline(float(apart.mean()), ls=":", color="k", lw=1)
 axes[1].set(
     xlabel="place on the diagonal",
-    ylabel="distance in EfficientNet-Lite0 features",
-    ylim=(0, 1.45 * float(distances.max())),
+    ylabel="distance in features",
+    ylim=(0, 1.45 * max(high, float((diagonal - diagonal[0]).norm(dim=1).max()))),
 )
-axes[1].set_xticks(range(n))
-axes[1].legend(fontsize=8, loc="upper center")
-fig10 = {
-    "diagonal_ends": float(distances.max()),
-    "random_pairs_mean": typical,
-    "diagonal_steps": steps.tolist(),
-    "largest_step_share": float(steps.max() / steps.sum()),
-    "order_difference": order,
-}
+axes[1].set_xticks(places)
+axes[1].legend(fontsize=9, loc="upper center")
+middle_swapped = between_corners(corners[[0, 2, 1, 3]], 0.5, 0.5)
+middle_square = between_corners(corners, 0.5, 0.5)
 save_figure(
     run,
     fig,
     "fig10_interpolation",
-    "Spherical interpolation of the GAN's latents between four corners. Framed: from top left to "
-    "bottom right, the "
-    "diagonal that the report's Fig. 10 walked in a straight line; right: feature distances along "
-    "it.",
-    fig10,
+    "Great circles between four latents of the released GAN (64 x 64 pixels, first four draws). "
+    "Right: distances in EfficientNet-Lite0 features along the framed diagonal.",
+    {
+        "diagonal_ends": float((diagonal[-1] - diagonal[0]).norm()),
+        "random_pairs_mean": float(apart.mean()),
+        "diagonal_steps": steps.tolist(),
+        "largest_step_share": float(steps.max() / steps.sum()),
+        "order_difference": float((middle_square - middle_swapped).norm() / middle_square.norm()),
+    },
 )
 plt.show()
-display(
-    Markdown(
-        f"The two ends of the diagonal are {fig10['diagonal_ends']:.2f} apart, "
-        f"{fig10['diagonal_ends'] / typical:.2f} "
-        f"times as far as two random rooms. The largest of the {n - 1} steps is "
-        f"{100 * fig10['largest_step_share']:.0f} % of the way ({100 / (n - 1):.0f} % would be "
-        "perfectly even). "
-        f"Columns first instead of rows first moves the latent in the middle by {100 * order:.0f} "
-        "% of its length."
-    )
+
+# %% [markdown]
+# The walk winds through feature space: the steps along the diagonal add up to more than three times the distance of its ends. Sections 7 and 8 take that up.
+#
+# Move about in the square yourself (this needs a running kernel; the figure above shows some of the places). Choose the straight line and watch the length of the latent, and the contrast, sink in the middle.
+
+# %% tags=["hide-input"]
+import io
+
+import ipywidgets as widgets
+from IPython.display import display
+from PIL import Image
+
+picture, words = widgets.Image(format="png", width=256), widgets.Label()
+down = widgets.FloatSlider(value=0.5, min=0, max=1, step=0.02, description="row r")
+right = widgets.FloatSlider(value=0.5, min=0, max=1, step=0.02, description="column c")
+way = widgets.Dropdown(options=["great circle", "straight line"], description="walk")
+draw = widgets.IntSlider(value=seed, min=0, max=99, description="seed")
+
+
+def update(_=None):
+    four = torch.randn(4, corners.shape[1], generator=torch.Generator().manual_seed(draw.value))
+    if way.value == "great circle":
+        z = between_corners(four, down.value, right.value)
+    else:
+        top, bottom = (lerp(four[i : i + 1], four[i + 1 : i + 2], right.value) for i in (0, 2))
+        z = lerp(top, bottom, down.value)
+    x = to_uint8(paint(released, z))[0]
+    buffer = io.BytesIO()
+    big = Image.fromarray(x.permute(1, 2, 0).numpy()).resize((256, 256), Image.Resampling.NEAREST)
+    big.save(buffer, "png")
+    picture.value = buffer.getvalue()
+    words.value = f"length of the latent: {float(z.norm()) / z.numel() ** 0.5:.2f} √D"
+
+
+for control in (down, right, way, draw):
+    control.observe(update, "value")
+update()
+display(widgets.VBox([down, right, way, draw, picture, words]))
+claim(
+    run.profile,
+    "the diagonal's steps add up to more than three times the distance of its ends",
+    float(steps.sum()) > 3 * float((diagonal[-1] - diagonal[0]).norm()),
 )
 
 # %% [markdown]
-# ## 5 · Smoothness as numbers
+# ## 7. Smoothness as a number
 #
-# Let $G$ be the generator and $f(x)$ the features of an image $x$ in a fixed network. We use EfficientNet-Lite0, whose weights come with a
-# package; Karras et al. (2019) use another network, so their values and ours are not comparable. Write $f_k$ for the
-# features at $s = k/K$, $k = 0 \dots K$, and $\delta_k = |f_k - f_{k-1}|$.
-#
-# **Perceptual path length** is the mean squared speed along the path, $\epsilon$ a small step in $s$, averaged over pairs of latents and
-# over $s$:
-#
-# <!-- eq:7.10 -->
-# $$\mathrm{PPL}_\epsilon = \mathbb{E}\, \frac{|f(G(z(s + \epsilon))) - f(G(z(s)))|^2}{\epsilon^2} \tag{7.10}$$
-#
-# It has a catch: images are stored in 256 levels. A pixel whose value $x$ should change by $\delta = 0.1$ levels
-# changes by a whole level in one case of ten, so its mean square is 0.1 and not 0.01:
-#
-# <!-- eq:7.10-step-1 -->
-# $$\mathbb{E}\,\big(\operatorname{round}(x + \delta) - \operatorname{round}(x)\big)^2
-# = |\delta| \quad\text{for } |\delta| \le 1,\ x \text{ spread evenly over a level} \tag{7.10a}$$
-#
-# As $\delta$ shrinks like $\epsilon$, division by $\epsilon^2$ lets the measured value grow like $1/\epsilon$ without
-# limit. So $\epsilon$ must be small enough for the path to be straight over it, and large enough for the change to
-# exceed rounding. Whether there is such a window, the next cell measures instead of assuming.
-#
-# **Unevenness** is the coefficient of variation of the steps, **detour** the length of the path over the distance of
-# its ends (at least 1, by the triangle inequality):
+# A generator made of continuous layers is continuous whatever it has learned. So the question is not whether it jumps but how fast and how evenly it changes. Let $G$ be the generator and $f$ the features of an image. *Perceptual path length*
+# ([Karras et al., 2019](https://arxiv.org/abs/1812.04948)) is the mean squared speed of the features, for a small step $h$ in $s$, averaged over pairs of latents and over $s$:
 #
 # <!-- eq:7.11 -->
-# $$\mathrm{CV} = \frac{\operatorname{sd}_k(\delta_k)}{\operatorname{mean}_k(\delta_k)}, \qquad
-# \mathrm{detour} = \frac{\sum_k \delta_k}{|f_K - f_0|} \ge 1 \tag{7.11}$$
+# $$\mathrm{PPL}_h = \mathbb E\;\frac{\big|f(G(z(s+h))) - f(G(z(s)))\big|^2}{h^2} \tag{7.11}$$
 #
-# Their scale: a path that changes in one jump out of $K$ steps has $\mathrm{CV} = \sqrt{K-1}$.
+# They use the features of another network, so their values and ours cannot be compared.
+
 
 # %%
-# With features equal to latents everything is known: an arc of radius r in K steps has chords of 2
-# r sin(Ω/2K).
-u, w = (v / v.norm(dim=1, keepdim=True) for v in normal_pair(200, D))
-arc, Omega = smoothness(path(u, w, K)), angle(u, w)
-check(
-    "eq:7.10",
-    arc.path_length,
-    (2 * K * torch.sin(Omega / (2 * K))) ** 2,
-    1e-12,
-    f"PPL of an arc with ε = 1/{K}, G and f the identity",
-)
-check(
-    "eq:7.11",
-    torch.stack([arc.unevenness, arc.detour]),
-    torch.stack([0 * Omega, K * torch.sin(Omega / (2 * K)) / torch.sin(Omega / 2)]),
-    1e-10,
-    "unevenness and detour of that arc",
-)
-jump = torch.zeros(1, K + 1, 3, dtype=torch.float64)
-jump[:, 1:] = 1
-check(
-    "eq:7.11",
-    smoothness(jump).unevenness,
-    math.sqrt(K - 1),
-    1e-10,
-    f"unevenness of one jump in {K} steps",
-)
+def squared_speed(f, f_next, h):
+    """Of features (N, F) a step h apart, Eq. 7.11 before averaging."""
+    return ((f_next - f) ** 2).sum(-1) / h**2
 
-x = 100 * torch.rand(p.draws, generator=rng, dtype=torch.float64)
-check_mean(
-    "eq:7.10-step-1",
-    ((x + 0.1).round() - x.round()).square(),
-    0.1,
-    "mean squared change of a rounded value moved by 0.1",
-)
 
-a, b = torch.randn(p.ppl_latents, D, generator=rng), torch.randn(p.ppl_latents, D, generator=rng)
-s = (1 - max(p.epsilons)) * torch.rand(p.ppl_latents, generator=rng)
-here = paint(slerp(a, b, s))
-here_features = features_of(here)
-ppl, squares = [], []
-for eps in p.epsilons:
-    there = paint(slerp(a, b, s + eps))
-    squared = (features_of(there) - here_features).double().square().sum(1) / eps**2
-    squares.append(squared)
-    ppl.append(
-        {
-            "epsilon": eps,
-            "N": p.ppl_latents,
-            "PPL": float(squared.mean()),
-            "standard error": float(squared.std() / len(squared) ** 0.5),
-            "pixels changed": float((there != here).double().mean()),
-        }
-    )
-display(
-    save_table(
-        run,
-        ppl,
-        "nb07_path_lengths",
-        "Perceptual path length of the GAN on great circles between random latents, for several ε.",
-    )
-)
-fig, ax = plt.subplots(figsize=(5.5, 3))
-ax.errorbar(
-    [r["epsilon"] for r in ppl],
-    [r["PPL"] for r in ppl],
-    [2 * r["standard error"] for r in ppl],
-    fmt="o-",
-    capsize=3,
-)
-ax.set(xscale="log", yscale="log", xlabel="step ε in s", ylabel="PPL / squared feature distance")
+u, w = a / a.norm(dim=1, keepdim=True), b / b.norm(dim=1, keepdim=True)  # G and f the identity
+chord = 2 * torch.sin(0.25 * angle(u, w) / 2)  # of a quarter of the arc
+ours = squared_speed(slerp(u, w, 0.5), slerp(u, w, 0.75), 0.25)
+check("eq:7.11", ours, (chord / 0.25) ** 2, 1e-10, "a quarter of an arc, whose chord is known")
+
+# %% [markdown]
+# How small should $h$ be? Too large a step cuts the corners of a winding path. There is a trap at the small end, too. Images in files have 256 levels. Suppose a pixel of level $\ell$ should change by $\delta = 0.1$ levels. After rounding it changes by a whole level in one case out of ten, so its mean squared change
+# is 0.1 and not 0.01:
+#
+# <!-- eq:7.12 -->
+# $$\mathbb E\,\big(\operatorname{round}(\ell+\delta) - \operatorname{round}(\ell)\big)^2 = |\delta| \qquad\text{for } |\delta|\le 1,\ \ell \text{ uniform over whole levels} \tag{7.12}$$
+#
+# As $\delta$ shrinks like $h$, division by $h^2$ makes the rounded value grow like $1/h$, without limit. So we measure both: images as floats, and images rounded to levels.
+
+# %%
+level = 100 * torch.rand(run.p.draws, generator=g, dtype=torch.float64)
+moved = ((level + 0.1).round() - level.round()) ** 2
+check_mean("eq:7.12", moved, 0.1, "mean squared change of a rounded value moved by 0.1")
+
+p0, p1 = torch.randn(2, run.p.ppl_latents, D, generator=g)
+at = (1 - max(run.p.ppl_steps)) * torch.rand(run.p.ppl_latents, generator=g)
+
+
+def path_lengths(stored):
+    """Squared speeds (N,) for each step; stored: what happens to an image before it is seen."""
+    here = features_of(stored(paint(gan, slerp(p0, p1, at))))
+    return {
+        h: squared_speed(here, features_of(stored(paint(gan, slerp(p0, p1, at + h)))), h)
+        for h in run.p.ppl_steps
+    }
+
+
+speeds = {
+    "floats": path_lengths(lambda x: x),
+    "256 levels": path_lengths(lambda x: to_float(to_uint8(x))),
+}
+
+# %% tags=["hide-input"]
+rows = [
+    {
+        "images": kind,
+        "step": h,
+        "N": len(v),
+        "PPL": float(v.mean()),
+        "standard error": float(v.std() / len(v) ** 0.5),
+    }
+    for kind, values in speeds.items()
+    for h, v in values.items()
+]
+fig, ax = plt.subplots(figsize=(6.4, 3.4))
+for kind, mark in (("floats", "o-"), ("256 levels", "s--")):
+    part = [r for r in rows if r["images"] == kind]
+    bars = [2 * r["standard error"] for r in part]
+    at_h, values = [r["step"] for r in part], [r["PPL"] for r in part]
+    ax.errorbar(at_h, values, bars, fmt=mark, capsize=3, label=kind)
+ax.set(xscale="log", yscale="log", xlabel="step h (fraction of the way)")
+ax.set_ylabel("PPL (squared feature distance)")
+ax.legend(title="images seen as", fontsize=9, title_fontsize=9)
 save_figure(
     run,
     fig,
     "nb07_path_length",
-    "Perceptual path length against its step ε (bars: two standard errors). A window in which ε "
-    "does not matter would be flat. "
-    "Two effects make it rise towards small ε: large steps cut the corners of a winding path, "
-    "small ones are ruled by rounding to 256 levels.",
-    {"rows": ppl},
+    f"GAN: perceptual path length against its step, {run.p.ppl_latents} places on great circles; "
+    "bars are two standard errors. Images as floats, and rounded to 256 levels.",
+    {"rows": rows},
 )
 plt.show()
-
-differences = [
-    x - y for x, y in zip(squares, squares[1:], strict=False)
-]  # latent by latent: all ε share them
-flat = [
-    (p.epsilons[i], p.epsilons[i + 1])
-    for i, v in enumerate(differences)
-    if abs(float(v.mean())) < 2 * float(v.std()) / len(v) ** 0.5
-]
 display(
-    Markdown(
-        (
-            "Between ε = "
-            + " and between ".join(f"{a:g} and {b:g}" for a, b in flat)
-            + " the values, latent by latent, cannot be told apart (two errors): a window may lie "
-            "there. "
-            if flat
-            else "Any two neighbouring values differ, latent by latent, by more than two errors: "
-            f"from ε = {ppl[0]['epsilon']:g} to {ppl[-1]['epsilon']:g} the value changes by a "
-            f"factor of {ppl[-1]['PPL'] / ppl[0]['PPL']:.1f}. No window is seen, and the "
-            "perceptual path length has no value of its own here, only one for a stated ε. "
-        )
-        + f"At the smallest ε, {100 * ppl[-1]['pixels changed']:.0f} % of the colour values "
-        "change at all."
-    )
+    save_table(run, rows, "nb07_path_lengths", "GAN: perceptual path length by step and storage.")
 )
 
 # %% [markdown]
-# If there is no such window, the length and the detour of a walk have no value of their own either: they grow with $K$
-# and compare only at equal $K$.
+# With floats the value settles: the last division of $h$ by four changes it by about a tenth, within the errors. With rounded images it never does: at $h = 1/1024$ it is more than ten times too large, and still rising. So perceptual path length has a value, here a few times $10^5$, if images stay floats and
+# $h$ is $1/256$ or less. The step matters at the large end as well. At $h = 1/4$ one sees less than a fifth of the value, because such steps cut the corners. (The errors are wide, because a few latents at which the room changes fast dominate the mean.)
+
+# %%
+by_float, by_level = (np.array([r["PPL"] for r in rows if r["images"] == k]) for k in speeds)
+claim(
+    run.profile,
+    "floats: the last division by four changes the value by about a tenth; a few times 1e5",
+    by_float[-1] / by_float[-2] < 1.15 and 1.5e5 < by_float[-1] < 5e5,
+)
+claim(
+    run.profile,
+    "256 levels: more than ten times too large at 1/1024, and rising",
+    by_level[-1] > 10 * by_float[-1] and by_level[-1] > 3 * by_level[-2],
+)
+claim(
+    run.profile,
+    "a step of 1/4 sees less than a fifth",
+    by_float[0] / by_float[-1] < 0.2,
+)
+
+# %% [markdown]
+# Two more measures describe a walk as a whole. Write $f_k$ for the features at $s = k/K$, $L_k = |f_k - f_{k-1}|$ for the length of a step, $L$ for the sum of all steps, and $d = |f_K - f_0|$ for the distance of the ends. *Unevenness* is the coefficient of variation of the steps. *Detour* is the length of the walk over the distance of its ends:
 #
-# Now the same measures for the three walks of section 3. The diffusion model joins the table in section 7.
+# <!-- eq:7.13 -->
+# $$\mathrm{CV} = \frac{\operatorname{sd}_k(L_k)}{\operatorname{mean}_k(L_k)}, \qquad
+# \mathrm{detour} = \frac{L}{d} = \frac{\sum_k L_k}{|f_K - f_0|} \ge 1 \tag{7.13}$$
+#
+# A walk that changes in one jump out of $K$ steps has $\mathrm{CV} = \sqrt{K-1}$. The length of a winding walk grows with $K$, as finer steps follow more of its bends. So detours compare at equal $K$ only. The package computes all of this in `smoothness`.
+
+# %%
+from bedgen_utils.interpolate import smoothness
+
+jump = torch.zeros(1, K + 1, 3, dtype=torch.float64)
+jump[:, 1:] = 1
+arc = smoothness(path(u[:200], w[:200], K))
+Omega = angle(u[:200], w[:200])
+detour = K * torch.sin(Omega / (2 * K)) / torch.sin(Omega / 2)
+check(
+    "eq:7.13",
+    torch.cat([smoothness(jump).unevenness, arc.unevenness, arc.detour]),
+    torch.cat([Omega.new_tensor([math.sqrt(K - 1)]), 0 * Omega, detour]),
+    1e-10,
+    f"one jump in {K} steps, and 200 arcs",
+)
 
 
 # %%
-def bootstrap(statistic, *columns, draws=2000):
-    """95 % percentile interval of `statistic` when rows (pairs) are drawn with replacement."""
-    pick = np.random.default_rng(seed)
-    columns = [np.asarray(c, dtype=float) for c in columns]
-    chosen = (pick.integers(len(columns[0]), size=len(columns[0])) for _ in range(draws))
-    return np.nanpercentile([statistic(*(c[i] for c in columns)) for i in chosen], [2.5, 97.5])
-
-
-def smoothness_row(name, walk_features):
-    m = smoothness(walk_features)
-    row = {"walk": name, "pairs": len(m.chord), "distance of ends": float(m.chord.mean())}
-    for label, v in (
-        ("detour", m.detour),
-        ("unevenness", m.unevenness),
-        (f"PPL, ε = 1/{K}", m.path_length),
-    ):
+def smoothness_row(name, f):
+    """A row of the table: means over pairs with their standard errors."""
+    m = smoothness(f)
+    row = {"walk": name, "pairs": len(f), "distance of ends": float(m.chord.mean())}
+    for label, v in (("detour", m.detour), ("unevenness", m.unevenness)):
         row |= {label: float(v.mean()), f"± {label}": float(v.std() / len(v) ** 0.5)}
     return row
 
 
-walk_features = {name: features_of(w) for name, w in walks.items()}
+walk_features = {name: features_of(x) for name, x in walks.items()}
 smooth_rows = [smoothness_row(f"GAN, {name}", f) for name, f in walk_features.items()]
-display(
-    save_table(
-        run,
-        smooth_rows,
-        "nb07_smoothness_gan",
-        f"Smoothness of the GAN's walks in EfficientNet-Lite0 features, {K} steps (± one standard "
-        "error over pairs).",
-    )
+save_table(
+    run,
+    smooth_rows,
+    "nb07_smoothness_gan",
+    f"GAN: walks of {K} steps in EfficientNet-Lite0 features (± one standard error over pairs).",
 )
 
 # %% [markdown]
-# ### The report's question
-#
-# The report found its transition smooth "but perhaps not strong enough", and put that down to two rooms being alike.
-# Two remarks first. The report walked in a straight line, which washes out the middle (section 3): that too can look
-# weak. And it took smoothness for continuity; a generator made of continuous layers is continuous whatever it has learnt,
-# so only how fast and how evenly it changes is in question.
-#
-# Weak because alike is a claim about many pairs, so let us make many, near and far. From a latent $z_0$ we turn by an angle $\omega$
-# between 10° and 170° in a random plane; $z_1$ is then as likely a latent as $z_0$, only not independent of it:
-#
-# <!-- eq:7.12 -->
-# $$z_1 = \cos\omega\; z_0 + \sin\omega\; |z_0|\, q, \qquad q \perp z_0,\ |q| = 1 \tag{7.12}$$
-#
-# For each pair we have the distance $d$ of the end images, the length $L$ of the walk (its *strength*: how much
-# changes in all), and how evenly the change is spread. If alike ends make weak walks, $L$ rises with $d$. Some of that
-# is forced, as $L \ge d$; the unevenness is free of this; the detour $L/d$ is not quite, as a large $d$ by chance makes it small. And the angle is behind both: a longer
-# way between latents makes farther ends and a longer walk. So the correlation is also taken over the independent pairs
-# of section 3, whose angles are all near 90°, as those of the report's pair must have been. A jump, if there is one,
-# betrays itself when we walk in steps half as long: the largest step of a smooth walk shrinks to about half, that of a
-# jump stays, and steps that have nothing to do with each other shrink to $1/\sqrt2$. The features themselves wander, so
-# the cross-fades of the same ends are the control.
+# All three walks are about equally even, and far from a jump. All three wind: even the cross-fade, which is straight in pixels, is three times as long as the distance of its ends. The features bend what is straight in the image. Any verdict on the generator has to take the cross-fade as its yardstick.
 
 # %%
-z0 = torch.randn(p.angle_pairs, D, generator=rng, dtype=torch.float64)
-q = torch.randn(p.angle_pairs, D, generator=rng, dtype=torch.float64)
-q = q - (q * z0).sum(1, keepdim=True) / z0.square().sum(1, keepdim=True) * z0
-q = q / q.norm(dim=1, keepdim=True)
-omega = torch.deg2rad(torch.linspace(10, 170, p.angle_pairs, dtype=torch.float64))
-z1 = omega.cos()[:, None] * z0 + omega.sin()[:, None] * z0.norm(dim=1, keepdim=True) * q
-check("eq:7.12", angle(z0, z1), omega, 1e-12, "the angle is the one asked for")
-check(
-    "eq:7.12",
-    z1.norm(dim=1),
-    z0.norm(dim=1),
-    1e-12,
-    "z₁ is exactly as long as z₀, so equally likely",
+claim(
+    run.profile,
+    "unevenness of the three within 0.05 of each other, the cross-fade three times as long",
+    max(r["unevenness"] for r in smooth_rows) - min(r["unevenness"] for r in smooth_rows) < 0.05
+    and 2.7 < smooth_rows[2]["detour"] < 3.8,
 )
 
-f = features_of(paint(path(z0, z1, K)))
-m = smoothness(f)
-half = slice(0, None, max(1, p.angle_pairs // p.halved))
-fine = features_of(paint(path(z0[half], z1[half], 2 * K)[:, 1::2]))
-# Even places from the first walk, odd ones from the second.
-both = torch.stack([f[half, :-1], fine], 2).flatten(1, 2)
-both = torch.cat([both, f[half, -1:]], 1)
-largest = [(g[:, 1:] - g[:, :-1]).norm(dim=2).max(1).values for g in (f[half], both)]
-halving = (largest[1] / largest[0]).numpy()
-ends = paint(torch.stack([z0[half], z1[half]], 1))
-faded = features_of(cross_fade(ends[:, 0], ends[:, 1], 2 * K))
-fade_largest = [(g[:, 1:] - g[:, :-1]).norm(dim=2).max(1).values for g in (faded[:, ::2], faded)]
-of_fades = (fade_largest[1] / fade_largest[0]).numpy()
+# %% [markdown]
+# ## 8. Was the report's transition smooth, and was it weak?
+#
+# **Smooth?** Walk again with steps half as long. If the walk is smooth and its steps are short enough to follow it, each step splits into two halves, and the largest step shrinks to 0.5 of its size. A jump stays: 1. In between lies a walk whose steps know nothing of each other. For two unrelated fine
+# steps $\Delta$ and $\Delta'$, squares add:
+#
+# <!-- eq:7.14 -->
+# $$\mathbb E\,|\Delta + \Delta'|^2 = \mathbb E\,|\Delta|^2 + \mathbb E\,|\Delta'|^2 \tag{7.14}$$
+#
+# For equal steps that makes $1/\sqrt 2 \approx 0.71$. Our steps are not equal, and two large ones are rarely neighbours. So the largest shrinks less. We compute this yardstick from the walk at hand: shuffle its fine steps and set each pair at right angles.
 
-correlation = lambda x, y: np.corrcoef(x, y)[0, 1]  # noqa: E731
-chord, answers = m.chord.numpy(), {}
-fig, axes = plt.subplots(1, 3, figsize=(11, 3.3))
-for ax, (label, v) in zip(
-    axes,
-    {"length L": m.length, "detour L / d": m.detour, "unevenness (CV)": m.unevenness}.items(),
-    strict=True,
-):
-    v = v.numpy()
-    answers[label] = (correlation(chord, v), *bootstrap(correlation, chord, v))
-    points = ax.scatter(chord, v, c=np.degrees(omega.numpy()), s=16)
-    ax.set(
-        xlabel="distance d of the end images",
-        ylabel=label,
-        title="r = {:.2f} [{:.2f}, {:.2f}]".format(*answers[label]),
-    )
-random = smoothness(walk_features["great circle"])
-axes[0].scatter(
-    random.chord, random.length, s=12, marker="x", color="C1", label="independent latents"
-)
-alone = (
-    correlation(random.chord, random.length),
-    *bootstrap(correlation, random.chord, random.length),
-)
-axes[0].plot([0, chord.max()], [0, chord.max()], ":k", label="L = d")
-axes[0].legend(fontsize=8)
-fig.colorbar(points, ax=axes, label="angle ω of the latents / degrees")
-numbers = {
-    "pairs": p.angle_pairs,
-    "steps": K,
-    "correlation_95": answers,
-    "correlation_95_independent": alone,
-    "halving_mean": float(halving.mean()),
-    "halving_95": bootstrap(np.mean, halving).tolist(),
-    "halving_cross_fade": float(of_fades.mean()),
-    "halving_less_cross_fade_95": bootstrap(np.mean, halving - of_fades).tolist(),
-    "unevenness_mean": float(m.unevenness.mean()),
+
+# %%
+def largest(steps):
+    return steps.max(1).values
+
+
+def halving(f, K):
+    """The largest of 2K steps over the largest of K, (N,), for features (N, places, F)."""
+    fine = f[:, :: (f.shape[1] - 1) // (2 * K)]
+    return largest(fine.diff(dim=1).norm(dim=2)) / largest(fine[:, ::2].diff(dim=1).norm(dim=2))
+
+
+def unrelated(f, K, draws=100):
+    """What `halving` would give if the 2K steps came in random order at right angles, (N,)."""
+    fine = f[:, :: (f.shape[1] - 1) // (2 * K)].diff(dim=1).norm(dim=2)
+    ratios = []
+    for _ in range(draws):
+        order = torch.rand(fine.shape, generator=g).argsort(1)
+        pairs = fine.gather(1, order).unflatten(1, (-1, 2))
+        ratios.append(largest(fine) / largest(pairs.norm(dim=2)))
+    return torch.stack(ratios).mean(0)
+
+
+step, next_step = torch.randn(2, run.p.draws, 16, generator=g, dtype=torch.float64)
+check_mean("eq:7.14", ((step + next_step) ** 2).sum(1), 32, "squared length of a sum of two steps")
+even_walk = torch.zeros(1, 2 * K + 1, 3).index_fill(2, torch.tensor(0), 1).cumsum(1)
+check("yardstick", halving(even_walk, K), 0.5, 1e-6, "even steps on a straight line")
+check("yardstick", unrelated(even_walk, K, 1), 0.5**0.5, 1e-6, "even steps, unrelated")
+
+# %%
+fine = path(z0[: run.p.halved], z1[: run.p.halved], run.p.finest)
+fine_images = paint(gan, fine)
+fine_features = {
+    "great circle": features_of(fine_images),
+    "cross-fade": features_of(path(fine_images[:, 0], fine_images[:, -1], run.p.finest, lerp)),
 }
+Ks = [k for k in (4, 8, 16, 32, 64, 128) if K <= k <= run.p.finest // 2]
+ratios = {name: {k: halving(f, k) for k in Ks} for name, f in fine_features.items()}
+yardstick = {k: unrelated(fine_features["great circle"], k) for k in Ks}
+
+# %% tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(8, 3.5))
+curves = {name: [mean_interval(v) for v in by_k.values()] for name, by_k in ratios.items()}
+for name, mark in (("great circle", "o-"), ("cross-fade", "s-")):
+    m = np.array(curves[name])
+    ax.errorbar(Ks, m[:, 0], (m[:, 2] - m[:, 0]), fmt=mark, color=WAYS[name], capsize=3, label=name)
+ax.plot(Ks, [float(v.mean()) for v in yardstick.values()], "^:k", ms=5, label="unrelated steps")
+ax.axhline(0.5, color="0.5", lw=1)
+ax.text(Ks[0], 0.505, "smooth, and resolved by its steps", va="bottom", fontsize=9)
+ax.set(xscale="log", xlabel="steps K", ylabel="largest of 2K steps / largest of K")
+ax.set_xticks(Ks, Ks)
+ax.minorticks_off()
+ax.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+ax.set_ylim(0.48, None)
+save_figure(
+    run,
+    fig,
+    "nb07_halving",
+    f"GAN: how far the largest step shrinks when steps are halved, mean over {len(fine)} pairs of "
+    "latents; bars are 95 % intervals of that mean (Student's t). Dotted: the great circle's steps "
+    "in random order.",
+    {
+        "K": Ks,
+        **curves,
+        "unrelated": [float(v.mean()) for v in yardstick.values()],
+    },
+)
+plt.show()
+gap = mean_interval(ratios["great circle"][K] - ratios["cross-fade"][K])
+print(
+    f"K = {K}: great circle {curves['great circle'][0].value:.2f}, cross-fade "
+    f"{curves['cross-fade'][0].value:.2f}, difference {gap.value:.3f} "
+    f"(95 % {gap.low:.3f} to {gap.high:.3f}), unrelated {yardstick[K].mean():.2f}"
+)
+
+# %% [markdown]
+# In eight steps the GAN's walk is less smooth than a cross-fade, and smoother than unrelated steps would be. It stays behind the cross-fade at every $K$. But as steps get finer both ratios fall towards 0.5, while that of unrelated steps would rise. So nothing here looks like a jump: eight steps
+# are too few to follow the walk, and what seems to jump between two of nine images may be a bend.
+#
+# **Weak because alike?** That is a claim about many pairs. Take the length $L$ of a walk for its strength, and $d$ for how unlike its ends are. If alike ends make weak walks, $L$ rises with $d$. Independent latents are all about equally far apart, as those of the report must have been. To see near and far ends,
+# too, we turn $z_0$ by a chosen angle $\omega$ in a random direction $q$:
+#
+# <!-- eq:7.15 -->
+# $$z_1 = \cos\omega\;z_0 + \sin\omega\;|z_0|\;q, \qquad q\perp z_0,\ |q| = 1 \tag{7.15}$$
+#
+# Then $z_1$ is as long as $z_0$, so as likely a latent, but not independent of it.
+
+
+# %%
+def turn(z0, omega):
+    """z_1 at the angle omega (N,) from z0 (N, D), Eq. 7.15."""
+    q = torch.randn(z0.shape, generator=g, dtype=z0.dtype)
+    q = q - (q * z0).sum(1, keepdim=True) / (z0**2).sum(1, keepdim=True) * z0  # at right angles
+    q = q / q.norm(dim=1, keepdim=True)
+    return omega.cos()[:, None] * z0 + omega.sin()[:, None] * z0.norm(dim=1, keepdim=True) * q
+
+
+first = torch.randn(run.p.angle_pairs, D, generator=g, dtype=torch.float64)
+omega = torch.deg2rad(torch.linspace(10, 170, len(first), dtype=torch.float64))
+second = turn(first, omega)
+check(
+    "eq:7.15",
+    torch.stack([angle(first, second), second.norm(dim=1)]),
+    torch.stack([omega, first.norm(dim=1)]),
+    1e-10,
+    "the angle asked for, the length kept",
+)
+independent = smoothness(walk_features["great circle"])
+chosen = smoothness(features_of(paint(gan, path(first, second, K))))
+
+# %% tags=["hide-input"]
+
+
+def correlation(x, y):
+    """Pearson's r with its 95 % interval (Fisher's z)."""
+    r = stats.pearsonr(x, y)
+    return [float(r.statistic), *map(float, r.confidence_interval(0.95))]
+
+
+fig, axes = plt.subplots(1, 2, figsize=(10, 3.6))
+answers = {"length L": correlation(chosen.chord, chosen.length)}
+answers["unevenness (CV)"] = correlation(chosen.chord, chosen.unevenness)
+alone = correlation(independent.chord, independent.length)
+for ax, label, v, w_ in (
+    (axes[0], "length L of the walk", chosen.length, independent.length),
+    (axes[1], "unevenness", chosen.unevenness, independent.unevenness),
+):
+    dots = ax.scatter(chosen.chord, v, c=torch.rad2deg(omega), s=16, label="chosen angle")
+    ax.scatter(independent.chord, w_, s=18, marker="x", color="C1", label="independent latents")
+    ax.set(xlabel="distance d of the end images", ylabel=label, xlim=(0, None), ylim=(0, None))
+axes[0].plot([0, 80], [0, 80], ":k", lw=1, label="L = d")
+axes[0].legend(fontsize=9, loc="upper left")
+fig.colorbar(dots, ax=axes, label="chosen angle ω / degrees")
 save_figure(
     run,
     fig,
     "nb07_strength",
-    "GAN: strength, detour and unevenness of walks against the distance of their ends in "
-    "features, one dot a pair; r "
-    "with its 95 % bootstrap interval.",
-    numbers,
+    f"GAN: length and unevenness of walks of {K} steps against the distance of their ends, in "
+    "EfficientNet-Lite0 features; one mark a pair.",
+    {
+        "pairs": run.p.angle_pairs,
+        "steps": K,
+        "correlation_95": answers,
+        "correlation_95_independent": alone,
+        "halving_mean": curves["great circle"][0].value,
+        "halving_95": curves["great circle"][0][1:],
+        "halving_cross_fade": curves["cross-fade"][0].value,
+        "halving_less_cross_fade_95": gap[1:],
+        "halving_unrelated": float(yardstick[K].mean()),
+        "unevenness_mean": float(chosen.unevenness.mean()),
+    },
 )
 plt.show()
+for name, (r, low, high) in {"independent pairs, L": alone, **answers}.items():
+    print(f"correlation with d, {name}: {r:.2f} (95 % {low:.2f} to {high:.2f})")
 
+# %% [markdown]
+# Over independent pairs, more distant ends do go with longer walks. But the distance of the ends explains only about a fifth of the variance of the length, and part of that is forced, since no walk is shorter than $d$. So the report's guess is compatible with what we see, and explains little. The
+# unevenness has even less to do with $d$: over pairs at chosen angles, the two share less than a fifth of their variance. How much changes on a walk and how evenly it does so are two questions, and a single pair answers neither.
 
-def verdict(name, r, low, high, pairs=p.angle_pairs):
-    if low > 0 or high < 0:
-        return (
-            f"{name} {'rises' if r > 0 else 'falls'} with the distance of the ends (r = {r:.2f}, "
-            f"95 % [{low:.2f}, "
-            f"{high:.2f}])"
-        )
-    return (
-        f"{name} shows no dependence on the distance of the ends that {pairs} pairs could tell "
-        "from none (r = "
-        f"{r:.2f}, 95 % [{low:.2f}, {high:.2f}])"
-    )
-
-
-worse, (low, high) = float((halving - of_fades).mean()), numbers["halving_less_cross_fade_95"]
-smooth = (
-    "**undecided**: these pairs cannot tell the walks from the cross-fades of their ends, which "
-    "change evenly in pixels"
-    if low < 0 < high
-    else f"**less smooth than a cross-fade**, by {worse:.2f} in this ratio"
-    + (
-        ", but by less than unrelated steps would be"
-        if numbers["halving_95"][1] < 0.5**0.5
-        else "; these pairs do not tell them from unrelated steps (0.71)"
-        if numbers["halving_95"][0] < 0.5**0.5
-        else "; their largest steps shrink even less than unrelated ones would"
-    )
-    if low >= 0
-    else "**yes**: smoother even than the cross-fades of their ends"
+# %%
+claim(
+    run.profile,
+    "less smooth than a cross-fade at every K, smoother than unrelated steps",
+    mean_interval(sum(ratios["great circle"][k] - ratios["cross-fade"][k] for k in Ks)).low > 0
+    and all(x.value > y.value for x, y in zip(*curves.values(), strict=True))
+    and all(curves["great circle"][i].high < float(yardstick[k].mean()) for i, k in enumerate(Ks)),
 )
-largest_share = ((f[:, 1:] - f[:, :-1]).norm(dim=2).max(1).values / m.length).mean()
-display(
-    Markdown(
-        f"**Is the transition smooth?** The largest of {K} steps holds {100 * largest_share:.0f} "
-        "% of a walk on "
-        f"average ({100 / K:.1f} % if even, 100 % for a jump); the unevenness is "
-        f"{m.unevenness.mean():.2f}, that of a "
-        f"jump {math.sqrt(K - 1):.2f}. Halving the steps takes the largest to "
-        f"{halving.mean():.2f} of its size (95 % "
-        f"[{numbers['halving_95'][0]:.2f}, {numbers['halving_95'][1]:.2f}]; 0.5 for a smooth walk "
-        "that its steps "
-        "resolve, 0.71 for unrelated steps, 1 for a jump); for the cross-fades of the same ends "
-        f"it is {of_fades.mean():.2f}. "
-        "Only a walk that does worse than the cross-fade can be blamed on the generator; pair by "
-        f"pair the difference is {worse:+.2f} (95 % [{low:.2f}, {high:.2f}]). So: {smooth}."
-        "\n\n**Was it weak because the rooms were alike?** "
-        f"{verdict('The length of the walk', *answers['length L'])}: but the angle, which we set, "
-        "drives "
-        f"both, so this number describes our choice of angles. Over the {p.pairs} "
-        f"independent pairs alone, {verdict('the length', *alone, p.pairs)}. Apart from that, "
-        f"{verdict('the detour', *answers['detour L / d'])}, and "
-        f"{verdict('the unevenness', *answers['unevenness (CV)'])}. So the report's guess "
-        + (
-            "holds in part: over independent pairs nearer ends go with shorter walks (some of it "
-            "forced by L ≥ d), and the distance of the ends accounts for "
-            f"{100 * alone[0] ** 2:.0f} % of the variance of the length."
-            if alone[1] > 0
-            else "is neither borne out nor excluded by these independent pairs."
-        )
-        + " How much has to change and whether it changes evenly are two questions, and a single "
-        "pair answers neither."
-    )
+claim(
+    run.profile,
+    "with finer steps both ratios fall towards 0.5, and that of unrelated steps rises",
+    all(x[0].value > x[-1].value + 0.05 and x[-1].value < 0.65 for x in curves.values())
+    and float(yardstick[Ks[-1]].mean()) > float(yardstick[K].mean()),
+)
+claim(
+    run.profile,
+    "independent pairs: L rises with d, which explains about a fifth of its variance",
+    alone[1] > 0 and 0.1 < alone[0] ** 2 < 0.3,
+)
+claim(
+    run.profile,
+    "d and the unevenness share less than a fifth of their variance",
+    answers["unevenness (CV)"][0] ** 2 < 0.2,
 )
 
 # %% [markdown]
-# ## 6 · Do the walks stay among bedrooms?
+# ## 9. Do the walks stay among bedrooms?
 #
-# Smooth is not enough: the cross-fade is smooth too. Take many pairs, keep only the **midpoints**, and compare the
-# cloud of their features with that of real validation rooms, as notebook 06 does for samples: Fréchet distance, kernel
-# distance (unbiased, so it can be compared across sample sizes, with its standard error), precision (the share of
-# midpoints close to real rooms) and recall (the share of real rooms close to midpoints). The ends of the walks, equally
-# many, are the yardstick, and other real rooms the floor.
+# A cross-fade is smooth, and in its middle stands no bedroom. So smoothness is not enough. We take many pairs, keep only the *midpoints* of the walks, and compare this set of images with real validation rooms, as notebook 06 does for samples. The main measure is the kernel distance, which is unbiased and comes with an
+# error. Beside it stand the Fréchet distance in excess of what other real rooms score at the same number of images, precision (the share of midpoints close to real rooms) and recall (the share of real rooms close to midpoints).
+
+# %%
+import warnings
+
+from bedgen_utils.features import EfficientNetLite0
+from bedgen_utils.metrics import (
+    PREPARED,
+    Protocol,
+    SmallSampleWarning,
+    frechet_from_features,
+    kernel_distance,
+    precision_recall,
+)
+
+warnings.simplefilter("ignore", SmallSampleWarning)  # Fréchet distances: the excess at equal N
+real = load_bedrooms(run.p.source, "validation", size)
+n = run.p.n_distance
+reference, other, rooms = real[:n], real[n : 2 * n], real[2 * n :][: run.p.rooms]
+
+
+def protocol(generated, reference):
+    """Everything that a reader needs to measure the same again."""
+    images = f"images {size}x{size} px, {EfficientNetLite0.resize}"
+    weights = EfficientNetLite0.sha256
+    return Protocol(generated, reference, "validation", PREPARED, images, DEFAULT, weights)
 
 
 # %%
-def protocol(n):
-    return Protocol(
-        n,
-        n,
-        "validation",
-        PREPARED,
-        f"images {size}x{size} px, {EfficientNetLite0.resize}",
-        "efficientnet-lite0",
-        EfficientNetLite0.sha256,
-    )
-
-
-def cloud_rows(sets, target):
-    """Sets of features against as many of `target`, the (unbiased) kernel distance against all."""
+def against_rooms(sets, target):
+    """A row for each set of features; the first set holds real rooms and is the floor."""
     rows = []
-    for name, x in sets.items():
-        kernel, share = kernel_distance(x, target), precision_recall(target[: len(x)], x)
+    for name, f in sets.items():
+        kernel = kernel_distance(f, target)
+        share = precision_recall(target[: len(f)], f)
         rows.append(
             {
                 "images": name,
-                "N": len(x),
-                "Fréchet distance": frechet_from_features(x, target[: len(x)]),
+                "N": len(f),
                 "kernel distance": kernel.value,
                 "± kernel": kernel.error,
                 "precision": share.precision,
@@ -981,665 +1036,632 @@ def cloud_rows(sets, target):
     return rows
 
 
-target = features_of(reference)
-a, b = torch.randn(p.n_distance, D, generator=rng), torch.randn(p.n_distance, D, generator=rng)
-first, last = paint(a), paint(b)
-clouds = {
-    "other real rooms (floor)": others,
-    "GAN, ends": first,
-    "GAN, middle of great circles": paint(slerp(a, b, 0.5)),
-    "GAN, middle of straight lines": paint(lerp(a, b, 0.5)),
-    "middle of cross-fades": cross_fade(first, last, 2)[:, 1],
+a, b = torch.randn(2, n, D, generator=g)
+a_images, b_images = paint(gan, a), paint(gan, b)
+target = features(reference)
+sets = {
+    "other real rooms (floor)": other,
+    "GAN, ends": to_uint8(a_images),
+    "GAN, middle of great circles": to_uint8(paint(gan, slerp(a, b, 0.5))),
+    "GAN, middle of straight lines": to_uint8(paint(gan, lerp(a, b, 0.5))),
+    "middle of cross-fades": to_uint8((a_images + b_images) / 2),
 }
-clouds = {name: features_of(x) for name, x in clouds.items()}
-gan_rows = cloud_rows(clouds, target)
-display(
-    save_table(
-        run,
-        gan_rows,
-        "nb07_midpoints_gan",
-        f"Midpoints of the GAN's walks against real validation rooms. {protocol(p.n_distance)}.",
-        protocol(p.n_distance),
-    )
-)
-ends, circle, line, fade = gan_rows[1:]
+sets = {name: features(images) for name, images in sets.items()}  # images as they are stored
 
-
-def compared(row, other):
-    gap, error = (
-        row["kernel distance"] - other["kernel distance"],
-        math.hypot(row["± kernel"], other["± kernel"]),
-    )
-    side = "as far from the real rooms, within two standard errors, as"
-    if abs(gap) > 2 * error:
-        side = f"{'farther from' if gap > 0 else 'nearer to'} the real rooms than"
-    return (
-        f"{side} the {other['images'].split(', ')[1]} (kernel distance "
-        f"{row['kernel distance']:.3g} against "
-        f"{other['kernel distance']:.3g}, difference {gap:.2g} ± {error:.1g})"
-    )
-
-
-display(
-    Markdown(
-        f"The middles of great circles are {compared(circle, ends)}. Those of straight lines are "
-        f"{compared(line, ends)}; recall goes from {ends['recall']:.2f} at the ends to "
-        f"{line['recall']:.2f}, and "
-        f"precision from {ends['precision']:.2f} to {line['precision']:.2f}. Those of cross-fades "
-        "are "
-        f"{compared(fade, ends)}. Great-circle midpoints had to do as the ends do: by Eq. 7.8 "
-        "they are all but "
-        "ordinary draws. So their score says nothing about the model beyond what its samples say; "
-        "the straight line, "
-        "which leaves the shell, is the harder question."
-    )
+# %%
+gan_rows = against_rooms(sets, target)
+distances = [frechet_from_features(f, target) for f in sets.values()]
+for row, distance in zip(gan_rows, distances, strict=True):
+    row["Fréchet distance over the floor"] = distance - distances[0]
+save_table(
+    run,
+    gan_rows,
+    "nb07_midpoints_gan",
+    f"Midpoints of the GAN's walks against real validation rooms (floor: Fréchet distance "
+    f"{distances[0]:.0f} at this N). {protocol(n, n)}.",
+    protocol(n, n),
 )
 
 # %% [markdown]
-# ## 7 · The diffusion model: from a real room to noise, and across
-#
-# The GAN has no way back from an image to its latent. A diffusion model sampled by DDIM (Song et al., 2021) has one.
-# Its step from time $t$ down to $s < t$, with no fresh noise, is (here $s$ is a time, not the fraction of the way, and
-# $\bar\alpha_t$ as in notebook 01: $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\varepsilon$)
-#
-# <!-- eq:7.13-step-1 -->
-# $$x_s = \sqrt{\bar\alpha_s}\,\hat x_0 + \sqrt{1-\bar\alpha_s}\,\hat\varepsilon, \qquad
-# \hat x_0 = \frac{x_t - \sqrt{1-\bar\alpha_t}\,\hat\varepsilon}{\sqrt{\bar\alpha_t}} \tag{7.13a}$$
-#
-# with $\hat\varepsilon$ the noise that the network sees in $x_t$. Divide by $\sqrt{\bar\alpha_s}$ and write $y_t =
-# x_t/\sqrt{\bar\alpha_t}$ for the image without its shrinking and $\sigma_t = \sqrt{(1-\bar\alpha_t)/\bar\alpha_t}$
-# for its noise-to-signal ratio:
-#
-# <!-- eq:7.13 -->
-# $$y_s = y_t + (\sigma_s - \sigma_t)\,\hat\varepsilon
-# \qquad\text{a step of Euler's method for}\qquad \frac{dy}{d\sigma} = \hat\varepsilon(y, \sigma) \tag{7.13}$$
-#
-# A differential equation runs in both directions. From $\sigma = 0$ upwards it turns an image into noise, and from
-# there down again into the same image, up to the error of finite steps. For data that are themselves Gaussian, $x_0
-# \sim \mathcal N(\mu, c^2 I)$, the best denoiser is known and the equation can be solved: the standardised value never
-# changes,
-#
-# <!-- eq:7.14 -->
-# $$\frac{x_t - \sqrt{\bar\alpha_t}\,\mu}{\sqrt{\bar\alpha_t c^2 + 1 - \bar\alpha_t}}
-# = \frac{x_0 - \mu}{c} \quad\text{for all } t \tag{7.14}$$
-#
-# which tests the code against the formula before we trust it with images.
+# The middles of great circles score like the ends. They had to: by Eq. 7.9 they are all but ordinary draws, so this says nothing beyond what samples say. The straight line, which leaves the shell, was the open question. Its middles lie farther from real rooms, with less recall and no more precision. Here truncation gives up variety and
+# gains nothing. The middles of cross-fades are the farthest, though precision hardly notices: a blurred double exposure still falls near some real room.
 
 # %%
-xt_, eps_, abars_, abart_ = sp.symbols("x_t epsilon abar_s abar_t", positive=True)
-x0_ = (xt_ - sp.sqrt(1 - abart_) * eps_) / sp.sqrt(abart_)
-y_s = (sp.sqrt(abars_) * x0_ + sp.sqrt(1 - abars_) * eps_) / sp.sqrt(abars_)
-check_zero(
-    "eq:7.13",
-    sp.expand(
-        y_s
-        - (
-            xt_ / sp.sqrt(abart_)
-            + (sp.sqrt(1 - abars_) / sp.sqrt(abars_) - sp.sqrt(1 - abart_) / sp.sqrt(abart_)) * eps_
-        )
-    ),
-    "DDIM's step is Euler's in y and σ",
+score = {row["images"]: row for row in gan_rows}
+ends_, circle, line, fade = gan_rows[1:]
+
+
+def farther(x, y):
+    error = math.hypot(x["± kernel"], y["± kernel"])
+    return x["kernel distance"] - y["kernel distance"] > 2 * error
+
+
+claim(
+    run.profile,
+    "great circles like the ends; lines farther; cross-fades farthest",
+    not farther(circle, ends_)
+    and not farther(ends_, circle)
+    and farther(line, ends_)
+    and farther(fade, line),
 )
-# Eq. 7.14 solves the equation: y = μ + k sqrt(c² + σ²), and the best ε̂ is σ (y − μ)/(c² + σ²).
-sigma_, k_, c_, mu_ = sp.symbols("sigma k c mu", positive=True)
-y_ = mu_ + k_ * sp.sqrt(c_**2 + sigma_**2)
-check_zero(
-    "eq:7.14",
-    y_.diff(sigma_) - sigma_ * (y_ - mu_) / (c_**2 + sigma_**2),
-    "the derivative of the solution is ε̂ along it",
+claim(
+    run.profile,
+    "lines: less recall, no more precision; cross-fades: precision within 0.06 of the ends",
+    line["recall"] < ends_["recall"]
+    and line["precision"] <= ends_["precision"]
+    and abs(fade["precision"] - ends_["precision"]) < 0.06,
 )
 
-mu, c = 0.4, 0.3
+# %% [markdown]
+# ## 10. The diffusion model: from a room to its noise
+#
+# The GAN has no way back from an image to its latent. A diffusion model has one, if it is sampled by *DDIM* ([Song et al., 2021](https://arxiv.org/abs/2010.02502)). Its step leads from time $t$ down to an earlier time $t'$ and adds no fresh noise. The network looks at $x_t$ and tells the noise $\hat\epsilon$ in it, and
+# with it the image $\hat x_0$ below. The step then mixes the same two anew, as Eq. 1.6 does, for the time $t'$:
+#
+# <!-- eq:7.16 -->
+# $$x_{t'} = \sqrt{\bar\alpha_{t'}}\;\hat x_0 + \sqrt{1-\bar\alpha_{t'}}\;\hat\epsilon, \qquad
+# \hat x_0 = \frac{x_t - \sqrt{1-\bar\alpha_t}\,\hat\epsilon}{\sqrt{\bar\alpha_t}} \tag{7.16}$$
+
+
+# %%
+def mix(x0, eps, abar):
+    """Eq. 1.6: image and noise at a time with this abar."""
+    return abar**0.5 * x0 + (1 - abar) ** 0.5 * eps
+
+
+def seen(d, model, x, t):
+    """What the network sees in images x at time t: (x0_hat, eps_hat)."""
+    at = torch.full((len(x),), t, device=x.device)
+    x0_hat = d.predict_xstart(model(x, at), x, at)
+    return x0_hat, d.predict_eps_from_xstart(x, at, x0_hat)
+
+
+def decode(d, model, x, steps):
+    """From noise x_T to images x_0, Eq. 7.16 at evenly spaced times."""
+    for t, t_next in pairwise(d.timesteps(steps)):
+        x = mix(*seen(d, model, x, t), float(d.abar[t_next]))
+    return x
+
+
+# %% [markdown]
+# Why can one walk this way upwards, too? Divide the step by $\sqrt{\bar\alpha_{t'}}$. Write $y_t = x_t/\sqrt{\bar\alpha_t}$ for the noisy image without its shrinking, and $\sigma_t = \sqrt{(1-\bar\alpha_t)/\bar\alpha_t}$ for its ratio of noise to signal. Then
+#
+# <!-- eq:7.17 -->
+# $$y_{t'} = y_t + (\sigma_{t'} - \sigma_t)\,\hat\epsilon \tag{7.17}$$
+#
+# This is a step of Euler's method for the differential equation $dy/d\sigma = \hat\epsilon(y, \sigma)$. Such an equation runs in both directions. From $\sigma = 0$ upwards it turns an image into noise, and down again into the same image, up to the error of finite steps.
+
+# %%
+xt, eps, low, high = sp.symbols("x_t epsilon abar_low abar_high", positive=True)
+x0_hat = (xt - sp.sqrt(1 - low) * eps) / sp.sqrt(low)
+step = sp.sqrt(high) * x0_hat + sp.sqrt(1 - high) * eps
+euler = xt / sp.sqrt(low) + (sp.sqrt((1 - high) / high) - sp.sqrt((1 - low) / low)) * eps
+check_zero("eq:7.17", sp.expand(step / sp.sqrt(high) - euler), "DDIM's step, and Euler's")
+
+# %% [markdown] tags=["exercise"]
+# **Exercise 07-5** · medium · 10 minutes
+#
+# One step upwards. Given `x` at a time with $\bar\alpha$ = `abar`, and the noise `eps` that is in it, write the image at a later time, at which $\bar\alpha$ is `abar_next`, a smaller number.
+
+
+# %% tags=["exercise"]
+def step_up(x, eps, abar, abar_next): ...  # no fresh noise
+
+
+exercises.check("07-5", step_up)
+
+
+# %% tags=["solution"]
+def step_up(x, eps, abar, abar_next):
+    x0 = (x - math.sqrt(1 - abar) * eps) / math.sqrt(abar)
+    return math.sqrt(abar_next) * x0 + math.sqrt(1 - abar_next) * eps
+
+
+exercises.check("07-5", step_up)
+
+# %% [markdown]
+# Upwards there is a catch. To undo the step from $t$ to $t'$ exactly, one needs what the network sees in $x_t$, the place one wants to reach. So the step is an equation for $x_t$, not a formula. We solve it by iteration: guess $x_t = x_{t'}$, ask the network, move, ask again.
+#
+# One more choice. The network's answer gives both $\hat x_0$ and $\hat\epsilon$, and $x_{t'}$ must be a mix of the two. We keep one and compute the other from $x_{t'}$. With little noise in the image we keep $\hat\epsilon$; with little image in the noise we keep $\hat x_0$. The iteration converges fast where the kept one has a small
+# weight.
+
+
+# %%
+def step_up_from(d, model, x, t, t_next, rounds=2):
+    """From x at time t to the later t_next: the DDIM step solved backwards by iteration."""
+    abar, abar_next = float(d.abar[t]), float(d.abar[t_next])
+    guess = x
+    for _ in range(rounds):
+        x0_hat, eps_hat = seen(d, model, guess, t_next)
+        if abar > 0.5:  # little noise: keep eps_hat
+            x0_hat = (x - (1 - abar) ** 0.5 * eps_hat) / abar**0.5
+        else:  # little image: keep x0_hat
+            eps_hat = (x - abar**0.5 * x0_hat) / (1 - abar) ** 0.5
+        guess = mix(x0_hat, eps_hat, abar_next)
+    return guess
+
+
+def encode(d, model, x, steps, rounds=2):
+    """From images x_0 to their noise x_T: `decode` undone."""
+    for t, t_next in pairwise(reversed(d.timesteps(steps))):
+        x = step_up_from(d, model, x, t, t_next, rounds)
+    return x
+
+
+# %% [markdown]
+# Before we trust the code with rooms, we try it on data for which everything is known. For normal data, $x_0\sim\mathcal N(\mu, \tau^2\,\mathbf I)$, the best denoiser is a formula ([notebook 02](02_posterior_and_bound.ipynb), section 5), and the differential equation can be solved. The standardised value never changes:
+#
+# <!-- eq:7.18 -->
+# $$\frac{x_t - \sqrt{\bar\alpha_t}\,\mu}{\sqrt{\bar\alpha_t \tau^2 + 1 - \bar\alpha_t}} = \frac{x_0 - \mu}{\tau} \qquad\text{for all } t \tag{7.18}$$
+
+# %%
+from bedgen_utils.diffusion import GaussianDiffusion, ddim_step
+
 exact = GaussianDiffusion(ddpm.diffusion.betas, prediction="x0")
+mu, tau = 0.4, 0.3
 
 
 def best_denoiser(x, t):
+    """The mean of x_0 given x_t, for normal data."""
     abar = exact.abar[t][:, None]
-    return mu + abar.sqrt() * c**2 / (abar * c**2 + 1 - abar) * (x - abar.sqrt() * mu)
+    return mu + abar.sqrt() * tau**2 / (abar * tau**2 + 1 - abar) * (x - abar.sqrt() * mu)
 
 
-x0 = mu + c * torch.randn(200, 8, generator=rng, dtype=torch.float64)
+x0 = mu + tau * torch.randn(200, 8, generator=g, dtype=torch.float64)
 abar_T = float(exact.abar[-1])
-x_T = abar_T**0.5 * mu + (abar_T * c**2 + 1 - abar_T) ** 0.5 * (x0 - mu) / c
-many = exact.T // 2
-down, up = (
-    exact.sample(best_denoiser, x_T, ddim_step, exact.timesteps(many), clip=False),
-    ddim_encode(exact, best_denoiser, x0, many),
-)
-check(
-    "eq:7.13-step-1", down, x0, 0.03, f"DDIM in {many} steps against the exact solution, downwards"
-)
-check("eq:7.14", up, x_T, 0.05, "and upwards")
+x_T = abar_T**0.5 * mu + (abar_T * tau**2 + 1 - abar_T) ** 0.5 * (x0 - mu) / tau
+steps = exact.T // 2
+check("eq:7.16", decode(exact, best_denoiser, x_T, steps), x0, 0.03, "downwards, to the solution")
+check("eq:7.18", encode(exact, best_denoiser, x0, steps), x_T, 0.05, "upwards, to the solution")
 
 # %% [markdown]
-# Now real rooms, from the validation split, which the model has not seen. Upwards each step needs $\hat\varepsilon$ at its
-# *far* end, which is not known yet; the encoder guesses it from the near end and may refine the guess. The error of
-# image → noise → image is given as root mean square in levels of 0 … 255 and as peak signal-to-noise ratio,
-# $\mathrm{PSNR} = 20 \log_{10}(255/\mathrm{rms})$ in decibels. The network is asked alone here, without the early network of notebook
-# 03, and at even times, so that both directions solve the same equation; its images are not those of notebooks 03, 06
-# and 08.
+# Now real rooms from the validation split, which the model has never seen. The network is asked alone, without the early network that guides it in notebook 03. The package's versions are `ddim_encode`, and `sample` with `ddim_step`.
 
 # %%
-latent_shape = (3, size, size)
-device = next(ddpm.network.parameters()).device
+from bedgen_utils.interpolate import ddim_encode
 
+d, denoiser = ddpm.diffusion, ddpm.network
+device = next(denoiser.parameters()).device
+some = to_float(rooms[:2]).to(device)
+up = encode(d, denoiser, some, 4)
+check("encode", up, ddim_encode(d, denoiser, some, 4, refine=1), 1e-4, "ours and the package's")
+theirs = d.sample(denoiser, up, ddim_step, d.timesteps(4), clip=False)
+check("decode", decode(d, denoiser, up, 4), theirs, 1e-4, "ours and the package's")
 
-def encode(images, steps, refine=1, batch=64):
-    return torch.cat(
-        [
-            ddim_encode(
-                ddpm.diffusion, ddpm.network, to_float(part).to(device), steps=steps, refine=refine
-            ).cpu()
-            for part in images.split(batch)
-        ]
-    )
+# %% [markdown]
+# How much is lost on the way there and back? We give the root mean square error in levels of 0 to 255.
 
-
-def develop(x_T, steps, batch=64):
-    """Noise (…, 3, size, size) to uint8 images, by DDIM without clipping: `encode` undone."""
-    times = ddpm.diffusion.timesteps(steps)
-    parts = [
-        ddpm.diffusion.sample(ddpm.network, part.to(device), ddim_step, times, clip=False)
-        for part in x_T.reshape(-1, *latent_shape).split(batch)
-    ]
-    return to_uint8(torch.cat(parts)).cpu().reshape(x_T.shape)
-
-
-subjects = rooms[: p.recon_rooms]
-recon = []
-for refine in (0, 1):
-    for steps in p.recon_steps:
-        back = develop(encode(subjects, steps, refine), steps)
-        rms = (back.double() - subjects.double()).square().flatten(1).mean(1).sqrt()
-        recon.append(
+# %%
+subjects = rooms[: run.p.recon_rooms]
+rows = []
+for rounds in (1, 2):
+    for steps in run.p.recon_steps:
+        noise = encode(d, denoiser, to_float(subjects).to(device), steps, rounds)
+        back = to_uint8(decode(d, denoiser, noise, steps)).cpu()
+        error = (back.double() - subjects.double()).square().flatten(1).mean(1).sqrt()
+        rows.append(
             {
                 "steps": steps,
-                "refined": refine,
-                "evaluations": steps * (2 + refine),
-                "rms / levels": float(rms.mean()),
-                "± rms": float(rms.std() / len(rms) ** 0.5),
-                "PSNR / dB": float((20 * torch.log10(255 / rms)).mean()),
+                "rounds": rounds,
+                "evaluations": steps * (1 + rounds),
+                "error / levels": float(error.mean()),
+                "± error": float(error.std() / len(error) ** 0.5),
             }
         )
-display(
-    save_table(
-        run,
-        recon,
-        "nb07_ddim_reconstructions",
-        f"Image to noise and back by DDIM, {p.recon_rooms} validation rooms (± one standard "
-        "error).",
-    )
+save_table(
+    run,
+    rows,
+    "nb07_ddim_reconstructions",
+    f"Image to noise and back by DDIM: root mean square error over {len(subjects)} validation "
+    "rooms (± one standard error).",
 )
-guess = float(
-    (subjects.double() - reference.double().mean(0)).square().flatten(1).mean(1).sqrt().mean()
-)
+
+# %% tags=["hide-input"]
+mean_room = reference.double().mean(0)
+blind = float((subjects.double() - mean_room).square().flatten(1).mean(1).sqrt().mean())
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.2), width_ratios=[1, 1.4])
-for refine, label in ((0, "first guess"), (1, "refined once")):
-    part = [r for r in recon if r["refined"] == refine]
+for rounds, mark in ((1, "o-"), (2, "s-")):
+    part = [r for r in rows if r["rounds"] == rounds]
     axes[0].errorbar(
         [r["steps"] for r in part],
-        [r["rms / levels"] for r in part],
-        [2 * r["± rms"] for r in part],
-        fmt="o-",
+        [r["error / levels"] for r in part],
+        [2 * r["± error"] for r in part],
+        fmt=mark,
         capsize=3,
-        label=label,
+        label=f"{rounds} round{'s' if rounds > 1 else ''} a step",
     )
-axes[0].axhline(guess, ls=":", color="k", label="mean room")
-axes[0].set(
-    xscale="log", yscale="log", xlabel="DDIM steps, each way", ylabel="error / levels (rms)"
-)
-axes[0].set_xticks(p.recon_steps, p.recon_steps)
-axes[0].minorticks_off()
-axes[0].legend(fontsize=8)
-show_images(
-    axes[1],
-    torch.cat([subjects, back]),
-    p.recon_rooms,
-    f"real rooms; back from noise, {steps} steps",
-)
+axes[0].axhline(blind, ls=":", color="k", label="mean room instead")
+axes[0].set(xscale="log", yscale="log", xlabel="DDIM steps, each way", ylabel="error / levels")
+axes[0].set_xticks(run.p.recon_steps, run.p.recon_steps)
+axes[0].tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+axes[0].legend(fontsize=9)
+title = f"validation rooms, and back from their noise ({run.p.recon_steps[-1]} steps)"
+show_images(axes[1], torch.cat([subjects, back]), len(subjects))
+axes[1].set_title(title, fontsize=10)
 save_figure(
     run,
     fig,
     "nb07_ddim_reconstruction",
-    "Error of image → noise → image against the number of DDIM steps (bars: two standard errors), "
-    "and the "
-    "images at the largest number.",
-    {"rows": recon},
+    "Error of image to noise to image against the number of DDIM steps (bars: two standard "
+    "errors), and the images at the largest number.",
+    {"rows": rows, "mean_room": blind},
 )
 plt.show()
 
+# %% [markdown]
+# The second round pays: at 20 steps it cuts the error to about a third. Is what comes out at the top really noise? White noise has the length $\sqrt D$, and neighbouring pixels in it are uncorrelated.
+
 # %%
-S = p.ddim_steps
-latents = encode(rooms, S)
-pixels = 3 * size * size
-
-
-def noise_statistics(x):
-    """Length / √D and correlation of horizontal neighbours: mean and standard error."""
-    length = x.double().flatten(1).norm(dim=1) / pixels**0.5
-    neighbours = (x[..., 1:] * x[..., :-1]).double().flatten(1).mean(
-        1
-    ) / x.double().square().flatten(1).mean(1)
-    return [(float(v.mean()), float(v.std() / len(v) ** 0.5)) for v in (length, neighbours)]
-
-
-white = torch.randn(latents.shape, generator=rng)
-stats = {
-    name: noise_statistics(x) for name, x in (("encoded rooms", latents), ("white noise", white))
-}
-angles = torch.rad2deg(angle(latents, latents.roll(1, 0)))
-display(
-    Markdown(
-        f"Is the encoded room really noise? With {S} steps, over {len(rooms)} rooms: "
-        + "; ".join(
-            f"**{name}** length {length[0]:.3f} ± {length[1]:.3f} √D, correlation of neighbouring "
-            "pixels "
-            f"{near[0]:.3f} ± {near[1]:.3f}"
-            for name, (length, near) in stats.items()
-        )
-        + (
-            f". Angles between encoded rooms: {angles.mean():.1f}° ± {angles.std():.1f}° "
-            "(standard deviation); "
-            f"between independent noise they would be 90° ± {math.degrees(1 / pixels**0.5):.1f}°. "
-            "Where these depart from "
-            "white noise, finitely many steps or an imperfect network have left something of the "
-            "room; which of the two, "
-            "this does not tell."
-        )
-    )
+S = run.p.ddim_steps
+latents = encode(d, denoiser, to_float(rooms).to(device), S).cpu()
+white = torch.randn(latents.shape, generator=g)
+noise_rows = []
+for name, x in (("encoded rooms", latents), ("white noise", white)):
+    x = x.double()
+    square = (x**2).flatten(1).mean(1)
+    neighbours = (x[..., 1:] * x[..., :-1]).flatten(1).mean(1) / square
+    row = {"noise": name, "N": len(x)}
+    for label, v in (("length / √D", square.sqrt()), ("correlation of neighbours", neighbours)):
+        row |= {label: float(v.mean()), f"± {label}": float(v.std() / len(v) ** 0.5)}
+    noise_rows.append(row)
+save_table(
+    run,
+    noise_rows,
+    "nb07_noise",
+    f"Noise of validation rooms, {S} DDIM steps, and white noise (± one standard error).",
 )
 
 # %% [markdown]
-# ### Between two real rooms
-#
-# The ends below are real validation rooms, decoded from their noise. Halfway, the straight line has about $1/\sqrt2$ of the
-# length of its ends. Those are themselves shorter than white noise (above), by many spreads of the shell, and still lead
-# back to their rooms: so a miss in spreads proves nothing by itself, and what the middles are worth is measured.
-#
-# Eq. 7.14 says what to expect. Where the data are Gaussian, the map $g$ from $x_T$ to $x_0$ is affine, so the straight
-# line in noise **is** the cross-fade in pixels:
-#
-# <!-- eq:7.15 -->
-# $$g\big((1-s)\,x_T + s\,x_T'\big) = (1-s)\,g(x_T) + s\,g(x_T') \tag{7.15}$$
-#
-# Halfway between two independent images that has $1/\sqrt2$ of an image's departure from the mean: washed out, and
-# two rooms at once. The great circle keeps the departure at full size. Real rooms are not Gaussian; how far the
-# network's map is from affine is seen in how far its straight-line images are from the cross-fade, which the cell
-# below prints beside the distance for the great circle.
+# Not quite. The noise of real rooms is about a sixth too short, and neighbouring pixels in it are clearly correlated. Some of the room is left in it, and `decode` needs that to find the way back. Finitely many steps may be the reason, or an imperfect network; this table cannot tell which.
 
 # %%
-other_T = x_T.roll(1, 0)
-times = exact.timesteps(20)
-decode = lambda x: exact.sample(best_denoiser, x, ddim_step, times, clip=False)  # noqa: E731
+at20 = {r["rounds"]: r["error / levels"] for r in rows if r["steps"] == 20}
+claim(
+    run.profile,
+    "at 20 steps the second round cuts the error to about a third",
+    bool(at20) and 0.2 < at20[2] / at20[1] < 0.45,
+)
+claim(
+    run.profile,
+    "encoded rooms: about a sixth too short, neighbours correlated",
+    0.79 < noise_rows[0]["length / √D"] < 0.88
+    and noise_rows[0]["correlation of neighbours"]
+    > 5 * noise_rows[0]["± correlation of neighbours"],
+)
+
+# %% [markdown]
+# ## 11. Between two real rooms
+#
+# The ends of the next walks are real validation rooms, by way of their noise. What should the straight line give? For normal data Eq. 7.18 makes the map $\Phi$ from $x_T$ to $x_0$ affine. Then the straight line through noise is the cross-fade of images:
+#
+# <!-- eq:7.19 -->
+# $$\Phi\big((1-s)\,x_T + s\,x_T'\big) = (1-s)\,\Phi(x_T) + s\,\Phi(x_T') \tag{7.19}$$
+#
+# Halfway that leaves $1/\sqrt2$ of an image's departure from the mean image: washed out, and two rooms at once. The great circle keeps the departure at full size. Rooms are not normal, and a network's map is not affine. The film strips show what becomes of it.
+
+# %%
+partner = x_T.roll(1, 0)
 check(
-    "eq:7.15",
-    decode(lerp(x_T, other_T, 0.5)),
-    lerp(decode(x_T), decode(other_T), 0.5),
+    "eq:7.19",
+    decode(exact, best_denoiser, lerp(x_T, partner, 0.5), 20),
+    lerp(decode(exact, best_denoiser, x_T, 20), decode(exact, best_denoiser, partner, 20), 0.5),
     1e-12,
-    "Gaussian data: middle of the line in noise, and of the cross-fade",
-)
-kept = (
-    (decode(slerp(x_T, other_T, 0.5)) - mu).square().mean() / (decode(x_T) - mu).square().mean()
-).sqrt()
-faded = (
-    (decode(lerp(x_T, other_T, 0.5)) - mu).square().mean() / (decode(x_T) - mu).square().mean()
-).sqrt()
-print(
-    f"departure from the mean image, middle over ends: great circle {kept:.3f}, straight line "
-    f"{faded:.3f}"
+    "normal data: middle of the line in noise, and of the cross-fade",
 )
 
-# %%
-first, last = latents, latents.roll(-1, 0)  # room i and room i + 1
-few = slice(0, p.ddpm_pairs)
-walk = {
-    "great circle": path(first[few], last[few], K),
-    "straight line": path(first[few], last[few], K, lerp)[:, 1:-1],
+
+def images_of(x_T):
+    """Float images of noise (..., 3, size, size), by DDIM."""
+    x = decode(d, denoiser, x_T.reshape(-1, 3, size, size).to(device), S)
+    return x.cpu().reshape(x_T.shape).clamp(-1, 1)
+
+
+here, there = latents, latents.roll(-1, 0)  # room i and room i + 1
+m = run.p.ddpm_pairs
+room_walks = {
+    "great circle": images_of(path(here[:m], there[:m], K)),
+    "straight line": images_of(path(here[:m], there[:m], K, lerp)),
 }
-developed = {name: develop(x, S) for name, x in walk.items()}
-developed["straight line"] = torch.cat(
-    [
-        developed["great circle"][:, :1],
-        developed["straight line"],
-        developed["great circle"][:, -1:],
-    ],
-    1,
-)
-developed["cross-fade"] = cross_fade(
-    developed["great circle"][:, 0], developed["great circle"][:, -1], K
-)
-fig = strips(developed, 2, K + 1)
+ends = room_walks["great circle"][:, 0], room_walks["great circle"][:, -1]
+room_walks["cross-fade"] = path(*ends, K, lerp)
+
+# %% tags=["hide-input"]
+fig = strips(room_walks)
+middles = {name: 127.5 * x[:, K // 2] for name, x in room_walks.items()}
+off = {
+    name: float((middles[name] - middles["cross-fade"]).square().mean().sqrt())
+    for name in ("great circle", "straight line")
+}
 save_figure(
     run,
     fig,
     "nb07_ddim_strips",
     f"Diffusion model: walks between the noise of real validation rooms ({S} DDIM steps), and the "
     "cross-fade.",
+    {"rms levels from the cross-fade, halfway": off},
 )
 plt.show()
-fig, along_ddpm = draw_along(developed)
-save_figure(
+along_ddpm = along(
+    room_walks,
     run,
-    fig,
     "nb07_ddim_along",
-    "Diffusion model: contrast and detail along the walks; bands are two standard errors over "
-    "pairs.",
-    along_ddpm,
+    f"Diffusion model: contrast and detail along the walks, mean over {m} pairs; bands are two "
+    "standard errors.",
 )
 plt.show()
-off_fade = {
-    name: float(
-        (developed[name][:, K // 2].double() - developed["cross-fade"][:, K // 2].double())
-        .square()
-        .mean()
-        .sqrt()
-    )
-    for name in walk
-}
-display(
-    Markdown(
-        f"Middle over ends, {p.ddpm_pairs} pairs (± one standard error): "
-        + "; ".join(f"{k} {m:.2f} ± {e:.2f}" for k, (m, e) in along_ddpm.items())
-        + (
-            f". Halfway, the straight line is {off_fade['straight line']:.1f} levels (rms) from "
-            "the cross-fade, and "
-            f"the great circle {off_fade['great circle']:.1f}."
-        )
-    )
+
+# %%
+smooth_rows += [smoothness_row(f"DDPM, {name}", features_of(x)) for name, x in room_walks.items()]
+save_table(
+    run,
+    smooth_rows,
+    "nb07_smoothness",
+    f"Walks of {K} steps in EfficientNet-Lite0 features (± one standard error over pairs).",
 )
 
 # %% [markdown]
-# The square of section 4, between real rooms: in its corners the noise of the first four of the rooms encoded above, not chosen; in between Eq. 7.9.
+# The straight line loses far more than the cross-fade: about half of the contrast, and two thirds of the detail. So the network's map is far from affine. Given a latent that is too short, it paints a grey and empty room. The great circle keeps contrast and detail within the errors of these few pairs.
+#
+# The square of section 6 works between real rooms as well. In its corners stand the first four rooms that were encoded above.
 
-# %%
-corner = [latents[i : i + 1] for i in range(4)]
-top, bottom = (
-    path(corner[0], corner[1], p.ddim_grid - 1)[0],
-    path(corner[2], corner[3], p.ddim_grid - 1)[0],
-)
-square = path(top, bottom, p.ddim_grid - 1).transpose(0, 1)
+# %% tags=["hide-input"]
+n_square = run.p.ddim_grid
+top = path(latents[0:1], latents[1:2], n_square - 1)[0]
+bottom = path(latents[2:3], latents[3:4], n_square - 1)[0]
+square = path(top, bottom, n_square - 1).transpose(0, 1)
 fig, ax = plt.subplots(figsize=(5.2, 5.4))
-show_images(ax, develop(square, S).reshape(-1, 3, size, size), p.ddim_grid)
+show_images(ax, to_uint8(images_of(square)).flatten(0, 1), n_square)
 save_figure(
     run,
     fig,
     "nb07_ddim_square",
-    "Diffusion model: spherical interpolation between the noise of four real validation rooms "
-    f"(corners), {S} DDIM steps.",
+    "Diffusion model: great circles between the noise of four real validation rooms (corners), "
+    f"{S} DDIM steps.",
 )
 plt.show()
 
-# %%
-developed_features = {name: features_of(x) for name, x in developed.items()}
-smooth_rows += [smoothness_row(f"DDPM, {name}", f) for name, f in developed_features.items()]
-display(
-    save_table(
-        run,
-        smooth_rows,
-        "nb07_smoothness",
-        f"Smoothness of all walks in EfficientNet-Lite0 features, {K} steps (± one standard error "
-        "over pairs).",
-    )
-)
+# %% [markdown]
+# Do these walks stay among bedrooms? Here a good midpoint is not a matter of course: nothing obliges the noise of real rooms to fill the sphere evenly. The ends are real rooms that the model did not choose.
 
-middles = {
+# %%
+sets = {
     "real rooms encoded here (floor)": rooms,
-    "DDPM, ends": develop(latents, S),
-    "DDPM, middle of great circles": develop(slerp(first, last, 0.5), S),
-    "DDPM, middle of straight lines": develop(lerp(first, last, 0.5), S),
-    "middle of cross-fades": cross_fade(rooms, rooms.roll(-1, 0), 2)[:, 1],
+    "DDPM, ends": to_uint8(images_of(here)),
+    "DDPM, middle of great circles": to_uint8(images_of(slerp(here, there, 0.5))),
+    "DDPM, middle of straight lines": to_uint8(images_of(lerp(here, there, 0.5))),
+    "middle of cross-fades": to_uint8((to_float(rooms) + to_float(rooms.roll(-1, 0))) / 2),
 }
-middle_rows = cloud_rows({name: features_of(x) for name, x in middles.items()}, target)
-display(
-    save_table(
-        run,
-        middle_rows,
-        "nb07_midpoints_ddpm",
-        "Midpoints between encoded real rooms against other validation rooms. Few images: the "
-        "Fréchet distance is to be "
-        f"read only within this table. {protocol(len(rooms))}; kernel distance against "
-        f"{p.n_distance:,}.",
-        {
-            "all but the kernel distance": protocol(len(rooms)),
-            "kernel distance": replace(protocol(len(rooms)), n_reference=p.n_distance),
-        },
-    )
-)
-_, ends, circle, line, fade = middle_rows
-display(
-    Markdown(
-        f"The middles of great circles are {compared(circle, ends)}. Those of straight lines are "
-        f"{compared(line, ends)}. Those of cross-fades are {compared(fade, ends)}. Unlike in "
-        "section 6, the ends here "
-        "are real rooms that the model did not choose, so a good midpoint is not a matter of "
-        "course: nothing obliges "
-        "the noise of real rooms to fill the sphere evenly. (Neighbouring midpoints share a room, "
-        "so these errors are "
-        "a little too small.)"
-    )
+ddpm_rows = against_rooms({name: features(x) for name, x in sets.items()}, target)
+kinds = {
+    "precision and recall": protocol(len(rooms), len(rooms)),
+    "kernel distance": protocol(len(rooms), n),
+}
+save_table(
+    run,
+    ddpm_rows,
+    "nb07_midpoints_ddpm",
+    "Midpoints between encoded real rooms against other validation rooms. Kernel distance: "
+    f"{kinds['kernel distance']}. Precision and recall against {len(rooms)} of them.",
+    kinds,
 )
 
-# %% [markdown]
-# ## 8 · What changes on the way?
-#
-# The rendered rooms come with their scene: from where one looks, what lies on the floor, how the wall is painted. Notebook 05 has a network that reads such factors from an image, and says how often it is right. Here it reads every image of a walk. Take one
-# factor, and a walk whose two ends read differently. If the answer changes once on the way, from the one class to the other, the walk is *direct* in this factor; more changes mean that it wavers or passes through a third class. (The three views lie in a row, so
-# a turn through the middle one counts as one change.) The cross-fade of the same ends is the control: its images are double exposures, so it shows what a walk without rooms in between would give.
-
-
-# %%
-def changes(readings):
-    """Of walks (N, K + 1, factors): how often each answer changes, and whether the ends differ."""
-    steps = readings[:, 1:] - readings[:, :-1]
-    across = readings[:, -1] - readings[:, 0]
-    count = (steps != 0).sum(1)
-    view = list(FACTORS).index("view")
-    count[:, view] = 1 + steps[..., view].abs().sum(1) - across[:, view].abs()
-    return count.double(), across != 0
-
-
-def ratio(total, number):
-    """sum total / sum number over walks (N,), and its standard error for independent walks.
-
-    (The factors of one walk are not independent; neighbouring walks of the DDPM share a room, so
-    their error is somewhat too small.)
-    """
-    r = total.sum() / number.sum()
-    m = len(total)
-    return r.item(), (
-        (total - r * number).square().sum() * m / (m - 1)
-    ).sqrt().item() / number.sum().item()
-
-
-if p.source == "rendered":
-    reader = load_classifier()
-
-    def read(images):
-        return reader.read(images.reshape(-1, 3, size, size)).reshape(*images.shape[:2], -1)
-
-    readings = {
-        f"{model}, {name}": read(of[name])
-        for model, of in (("GAN", walks), ("DDPM", developed))
-        for name in ("great circle", "cross-fade")
-    }
-    counted = {name: changes(a) for name, a in readings.items()}
-
-    def cell(name, which):
-        count, differ = counted[name]
-        return (
-            "{:.2f} ± {:.2f}".format(
-                *ratio((count * differ)[:, which].sum(1), differ[:, which].sum(1).double())
-            )
-            if differ[:, which].any(1).sum() >= 5
-            else ""
-        )
-
-    rows = [
-        {
-            "factor": factor,
-            "differing ends (GAN)": int(counted["GAN, great circle"][1][:, k].sum()),
-            **{name: cell(name, [k]) for name in counted},
-        }
-        for k, factor in enumerate(FACTORS)
-    ]
-    everything = list(range(len(FACTORS)))
-    rows.append(
-        {
-            "factor": "all",
-            "differing ends (GAN)": int(counted["GAN, great circle"][1].sum()),
-            **{name: cell(name, everything) for name in counted},
-        }
+# %% tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(8, 3.3))
+short = [
+    "other real rooms",
+    "ends",
+    "middle of\ngreat circles",
+    "middle of\nlines",
+    "middle of\nfades",
+]
+for shift, label, mark, part in (
+    (-0.1, f"GAN, N = {n}", "o", gan_rows),
+    (0.1, f"diffusion model, N = {len(rooms)}", "s", ddpm_rows),
+):
+    ax.errorbar(
+        np.arange(5) + shift,
+        [r["kernel distance"] for r in part],
+        [2 * r["± kernel"] for r in part],
+        fmt=mark,
+        capsize=3,
+        label=label,
     )
-    display(
-        save_table(
-            run,
-            rows,
-            "nb07_factor_changes",
-            f"How often what the network reads changes in {K} steps, where the ends read "
-            f"differently; 1 is direct. ± one standard error over {len(walks['great circle'])} "
-            f"walks of the GAN and {p.ddpm_pairs} of the DDPM; in the last row every factor that "
-            "differs counts. Empty where fewer than five walks differ.",
-        )
-    )
-    fig, axes = plt.subplots(1, 2, figsize=(10, 3), sharey=True)
-    for ax, name in zip(axes, ("great circle", "cross-fade"), strict=True):
-        a = readings[f"GAN, {name}"]
-        for i, factor in enumerate(("view", "lamps_on", "floor", "wall_colour")):
-            k = list(FACTORS).index(factor)
-            differ = a[a[:, 0, k] != a[:, -1, k]][..., k]
-            if len(differ):
-                ax.plot(
-                    np.linspace(0, 1, K + 1),
-                    (differ == differ[:, -1:]).double().mean(0),
-                    "os^D"[i] + "-",
-                    ms=4,
-                    label=f"{factor} ({len(differ)} walks)",
-                )
-        ax.set(xlabel="fraction s of the way", title=f"GAN, {name}", ylim=(-0.03, 1.03))
-    axes[0].set_ylabel("share that reads as the end does")
-    axes[1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    save_figure(
-        run,
-        fig,
-        "nb07_factors",
-        "Share of the GAN's walks whose image reads, in one factor, as the image at the end, "
-        "along the way.",
-        {"rows": rows},
-    )
-    plt.show()
-    said = []
-    for model in ("GAN", "DDPM"):
-        (on_circle, differ), (on_fade, _) = (
-            counted[f"{model}, great circle"],
-            counted[f"{model}, cross-fade"],
-        )
-        if differ.any():
-            more, error = ratio(((on_circle - on_fade) * differ).sum(1), differ.sum(1).double())
-            said.append(
-                f"{model}: {100 * (on_circle[differ] == 1).double().mean():.0f} % of the "
-                f"{int(differ.sum())} differences are crossed directly on the great circle, "
-                f"{100 * (on_fade[differ] == 1).double().mean():.0f} % on the cross-fade; changes "
-                f"on the circle less those on the cross-fade, for each difference: {more:+.2f} ± "
-                f"{error:.2f} (one standard error), so "
-                + (
-                    "the great circle is the more direct"
-                    if more < -2 * error
-                    else "the cross-fade is the more direct"
-                    if more > 2 * error
-                    else "neither is clearly the more direct"
-                )
-            )
-    display(Markdown(". ".join(said) + "."))
-else:
-    print("these images come without scene factors")
+ax.axhline(0, color="0.5", lw=1)
+ax.set_xticks(range(5), short)
+ax.set(ylabel="kernel distance to real rooms")
+ax.legend(fontsize=9, loc="upper left")
+save_figure(
+    run,
+    fig,
+    "nb07_midpoints",
+    f"Ends and midpoints of walks against {n} real validation rooms; bars are two standard errors. "
+    "The floor is what other real rooms score; 0 is its expectation.",
+    {"gan": gan_rows, "ddpm": ddpm_rows},
+    {"gan": protocol(n, n), "ddpm": protocol(len(rooms), n)},
+)
+plt.show()
 
 # %% [markdown]
-# ## 9 · By hand
-#
-# In a running notebook the slider walks along the first pair of section 3. (The figures above hold without it.)
+# The ends score like real rooms, since they are real rooms, decoded. The middles of great circles lie a little farther away, but nearer than those of cross-fades. The middles of straight lines are the farthest by a wide margin, and hardly any real room has one of them near it (recall). For the GAN the line beats the cross-fade; here it loses to it. (Neighbouring
+# midpoints share a room, so these errors are a little too small.)
 
 # %%
-import io
-
-import ipywidgets as widgets
-from PIL import Image
-
-image = widgets.Image(format="png")
-slider = widgets.IntSlider(K // 2, 0, K, description="step")
-
-
-def look(change=None):
-    row = (
-        torch.cat([walks[name][0, slider.value] for name in walks], dim=-1).permute(1, 2, 0).numpy()
+_, ends_, circle, line, fade = ddpm_rows
+claim(
+    run.profile,
+    "the line loses about half of the contrast and two thirds of the detail, more than the fade",
+    all(
+        along_ddpm[f"straight line: {v}"][0] < along_ddpm[f"cross-fade: {v}"][0] - 0.1
+        for v in ("contrast", "detail")
     )
-    file = io.BytesIO()
-    Image.fromarray(row).resize(
-        (5 * row.shape[1], 5 * row.shape[0]), Image.Resampling.NEAREST
-    ).save(file, "PNG")
-    image.value = file.getvalue()
-
-
-slider.observe(look, "value")
-look()
-display(widgets.Label("circle, line, cross-fade"), widgets.VBox([slider, image]))
+    and 0.4 < along_ddpm["straight line: contrast"][0] < 0.65
+    and 0.2 < along_ddpm["straight line: detail"][0] < 0.45,
+)
+claim(
+    run.profile,
+    "the great circle keeps contrast and detail within two standard errors",
+    all(
+        abs(along_ddpm[f"great circle: {v}"][0] - 1) < 2 * along_ddpm[f"great circle: {v}"][1]
+        for v in ("contrast", "detail")
+    ),
+)
+claim(
+    run.profile,
+    "ends as real rooms; great circles farther; fades farther still; lines farthest, recall near 0",
+    abs(ends_["kernel distance"]) < 2 * ends_["± kernel"]
+    and farther(circle, ends_)
+    and farther(fade, circle)
+    and farther(line, fade)
+    and line["recall"] < 0.1,
+)
 
 # %% [markdown]
 # ## Summary
 #
-# In general:
-#
-# - Gaussian latents live on a shell of radius $\sqrt D$ and of thickness $1/\sqrt2$. Straight lines leave it, to a
-#   radius of $\sqrt{D/2}$ halfway; great circles between independent Gaussian latents do not, and their midpoints are all
-#   but ordinary draws; the noise of encoded rooms need not be Gaussian, and then neither holds by itself.
-# - A straight line through a diffusion model's noise would be a cross-fade of images if its map were affine; for a GAN it is
-#   a row of shorter latents, and whether those give typical rooms (truncation at its best) or washed-out ones must be
-#   measured.
-# - "Smooth" has at least three meanings (short, even, without jumps), and none of them asks whether the images on the
-#   way are rooms. That needs a measure of its own.
-# - How much changes on a walk, and how evenly, are two questions; one pair of rooms answers neither.
-#
-# In this run:
-
+# * Normal latents lie on a shell of radius $\sqrt D$ and thickness $1/\sqrt2$ (Eq. 7.1). Straight lines leave it, to $\sqrt{D/2}$ halfway (Eq. 7.3). Great circles stay, and their middles are all but ordinary draws (Eq. 7.9).
+# * On straight lines the GAN loses a third of contrast and detail. Middles of lines lie farther from real rooms than its samples do: kernel distance about 8 against 4.5.
+# * Perceptual path length has a value, a few times $10^5$ for our GAN, if images stay floats. Rounded to 256 levels, it grows without limit as the step shrinks.
+# * In eight steps the GAN's walk is less smooth than a cross-fade. When steps are halved, the largest shrinks to about 0.7 of its size, that of the cross-fade to 0.65; unrelated steps would give 0.8, a smooth walk 0.5. With finer steps both fall towards 0.5: eight are too few to follow the walk.
+# * That the report's transition looked weak because its rooms were alike is possible, but the distance of the ends explains only about a fifth of the variance of a walk's length.
+# * DDIM runs in both directions. In 20 steps each way a room returns with an error of about 4 levels of 255. Between real rooms the great circle is the way to walk; the straight line paints grey rooms.
 
 # %%
-def listed(rows):
-    return " / ".join(f"{r['kernel distance']:.3g} ± {r['± kernel']:.1g}" for r in rows[1:])
-
-
-def even(row):
-    return f"unevenness {row['unevenness']:.2f}, detour {row['detour']:.2f}"
-
-
-best, (length, near) = recon[-1], stats["encoded rooms"]
-findings = [
-    f"**Evenness.** GAN, great circles: {even(smooth_rows[0])}. DDPM, great circles: "
-    f"{even(smooth_rows[3])}. "
-    f"Cross-fades of the GAN's ends: {even(smooth_rows[2])}. One jump in {K} steps: unevenness "
-    f"{math.sqrt(K - 1):.2f}.",
-    "**Weak because alike?** Over independent pairs, "
-    f"{verdict('the length of the GAN walk', *alone, p.pairs)}; over "
-    f"pairs at chosen angles (which drive both) r = {answers['length L'][0]:.2f}; "
-    f"{verdict('its unevenness', *answers['unevenness (CV)'])}.",
-    "**Still rooms?** Kernel distance to real rooms, for ends / great circles / straight lines / "
-    "cross-fades: GAN "
-    f"{listed(gan_rows)}; DDPM, between real rooms, {listed(middle_rows)}.",
-    f"**There and back.** A validation room through {best['steps']} DDIM steps up and down "
-    "returns with an error of "
-    f"{best['rms / levels']:.1f} levels ({best['PSNR / dB']:.1f} dB). With {S} steps its noise "
-    f"has {length[0]:.3f} of "
-    f"the expected length, and neighbouring pixels in it correlate by {near[0]:.3f}, where white "
-    "noise has 0.",
-]
-display(Markdown("\n".join(f"- {finding}" for finding in findings)))
+claim(
+    run.profile,
+    "kernel distance of the GAN: about 8 at the middle of lines, 4.5 at the ends",
+    abs(gan_rows[3]["kernel distance"] - 8) < 1 and abs(gan_rows[1]["kernel distance"] - 4.5) < 0.7,
+)
+claim(
+    run.profile,
+    "halving at 8 steps: about 0.7, cross-fade 0.65, unrelated 0.8",
+    abs(curves["great circle"][0].value - 0.7) < 0.04
+    and abs(curves["cross-fade"][0].value - 0.65) < 0.04
+    and abs(float(yardstick[K].mean()) - 0.8) < 0.05,
+)
+claim(
+    run.profile,
+    "there and back in 20 steps: about 4 levels",
+    bool(at20) and 3 < at20[2] < 5,
+)
 
 # %% [markdown]
-# ## Questions to think about
+# <details><summary><b>Four more questions, with answers</b></summary>
 #
-# 1. Take $z(s) = \sqrt{1-s}\,z_0 + \sqrt{s}\,z_1$. Show that it has the distribution of a latent exactly, for every
-#    $s$. What does it give up against slerp? (Look at its speed near the ends.)
-# 2. The GAN's latents could be drawn uniformly from a ball instead. Which of the arguments of sections 1 and 2 survive?
-# 3. Perceptual path length is low for a generator that paints the same image for every latent. Which of the other
-#    measures of this notebook would notice?
-# 4. Downwards, DDIM's step is a formula; upwards, the same step is an equation, with $x_t$ on both sides. Write it as a
-#    fixed point, once with $\hat\varepsilon(x_t)$ and once with $\hat x_0(x_t)$ on the right. Which of the two
-#    iterations settles quickly where there is little noise, and which where there is little image?
+# *Suppose latents were drawn uniformly from a ball instead. What of sections 2 to 4 survives?* Nearly all. In many dimensions almost the whole volume of a ball lies close to its surface, so there is a shell again. Directions are uniform, so independent latents are nearly at right angles, and the middle of a line lies at about 0.71 of the
+# radius. The ball does contain that place, but the part of the ball so far inside has a share of $2^{-D/2}$ of the volume: for $D = 64$, less than one latent in a billion. The generator has not seen it.
+#
+# *A generator paints the same image for every latent. Its perceptual path length is 0, the best there is. Which measures of this notebook notice?* The distance of the ends is 0. Detour and unevenness are 0/0. Recall is close to 0, and the kernel distance is large.
+#
+# *Which iteration for the step upwards settles quickly, and where?* Keep $\hat\epsilon$, and the new guess contains it with the weight $\sqrt{\bar\alpha_t}\,(\sigma_t - \sigma_{t'})$. That is small where there is little noise. Keep $\hat x_0$, and its weight is $\sqrt{1-\bar\alpha_t}\,(1/\sigma_{t'} - 1/\sigma_t)$ in size. That is small
+# where there is little image. A small weight means that an error in the guess is passed on but weakly.
+#
+# *Would smaller steps make a film that shows a jump look smooth?* No. A jump keeps its size however small the steps are, and the ratio of section 8 stays at 1.
+#
+# </details>
+#
+# ## Appendix: what changes on the way?
+#
+# The rendered rooms have known factors: from where one looks, what lies on the floor, how the wall is painted. [Notebook 05](05_mode_collapse.ipynb) has a network that reads such factors from an image, and says how often it is right. Here it reads every image of the GAN's walks.
+#
+# Take one factor, and a walk whose two ends read differently. If the reading changes once on the way, from the one class to the other, the walk is *direct* in this factor. More changes mean that it wavers or passes through a third class. (The three views lie in a row, so a turn through the middle one counts as direct.) The
+# cross-fade of the same ends is the control.
+
+# %%
+from bedgen_utils.factors import FACTORS, load_classifier
+from bedgen_utils.report import Interval, share_interval
+
+reader = load_classifier()
+
+
+def read(images):
+    """What the network reads in float images (N, K + 1, ...): classes (N, K + 1, factors)."""
+    answers = reader.read(to_uint8(images).flatten(0, 1))
+    return answers.reshape(*images.shape[:2], -1)
+
+
+def direct(readings):
+    """Of walks: (their ends differ, the change between them is direct), each (N, factors)."""
+    steps = readings.diff(dim=1)
+    across = readings[:, -1] - readings[:, 0]
+    once = (steps != 0).sum(1) == 1
+    view = list(FACTORS).index("view")  # for it, never turning back is enough
+    once[:, view] = steps[..., view].abs().sum(1) == across[:, view].abs()
+    return across != 0, once
+
+
+readings = {name: read(walks[name]) for name in ("great circle", "cross-fade")}
+found = {name: direct(r) for name, r in readings.items()}
+
+# %% tags=["hide-input"]
+factor_rows = []
+for k, factor in enumerate(FACTORS):
+    differ = found["great circle"][0][:, k]
+    count = int(differ.sum())
+    row = {"factor": factor, "walks with other ends": count}
+    for name, (_, once) in found.items():
+        short = name.split("-")[-1].split()[-1]  # circle, fade
+        known = Interval(math.nan, 0, 1)  # without a walk, nothing
+        share = share_interval(int(once[differ, k].sum()), count) if count else known
+        row |= {
+            f"direct, {name}": share.value,
+            f"{short} from": share.low,
+            f"{short} to": share.high,
+        }
+    factor_rows.append(row)
+fig, axes = plt.subplots(1, 2, figsize=(10, 3.2), sharey=True)
+for ax, (name, r) in zip(axes, readings.items(), strict=True):
+    for factor, mark in zip(("view", "lamps_on", "floor", "wall_colour"), "os^D", strict=True):
+        k = list(FACTORS).index(factor)
+        differ = r[r[:, 0, k] != r[:, -1, k]][..., k]
+        if len(differ):
+            share = (differ == differ[:, -1:]).double().mean(0)
+            label = f"{factor} ({len(differ)} walks)"
+            ax.plot(np.linspace(0, 1, K + 1), share, mark + "-", ms=4, label=label)
+    ax.set(xlabel="fraction s of the way", title=f"GAN, {name}", ylim=(-0.03, 1.03))
+axes[0].set_ylabel("share that reads as the end does")
+axes[1].legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+save_figure(
+    run,
+    fig,
+    "nb07_factors",
+    "GAN: share of walks whose image reads, in one factor, as the image at the end does.",
+    {"rows": factor_rows},
+)
+plt.show()
+save_table(
+    run,
+    factor_rows,
+    "nb07_factor_changes",
+    f"GAN: how often a factor that differs at the ends changes directly, in walks of {K} steps; "
+    "95 % intervals of Clopper and Pearson.",
+)
+
+# %% [markdown]
+# Factors with two or three classes change directly in more than eight walks out of ten. Colours have many classes, and change directly in fewer than half of the walks: on great circles as on cross-fades one passes through third colours. In every row the intervals of the two overlap, so these walks cannot say which of the two is the
+# more direct.
+
+# %%
+few_classes = [r for r in factor_rows if len(FACTORS[r["factor"]]) <= 3]
+colours = [r for r in factor_rows if len(FACTORS[r["factor"]]) > 3]
+claim(
+    run.profile,
+    "direct on the great circle: over 80 % with few classes, under 50 % for colours",
+    all(r["direct, great circle"] > 0.8 for r in few_classes)
+    and all(r["direct, great circle"] < 0.5 for r in colours),
+)
+claim(
+    run.profile,
+    "the intervals of great circle and cross-fade overlap in every row",
+    all(r["circle from"] < r["fade to"] and r["fade from"] < r["circle to"] for r in factor_rows),
+)
+
+# %% [markdown]
+# ## References
+#
+# * Shoemake (1985), *Animating rotation with quaternion curves*, SIGGRAPH, [doi:10.1145/325165.325242](https://doi.org/10.1145/325165.325242): slerp.
+# * White (2016), *Sampling Generative Networks*, [arXiv:1609.04468](https://arxiv.org/abs/1609.04468): great circles instead of lines between latents.
+# * Karras, Laine & Aila (2019), *A Style-Based Generator Architecture for Generative Adversarial Networks*, [arXiv:1812.04948](https://arxiv.org/abs/1812.04948): perceptual path length.
+# * Brock, Donahue & Simonyan (2019), *Large Scale GAN Training for High Fidelity Natural Image Synthesis*, [arXiv:1809.11096](https://arxiv.org/abs/1809.11096): truncation.
+# * Song, Meng & Ermon (2021), *Denoising Diffusion Implicit Models*, [arXiv:2010.02502](https://arxiv.org/abs/2010.02502): DDIM, its differential equation, encoding, and interpolation by slerp.
+#
+# Before: [06 · Evaluation](06_evaluation.ipynb). Next: [08 · The report](08_report.ipynb), where the balance is drawn.
