@@ -76,6 +76,7 @@ p = run.p
 recipe = GANRecipe(**p.gan, seed=seed)
 # Distances during training come from few images; each says how many, and is only compared with others from as many.
 warnings.filterwarnings("ignore", category=SmallSampleWarning)
+device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 train_images = load_bedrooms(p.source, "train", p.size, limit=p.train_images or None)
 validation_images = load_bedrooms(p.source, "validation", p.size, limit=p.validation_images or None)
@@ -1026,8 +1027,7 @@ def experiment(recipe, evaluate_every):
             many["distance_of_many"] = frechet_from_features(end, reference)
 
         def verdict(images):
-            images = to_float(images[: p.n_verdict])
-            return discriminator(images.to(next(discriminator.parameters()).device)).mean().item()
+            return discriminator(to_float(images[: p.n_verdict]).to(device)).mean().item()
 
         return {
             "distance": frechet_from_features(made_features, reference),
