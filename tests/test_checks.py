@@ -74,8 +74,6 @@ def test_check_fails_wants_a_failing_check(capsys):
 def test_a_claim_must_hold_in_the_profile_it_was_written_for(capsys):
     claim("cpu", "two is even", True)
     claim("smoke", "two is odd", False)
-    assert capsys.readouterr().out == (
-        "[claim] two is even: holds\n[claim] two is odd: does not hold\n"
-    )
+    assert capsys.readouterr().out == "[claim] two is even: holds\n"
     with pytest.raises(AssertionError, match="two is odd: the text says so: rewrite it"):
         claim("cpu", "two is odd", False)

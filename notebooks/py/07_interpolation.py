@@ -321,7 +321,8 @@ for d, colour in ((D, "C0"), (3 * size**2, "C1")):
         options = {"color": colour, "alpha": 0.5, "label": label} if fill else {"color": colour}
         axes[0].stairs(height / height.max(), edges, fill=fill, **options)
     for how in (slerp, lerp):
-        r = torch.stack([how(u, v, float(s)).norm(dim=1) for s in fractions]) / d**0.5
+        some = u[:200], v[:200]
+        r = torch.stack([how(*some, float(s)).norm(dim=1) for s in fractions]) / d**0.5
         axes[1].plot(fractions, r.mean(1), color=colour)
         low, high = r.mean(1) - r.std(1), r.mean(1) + r.std(1)
         axes[1].fill_between(fractions, low, high, color=colour, alpha=0.25, lw=0)
@@ -405,7 +406,7 @@ WAYS = {"great circle": "C0", "straight line": "C1", "cross-fade": "C2"}
 
 def strips(walks, shown=2):
     """Film strips of the first pairs; walks: {name: float images (N, K + 1, 3, H, W)}."""
-    fig, axes = plt.subplots(len(walks) * shown, 1, figsize=(9.5, 1.2 * len(walks) * shown))
+    fig, axes = plt.subplots(len(walks) * shown, 1, figsize=(8.4, 1.02 * len(walks) * shown))
     for i, ax in enumerate(axes.flat):
         pair, name = i // len(walks), list(walks)[i % len(walks)]
         images = to_uint8(walks[name][pair])
@@ -539,7 +540,7 @@ diagonal = features_of(images[range(n), range(n)])
 steps = diagonal.diff(dim=0).norm(dim=1)
 others = features_of(paint(released, torch.randn(24, corners.shape[1], generator=g)))
 apart = torch.pdist(others)
-fig, axes = plt.subplots(1, 2, figsize=(10.2, 5), width_ratios=[1.35, 1])
+fig, axes = plt.subplots(1, 2, figsize=(8.4, 3.7), width_ratios=[1.25, 1])
 show_images(axes[0], to_uint8(images.flatten(0, 1)), n)
 side = released.size + 1
 for i in range(n):

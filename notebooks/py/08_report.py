@@ -835,8 +835,8 @@ if walks and edges and "halving_less_cross_fade_95" in walks:
                 else "**Smoother than a cross-fade.** "
             )
             + "On great circles, in steps half as long, the largest step shrinks to "
-            f"{walks['halving_mean']:.2f} of its size (0.5: smooth and resolved; 0.71: unrelated "
-            "steps; 1: a jump), that of a cross-fade of the same ends to "
+            f"{walks['halving_mean']:.2f} of its size (0.5: smooth and resolved; "
+            f"{walks['halving_unrelated']:.2f}: unrelated steps; 1: a jump), that of a cross-fade of the same ends to "
             f"{walks['halving_cross_fade']:.2f} (difference, 95 %: [{low:.2f}, {high:.2f}]). "
             + (
                 "**Weak because alike: compatible with it, little explained.** "
