@@ -345,82 +345,6 @@ POSTERIOR = {
 }
 
 
-# ---- 03 DDPM training
-
-
-def _noised() -> tuple[torch.Tensor, torch.Tensor]:
-    g = torch.Generator().manual_seed(3)
-    return torch.randn(2, 3, 4, 4, generator=g), torch.randn(2, 3, 4, 4, generator=g)
-
-
-def _x0_from_v(x: torch.Tensor, v: torch.Tensor, abar: float) -> torch.Tensor:
-    return abar**0.5 * x - (1 - abar) ** 0.5 * v
-
-
-def _ddim(x: torch.Tensor, x0: torch.Tensor, abar_t: float, abar_s: float) -> torch.Tensor:
-    eps = (x - abar_t**0.5 * x0) / (1 - abar_t) ** 0.5
-    return abar_s**0.5 * x0 + (1 - abar_s) ** 0.5 * eps
-
-
-TRAINING = {
-    "03-1": Exercise(
-        answer=_x0_from_v,
-        trials=lambda: [(*_noised(), 0.3), (*_noised(), 0.8)],
-        mistakes={
-            "That is how x_0 follows from the noise ε. v is another mixture of x_0 and ε.": (
-                lambda x, v, abar: (x - (1 - abar) ** 0.5 * v) / abar**0.5
-            ),
-            "The sign: v = √ᾱ ε − √(1 − ᾱ) x_0, so x_0 enters v with a minus.": (
-                lambda x, v, abar: abar**0.5 * x + (1 - abar) ** 0.5 * v
-            ),
-            "That is ε, the other of the two: √(1 − ᾱ) x_t + √ᾱ v.": (
-                lambda x, v, abar: (1 - abar) ** 0.5 * x + abar**0.5 * v
-            ),
-            "The factors are the roots of ᾱ and of 1 − ᾱ.": (
-                lambda x, v, abar: abar * x - (1 - abar) * v
-            ),
-        },
-        hint="x_t and v are x_0 and ε turned by one angle. Turn back: multiply x_t by √ᾱ, v by "
-        "√(1 − ᾱ), and subtract.",
-    ),
-    "03-2": Exercise(
-        answer=_ddim,
-        trials=lambda: [(*_noised(), 0.3, 0.6), (*_noised(), 0.6, 1.0)],
-        mistakes={
-            "Fresh noise makes it another sampler: DDIM uses the ε that x_t and x̂_0 imply.": (
-                lambda x, x0, abar_t, abar_s: (
-                    abar_s**0.5 * x0 + (1 - abar_s) ** 0.5 * torch.randn_like(x0)
-                )
-            ),
-            "You mixed with ᾱ_t again, and stay where you are. Mix for the time s.": (
-                lambda x, x0, abar_t, abar_s: x
-            ),
-            "x_t is not ε: take out √ᾱ_t x̂_0 and divide by √(1 − ᾱ_t) first.": (
-                lambda x, x0, abar_t, abar_s: abar_s**0.5 * x0 + (1 - abar_s) ** 0.5 * x
-            ),
-            "You found ε with ᾱ_s. x_t was mixed with ᾱ_t.": (
-                lambda x, x0, abar_t, abar_s: (
-                    abar_s**0.5 * x0
-                    + (1 - abar_s) ** 0.5 * (x - abar_s**0.5 * x0) / max(1 - abar_s, 1e-12) ** 0.5
-                )
-            ),
-        },
-        hint="Which noise ε, together with x̂_0, gives x_t by Eq. 8? Use the same ε at time s.",
-    ),
-    "03-3": Exercise(
-        answer=0.9999**10_000,
-        mistakes={
-            "That is the share of the steps since; what is left of the start is the rest.": (
-                1 - 0.9999**10_000
-            ),
-            "The decay acts at each step: it is multiplied 10,000 times, not once.": 0.9999,
-            "1 − 10,000 · 0.0001 is 0 to first order only: shares multiply.": 0.0,
-        },
-        hint="After one step 0.9999 of the start is left, after two 0.9999².",
-    ),
-}
-
-
 # ---- 07 interpolation
 
 
@@ -565,4 +489,4 @@ INTERPOLATION = {
     ),
 }
 
-EXERCISES: dict[str, Exercise] = FORWARD | POSTERIOR | TRAINING | INTERPOLATION
+EXERCISES: dict[str, Exercise] = FORWARD | POSTERIOR | INTERPOLATION
