@@ -839,7 +839,7 @@ if walks and edges and "halving_less_cross_fade_95" in walks:
             f"{walks['halving_unrelated']:.2f}: unrelated steps; 1: a jump), that of a cross-fade of the same ends to "
             f"{walks['halving_cross_fade']:.2f} (difference, 95 %: [{low:.2f}, {high:.2f}]). "
             + (
-                "**Weak because alike: compatible with it, little explained.** "
+                "**Weak because alike: compatible with it, half of it unexplained.** "
                 if alone[1] > 0
                 else "**Weak because alike: not seen.** "
             )
