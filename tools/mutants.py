@@ -252,7 +252,7 @@ DIFFUSION: tuple[Mutant, ...] = (
     ),
     ("terms filed under the next index", "terms[:, t_ - 1] =", "terms[:, t_ % self.T] ="),
     ("L_T left out", "terms[:, self.T] = self.prior_kl(x0)", "terms[:, self.T] = 0"),
-    ("min-SNR turned into max-SNR", "self.snr.clamp(max=gamma)", "self.snr.clamp(min=gamma)"),
+    ("min-SNR turned into max-SNR", "self.snr.clamp(max=5)", "self.snr.clamp(min=5)"),
     ("min-SNR: square dropped", "self.target_scale**2", "self.target_scale"),
     ("hybrid loss without T", "hybrid * self.T *", "hybrid *"),
     (
