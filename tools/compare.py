@@ -154,16 +154,13 @@ def report(published: dict, new: dict, verdicts: list[Verdict], every: bool) -> 
     judged = kinds["within"] + kinds["outside"]
     # as many outside as chance leaves at most in 95 of 100 comparisons of runs that agree
     chance = int(stats.binom.ppf(0.95, judged, 0.05)) if judged else 0
-    agree = kinds["outside"] <= chance
+    agree = bool(verdicts) and kinds["outside"] <= chance
     counts = ", ".join(
         f"{kinds[kind]} {kind}" for kind in ("same", "within", "outside", "unjudged")
     )
     print(f"{len(verdicts)} numbers: {counts}; chance puts up to {chance} of {judged} outside")
-    if not verdicts:
-        agree = False
-        print("nothing was compared")
-    else:
-        print("the runs agree" if agree else "the runs differ by more than their scatter")
+    differ = "the runs differ by more than their scatter" if verdicts else "nothing was compared"
+    print("the runs agree" if agree else differ)
     return agree
 
 
