@@ -139,6 +139,7 @@ def reads(line: Line, number: str) -> dict:
     studies = re.findall(r"""(?:read_study\(|study=)["'](\w+)["']""", code)
     files = [REPO / "bedgen_utils" / f"{name}.py" for name in names]
     files += [REPO / "studies" / "results" / f"{name}.csv" for name in studies]
+    files.append(REPO / "notebooks" / "exercises" / f"{number}.py")
     for kind in sum((WEIGHTS[name] for name in names & WEIGHTS.keys()), []):
         files += (REPO / "data" / "weights").glob(f"{kind}*.safetensors")
     return {
