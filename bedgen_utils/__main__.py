@@ -22,8 +22,14 @@ COMMANDS = {
         [[PY, "-m", "tools.notebooks"]],
     ),
     "lint": (
-        "ruff and mypy",
-        [[*RUFF, "check"], [*RUFF, "format", "--check"], [PY, "-m", "mypy"]],
+        "ruff, spelling, links and mypy",
+        [
+            [*RUFF, "check"],
+            [*RUFF, "format", "--check"],
+            [PY, "-m", "codespell_lib"],
+            [PY, "-m", "tools.links"],
+            [PY, "-m", "mypy"],
+        ],
     ),
     "setup": ("install requirements.lock", [[PY, "-m", "tools.environment", "setup"]]),
     "lock": ("make requirements.lock anew", [[PY, "-m", "tools.environment", "lock"]]),
