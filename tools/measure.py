@@ -1,9 +1,10 @@
 """How large is the house?  python tools/measure.py [FOLDER] [--tests]
 
-Prints, for a checkout in FOLDER (this one by default): lines of the package, its longest function
-and the one with the most arguments, lines of source over 100 columns, the longest visible cell and
-the widest line of the notebooks, the seconds that `import bedgen_utils.train` takes, the megabytes
-of a shallow clone and of this environment, and with --tests the seconds of the fast tests.
+Prints, for a checkout in FOLDER (this one by default): lines of the package (and how many are left
+without empty ones, comments and docstrings), its longest function and the one with the most
+arguments, lines of source over 100 columns, the longest visible cell and the widest line of the
+notebooks, the seconds that `import bedgen_utils.train` takes, the megabytes of a shallow clone and
+of this environment, and with --tests the seconds of the fast tests.
 """
 
 import argparse
@@ -20,6 +21,19 @@ HIDDEN = {"hide-input", "remove-input", "hide-cell", "remove-cell"}
 
 def lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines()
+
+
+def code_lines(path: Path) -> int:
+    """Lines that are neither empty, nor a comment, nor part of a docstring."""
+    rows, said = lines(path), set()
+    for node in ast.walk(ast.parse("\n".join(rows))):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            said.update(range(node.lineno, node.end_lineno + 1))
+    told = (
+        number in said or not row.strip() or row.lstrip().startswith("#")
+        for number, row in enumerate(rows, 1)
+    )
+    return len(rows) - sum(told)
 
 
 def functions(folder: Path) -> list[tuple[int, int, str]]:
@@ -76,7 +90,11 @@ def main() -> None:
     options = parser.parse_args()
     here = options.folder.resolve()
     package, known = here / "bedgen_utils", functions(here / "bedgen_utils")
-    print(f"lines of the package       {sum(len(lines(p)) for p in package.glob('*.py'))}")
+    modules = list(package.glob("*.py"))
+    print(
+        f"lines of the package       {sum(len(lines(p)) for p in modules)}, "
+        f"of them code {sum(map(code_lines, modules))}"
+    )
     print("longest function           {0} lines, {2}".format(*max(known)))
     print("most arguments             {1}, {2}".format(*max(known, key=lambda f: f[1])))
     listed = subprocess.run(
