@@ -312,7 +312,8 @@ def load_bedrooms(
         below it, as the set on Kaggle), "zip" (``path``), "lsun" (``path``: LSUN's
         bedroom_train_lmdb, or the folder that holds it and bedroom_val_lmdb) or "hub"
         (``sources.HUB``, which is downloaded once, 4.8 GB; another OWNER/NAME@COMMIT or a folder of
-        parquet files at ``path``). Files count by their ending; hidden ones do not.
+        parquet files at ``path``). Or both in one word, as in "folder:PATH". Files count by their
+        ending; hidden ones do not.
     split: "train", "validation", "test" or "all". The first folder on an image's relative path that
         is named train or training, val, valid or validation, or test, in any case, decides. Where
         no image has a validation (test) folder, the hash of the name holds out a tenth of the rest.
@@ -343,7 +344,7 @@ def load_bedrooms(
     images, unread = found
     if left_out := opened.left_out | unread:
         message = f"{opened.place}: {len(images)} images in split {split!r}{listed(left_out)}"
-        if source == "rendered" or not len(images):
+        if source.startswith("rendered") or not len(images):
             raise ValueError(message)
         warnings.warn(message, stacklevel=2)
     return torch.from_numpy(images[:limit])

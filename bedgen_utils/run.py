@@ -10,6 +10,7 @@ import platform
 import subprocess
 import time
 import tomllib
+from collections import ChainMap
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +22,7 @@ import torch
 from .data import dataset_sha256
 
 REPO = Path(__file__).resolve().parents[1]
-PROFILES = ("smoke", "cpu", "released", "gpu")
+PROFILES = ("smoke", "cpu", "released", "gpu", "lsun")
 PACKAGES = (
     "torch",
     "torchvision",
@@ -70,19 +71,27 @@ def profile_numbers(profile: str, notebook: str) -> dict:
     """The numbers of ``profile`` for ``notebook`` ("01" … "08") in profiles.toml.
 
     The notebook's section over the profile's common keys, and both recipes as tables. What another
-    profile leaves out, in whatever place, comes from profile cpu; the recipes of "released" are
-    those of the profile that makes what is released. ValueError for an unknown one.
+    profile leaves out, in whatever place, comes from the profile that it is ``like``, then from
+    profile cpu; the recipes of "released" are those of the profile that makes what is released.
+    $BEDGEN_IMAGES, as in folder:PATH, is a ``source`` of one's own. ValueError for an unknown one.
     """
     if profile not in PROFILES:
         raise ValueError(f"profile {profile!r} is unknown; choose one of {', '.join(PROFILES)}")
     tables = tomllib.loads((Path(__file__).parent / "profiles.toml").read_text(encoding="utf-8"))
-    both = tables["cpu"] | tables.get(profile, {})
-    common = {key: value for key, value in both.items() if not isinstance(value, dict)}
 
-    def section(name: str, of: str) -> dict:
-        return tables["cpu"].get(name, {}) | tables.get(of, {}).get(name, {})
+    def layers(name: str) -> list[dict]:
+        """What holds in the profile of that name, the last word last."""
+        own = tables[name]
+        return [tables["cpu"], tables.get(own.get("like"), {}), own]
 
+    def section(key: str, of: str) -> dict:
+        return dict(ChainMap(*(layer.get(key, {}) for layer in reversed(layers(of)))))
+
+    numbers = {key: value for layer in layers(profile) for key, value in layer.items()}
+    common = {key: value for key, value in numbers.items() if not isinstance(value, dict)}
+    common.pop("like", None)
     maker = common.pop("recipes", profile)
+    common["source"] = os.environ.get("BEDGEN_IMAGES") or common["source"]
     recipes = {name: section(name, maker) for name in ("ddpm", "gan")}
     return common | recipes | section(f"nb{notebook}", profile)
 
@@ -117,7 +126,8 @@ def how_long(notebook: str, profile: str) -> str:
     """One sentence: the profile, and what its table says that it takes."""
     minutes = profile_numbers(profile, notebook)["minutes"]
     duration = f"{60 * minutes:.0f} seconds" if minutes < 1 else f"{minutes:g} minutes"
-    machine = "a data-centre GPU (an estimate)" if profile == "gpu" else "two cores"
+    on_gpu = profile in ("gpu", "lsun")
+    machine = "a data-centre GPU (an estimate)" if on_gpu else "two cores"
     return f"Profile {profile}: about {duration} on {machine}."
 
 

@@ -394,6 +394,8 @@ USUAL: dict[str, str | Path] = {"rendered": RENDERED, "hub": HUB}  # where no pa
 
 def open_source(source: str, path: str | Path | None, split: str = "all") -> Any:
     """The source of that name at ``path``. Errors as in ``data.load_bedrooms``."""
+    if path is None and ":" in source:
+        source, path = source.split(":", 1)
     for what, value, known in (("source", source, SOURCES), ("split", split, SPLITS)):
         if value not in known:
             raise ValueError(f"{what} {value!r} is unknown; choose one of {', '.join(known)}")

@@ -29,7 +29,7 @@ import hashlib
 from pathlib import Path
 
 
-def dataset_sha256(source, path=None):
+def dataset_sha256(source):
     data = Path(__file__).parents[1] / "data" / "bedrooms.zip"
     return hashlib.sha256(data.read_bytes()).hexdigest()
 '''

@@ -8,8 +8,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from bedgen_utils import run as runs
+from bedgen_utils.data import dataset_sha256, load_bedrooms
 from bedgen_utils.run import PROFILES, REPO, code_version, profile_numbers, start
 from bedgen_utils.train import DDPMRecipe, GANRecipe
 
@@ -34,8 +36,25 @@ def test_what_a_profile_leaves_out_comes_from_cpu():
     cpu, smoke = profile_numbers("cpu", "03"), profile_numbers("smoke", "03")
     assert smoke["n_look"] != cpu["n_look"] and smoke["guide_weights"] != cpu["guide_weights"]
     assert smoke["ddpm"]["images"] == 192 and smoke["ddpm"]["rate"] == cpu["ddpm"]["rate"]
-    with pytest.raises(ValueError, match="smoke, cpu, released, gpu"):
+    gpu, lsun = profile_numbers("gpu", "04"), profile_numbers("lsun", "04")
+    assert (
+        lsun == gpu | {"source": "hub"}
+        and gpu["n_final"] != profile_numbers("cpu", "04")["n_final"]
+    )
+    with pytest.raises(ValueError, match="smoke, cpu, released, gpu, lsun"):
         profile_numbers("fast", "03")
+
+
+def test_images_of_ones_own(tmp_path, monkeypatch):
+    """$BEDGEN_IMAGES names a source and its path in one word, for every profile."""
+    for i in range(3):
+        Image.new("RGB", (40, 30), (80 * i, 20, 20)).save(tmp_path / f"{i}.png")
+    before = start("01", "smoke", 0, tmp_path / "runs").provenance()["data_sha256"]
+    monkeypatch.setenv("BEDGEN_IMAGES", f"folder:{tmp_path}")
+    run = start("01", "smoke", 0, tmp_path / "runs")
+    assert run.provenance()["data_sha256"] == dataset_sha256("folder", tmp_path) != before
+    own = load_bedrooms(run.p.source, "all", 8)
+    assert torch.equal(own, load_bedrooms("folder", "all", 8, path=tmp_path)) and len(own) == 3
 
 
 def test_start_seeds_and_makes_the_folder(tmp_path):

@@ -146,18 +146,18 @@ def reads(line: Line, number: str) -> dict:
         "profile": line.profile,
         "seed": line.seed,
         "numbers": numbers,
-        "data": data_sha256(numbers.get("source", "rendered"), numbers.get("path")),
+        "data": data_sha256(numbers.get("source", "rendered")),
         "source": sha256(line.texts[number]),
         "files": {p.relative_to(REPO).as_posix(): sha256(p) for p in sorted(files) if p.exists()},
     }
 
 
 @functools.cache
-def data_sha256(source: str, path: str | None) -> str:
+def data_sha256(source: str) -> str:
     from bedgen_utils.data import dataset_sha256
 
     try:
-        return dataset_sha256(source, path)
+        return dataset_sha256(source)
     except (ValueError, OSError) as error:  # the notebook will say so where it needs the data
         return str(error)
 
