@@ -15,14 +15,14 @@ def test_every_error_fits_the_source_and_can_be_compiled(name):
     source = mutants.source_of(name).read_text(encoding="utf-8")
     module, tree = mutants.MODULES[name], ast.dump(ast.parse(source))
     for mutant in module.mutants:
-        assert ast.dump(ast.parse(mutants.mutate(source, mutant))) != tree, mutant[0]
-    assert len({mutant[0] for mutant in module.mutants}) == len(module.mutants)
+        assert ast.dump(ast.parse(mutants.mutate(source, mutant))) != tree, mutant.what
+    assert len({mutant.what for mutant in module.mutants}) == len(module.mutants)
     assert all((mutants.REPO / test).exists() for test in module.tests)
 
 
 def test_an_error_that_does_not_fit_is_named():
     with pytest.raises(ValueError, match="wrong way: occurs 2 times"):
-        mutants.mutate("a a", ("wrong way", "a", "b"))
+        mutants.mutate("a a", mutants.Mutant("wrong way", "a", "b"))
 
 
 @pytest.mark.slow

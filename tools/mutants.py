@@ -1,14 +1,14 @@
 """Deliberate errors in the package, one at a time: do its tests notice each?
 
-    python -m tools.mutants                    # all of MODULES; exit status 1 if one survives
+    python -m tools.mutants                    # all modules; exit status 1 if one survives
     python -m tools.mutants diffusion --jobs 4
     python -m tools.mutants diffusion:12 diffusion:40    # these alone, with what pytest printed
 
-Each mutant replaces pieces of a module's source, each of which must occur exactly once. A forked
-child imports the module with these replaced and runs the module's tests until the first failure;
-some children run at a time. What is known is kept in runs/mutants: a run that is stopped goes on
-where it was, and only what a change of the module, of its tests or of the rest of the package
-concerns is tried again. Needs os.fork (Linux, macOS).
+Each mutant (tests/mutants/MODULE.toml) replaces pieces of the module's source, each of which must
+occur exactly once. A forked child imports the module with these replaced and runs the module's fast
+tests until the first failure; some children run at a time. What is known is kept in runs/mutants: a
+run that is stopped goes on where it was, and only what a change of the module, of its tests or of
+the rest of the package concerns is tried again. Needs os.fork (Linux, macOS).
 """
 
 import argparse
@@ -23,335 +23,41 @@ import os
 import signal
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
 PACKAGE = "bedgen_utils"
+MUTANTS = REPO / "tests" / "mutants"  # one file a module
 KNOWN = REPO / "runs" / "mutants"
 LIMIT = 900  # seconds; a mutant that loops for ever is caught
 
-Mutant = tuple[str, ...]  # what is wrong, the right code, the wrong code, more right and wrong code
+
+@dataclass(frozen=True)
+class Mutant:
+    """An error: ``wrong`` code where the module has the ``right`` one, in one place or in more."""
+
+    what: str
+    right: str | list[str]
+    wrong: str | list[str]
 
 
 @dataclass(frozen=True)
 class Module:
-    """A module's mutants and the tests that should notice them."""
+    """A module's mutants and the tests that should notice them: a file of MUTANTS."""
 
-    tests: tuple[str, ...]
-    mutants: tuple[Mutant, ...]
+    tests: list[str]
+    mutants: list[Mutant]
+
+    @classmethod
+    def read(cls, path: Path) -> "Module":
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return cls(table["tests"], [Mutant(**row) for row in table["mutants"]])
 
 
-DIFFUSION: tuple[Mutant, ...] = (
-    (
-        "linear schedule runs backwards",
-        "torch.linspace(beta_1, beta_T, T",
-        "torch.linspace(beta_T, beta_1, T",
-    ),
-    ("scaled by T/1000", "beta * 1000 / T", "beta * T / 1000"),
-    ("cosine without its square", "(1 + s)) ** 2", "(1 + s))"),
-    ("cosine without its offset", "/ T + s) / (1 + s)", "/ T) / (1 + s)"),
-    (
-        "cosine without its cap",
-        "(1 - f[1:] / f[:-1]).clamp(max=max_beta)",
-        "(1 - f[1:] / f[:-1])",
-    ),
-    ("divergence: variances swapped", "0.5 * (logvar2 - logvar1 +", "0.5 * (logvar1 - logvar2 +"),
-    (
-        "divergence: constant -1 dropped",
-        "torch.expm1(logvar1 - logvar2)",
-        "torch.exp(logvar1 - logvar2)",
-    ),
-    ("divergence: distance not squared", "(mean1 - mean2) ** 2 *", "(mean1 - mean2).abs() *"),
-    (
-        "divergence: other variance under the distance",
-        "(mean1 - mean2) ** 2 * torch.exp(-logvar2)",
-        "(mean1 - mean2) ** 2 * torch.exp(-logvar1)",
-    ),
-    ("bins too narrow", "h, sigma = 1 / (bins - 1)", "h, sigma = 1 / bins"),
-    (
-        "variance taken for standard deviation in L_0",
-        "torch.exp(0.5 * logvar)\n    a =",
-        "torch.exp(logvar)\n    a =",
-    ),
-    (
-        "lowest bin closed",
-        "torch.where(x0 < -1 + h, -math.inf, (x0 - h - mean) / sigma)",
-        "(x0 - h - mean) / sigma",
-    ),
-    (
-        "highest bin closed",
-        "torch.where(x0 > 1 - h, math.inf, (x0 + h - mean) / sigma)",
-        "(x0 + h - mean) / sigma",
-    ),
-    ("upper tail not mirrored", "upper = a + b > 0", "upper = a + b > math.inf"),
-    ("abar from beta", "torch.cumprod(self.alphas, 0)", "torch.cumprod(self.betas, 0)"),
-    (
-        "abar_{t-1} is abar_t",
-        "abar_before = torch.cat([self.abar[:1], self.abar[:-1]])",
-        "abar_before = self.abar",
-    ),
-    ("posterior variance is beta", "(1 - abar_before) / noise * beta  # Eq. 9", "beta"),
-    (
-        "posterior variance has sqrt(beta)",
-        "(1 - abar_before) / noise * beta  # Eq. 9",
-        "(1 - abar_before) / noise * beta.sqrt()",
-    ),
-    (
-        "posterior: abar_t for abar_{t-1} at x_0",
-        "abar_before.sqrt() * beta / noise",
-        "self.abar.sqrt() * beta / noise",
-    ),
-    (
-        "posterior: root dropped at x_0",
-        "abar_before.sqrt() * beta / noise",
-        "abar_before * beta / noise",
-    ),
-    (
-        "posterior: sqrt(abar) for sqrt(alpha) at x_t",
-        "self.alphas.sqrt() * (1 - abar_before)",
-        "self.abar.sqrt() * (1 - abar_before)",
-    ),
-    (
-        "posterior: root dropped at x_t",
-        "self.alphas.sqrt() * (1 - abar_before)",
-        "self.alphas * (1 - abar_before)",
-    ),
-    (
-        "SNR upside down",
-        "self.snr = self.abar / (1 - self.abar)",
-        "self.snr = (1 - self.abar) / self.abar",
-    ),
-    (
-        "log of beta-tilde_1 = 0",
-        "small[:2] = small[2] if self.T > 1 else beta[1]",
-        "small[0] = 1",
-    ),
-    (
-        "small and large variances exchanged",
-        "self.log_small, self.log_large = small",
-        "self.log_large, self.log_small = small",
-    ),
-    ("scale of eps: root dropped", '"eps": (self.abar / noise).sqrt()', '"eps": self.abar / noise'),
-    ("scale of v upside down", '"v": noise.rsqrt()', '"v": noise.sqrt()'),
-    ("t = 0 let through", "not 1 <= int(t.min())", "not 0 <= int(t.min())"),
-    ("t = T + 1 let through", "<= int(t.max()) <= self.T:", "<= int(t.max()) <= self.T + 1:"),
-    (
-        "tables in float32",
-        "getattr(self, table).to(x.dtype)",
-        "getattr(self, table).float().to(x.dtype)",
-    ),
-    ("every table read one step early", "[t].reshape(-1", "[t - 1].reshape(-1"),
-    (
-        "marginal mean without root",
-        'return self._at("sqrt_abar", t, x0) * x0, self',
-        'return self._at("abar", t, x0) * x0, self',
-    ),
-    (
-        "marginal variance is a standard deviation",
-        'self._at("noise_variance", t, x0)',
-        'self._at("sqrt_noise", t, x0)',
-    ),
-    (
-        "noise scaled by its variance",
-        'self._at("sqrt_noise", t, x0) * noise',
-        'self._at("noise_variance", t, x0) * noise',
-    ),
-    (
-        "noise of a single step",
-        'self._at("sqrt_noise", t, x0) * noise',
-        'self._at("betas", t, x0).sqrt() * noise',
-    ),
-    (
-        "x_0 from eps: divided by abar",
-        '* eps) / self._at("sqrt_abar", t, xt)',
-        '* eps) / self._at("abar", t, xt)',
-    ),
-    (
-        "x_0 from eps: the report's Eq. 12",
-        'return (xt - self._at("sqrt_noise", t, xt) * eps) / self._at("sqrt_abar", t, xt)',
-        'return (xt - self._at("betas", t, xt) / self._at("sqrt_noise", t, xt) * eps)'
-        ' / self._at("alphas", t, xt).sqrt()',
-    ),
-    (
-        "eps from x_0: sign",
-        '(xt - self._at("sqrt_abar", t, xt) * x0)',
-        '(xt + self._at("sqrt_abar", t, xt) * x0)',
-    ),
-    (
-        "velocity: sign",
-        '* eps - self._at("sqrt_noise", t, x0) * x0',
-        '* eps + self._at("sqrt_noise", t, x0) * x0',
-    ),
-    (
-        "x_0 from v: sign",
-        '* xt - self._at("sqrt_noise", t, xt) * v',
-        '* xt + self._at("sqrt_noise", t, xt) * v',
-    ),
-    (
-        "x_0 from the mean: coefficients exchanged",
-        'rest = mean - self._at("posterior_coef_xt", t, xt) * xt',
-        'rest = mean - self._at("posterior_coef_x0", t, xt) * xt',
-    ),
-    ("learned range not halved", "(1 + v) / 2", "1 + v"),
-    (
-        "mean and variance channels exchanged",
-        "prediction, v = output.chunk",
-        "v, prediction = output.chunk",
-    ),
-    (
-        "learned range reversed",
-        "small + self._split(output, x)[1] * (large - small)",
-        "large + self._split(output, x)[1] * (small - large)",
-    ),
-    (
-        "clamp forgotten in p_mean_variance",
-        "x0_hat = x0_hat.clamp(-1, 1) if clip else x0_hat\n        small",
-        "small",
-    ),
-    (
-        "clamp always on in p_mean_variance",
-        "x0_hat = x0_hat.clamp(-1, 1) if clip else x0_hat\n        small",
-        "x0_hat = x0_hat.clamp(-1, 1)\n        small",
-    ),
-    ("L_0 at t = 2", "torch.where((t == 1).reshape", "torch.where((t == 2).reshape"),
-    (
-        "density without its constant",
-        "0.5 * (math.log(2 * math.pi) + logvar +",
-        "0.5 * (logvar +",
-    ),
-    (
-        "terms summed over dimensions",
-        "L.reshape(len(L), -1).mean(1)",
-        "L.reshape(len(L), -1).sum(1)",
-    ),
-    (
-        "prior at T - 1",
-        "torch.full((len(x0),), self.T, device=x0.device)",
-        "torch.full((len(x0),), max(self.T - 1, 1), device=x0.device)",
-    ),
-    ("block weight dropped", "n * self._L", "self._L"),
-    ("blocks overlap", "first += n", "first += max(1, n - 1)"),
-    ("blocks of equal length", "max(1, first // (thin or self.T))", "thin or 1"),
-    (
-        "last block runs past T",
-        "min(max(1, first // (thin or self.T)), self.T + 1 - first)",
-        "min(max(1, first // (thin or self.T)), self.T + 2 - first)",
-    ),
-    (
-        "first of each block, not a random one",
-        "t_ = first + int(torch.randint(n, (1,), generator=generator, device=device))",
-        "t_ = first",
-    ),
-    ("nats, not bits", "terms = terms / math.log(2)", "terms = terms * 1"),
-    (
-        "bound with uniform noise",
-        "self.q_sample(x0, t, normal_like(x0, generator))",
-        "self.q_sample(x0, t, torch.rand(x0.shape, generator=generator, dtype=x0.dtype))",
-    ),
-    ("terms filed under the next index", "terms[:, t_ - 1] =", "terms[:, t_ % self.T] ="),
-    ("L_T left out", "terms[:, self.T] = self.prior_kl(x0)", "terms[:, self.T] = 0"),
-    ("min-SNR turned into max-SNR", "self.snr.clamp(max=5)", "self.snr.clamp(min=5)"),
-    ("min-SNR: square dropped", "self.target_scale**2", "self.target_scale"),
-    ("hybrid loss without T", "hybrid * self.T *", "hybrid *"),
-    (
-        "hybrid loss trains the mean",
-        "torch.cat([prediction.detach(),",
-        "torch.cat([prediction,",
-    ),
-    (
-        "guidance towards the early network",
-        "early(x, t), model(x, t), w)",
-        "model(x, t), early(x, t), w)",
-    ),
-    (
-        "noise levels begin beyond T's",
-        "sigma.clamp(0.05, sigma_max)",
-        "sigma.clamp(0.05, 500.0)",
-    ),
-    (
-        "power of noise forgotten",
-        "steps, dtype=torch.float64) ** rho",
-        "steps, dtype=torch.float64)",
-    ),
-    ("last noise level left out", "nearest[1:].tolist()", "nearest[1:-1].tolist()"),
-    (
-        "timesteps rounded down",
-        "-(-self.T * (steps - i) // steps)",
-        "self.T * (steps - i) // steps",
-    ),
-    (
-        "noise at the last step",
-        "    if step.s == 0:\n        return mean\n",
-        "",
-        "std = small**0.5 * (beta / small) ** (0.5 * step.fraction)",
-        "std = beta**0.5",
-    ),
-    ("noise scaled by its variance in the sampler", "std = small**0.5 *", "std = small *"),
-    (
-        "uniform noise in the sampler",
-        "std * normal_like(step.x, step.generator)",
-        "std * torch.rand(step.x.shape, dtype=step.x.dtype)",
-    ),
-    (
-        "no noise between steps",
-        "return mean + std * normal_like",
-        "return mean + 0 * std * normal_like",
-    ),
-    ("large variance widened twice", "** (0.5 * step.fraction)", "** (1.0 * step.fraction)"),
-    (
-        "clamp forgotten in the sampler",
-        "x0_hat = x0_hat.clamp(-1, 1) if clip else x0_hat\n            if callback",
-        "if callback",
-    ),
-    (
-        "network told the next t",
-        "at = torch.full((len(x),), t, device=x.device)\n            output = model(x, at)",
-        "at = torch.full((len(x),), t, device=x.device)\n"
-        "            output = model(x, at * 0 + max(s, 1))",
-    ),
-    ("second order: step ratio doubled", "(2 * (at_t - at_r))", "(at_t - at_r)"),
-    (
-        "second order: extrapolates backwards",
-        "* (step.x0_hat - step.before.x0_hat)",
-        "* (step.before.x0_hat - step.x0_hat)",
-    ),
-    (
-        "second order: never taken",
-        "if step.before is None or step.s == 0:",
-        "if step.before is None or step.s >= 0:",
-    ),
-    (
-        "sampler's noise direction from the wrong time",
-        "eps_hat = (step.x - abar_t**0.5 * step.x0_hat)",
-        "eps_hat = (step.x - abar_s**0.5 * step.x0_hat)",
-    ),
-    (
-        "DDIM's noise scaled by its variance",
-        "(1 - abar_s) ** 0.5 * eps_hat",
-        "(1 - abar_s) * eps_hat",
-    ),
-    (
-        "DDPM's step: alpha of the whole way",
-        "alpha = abar_t / abar_s\n",
-        "alpha = abar_t\n",
-    ),
-    (
-        "generator ignored in the sampler",
-        "std * normal_like(step.x, step.generator)",
-        "std * normal_like(step.x)",
-    ),
-    (
-        "one generator for all samples where each has its own",
-        "normal_like(x[i], g) for i, g in",
-        "normal_like(x[i], generator[0]) for i, g in",
-    ),
-)
-
-MODULES = {  # the table to extend
-    "diffusion": Module(("tests/test_diffusion.py",), DIFFUSION),
-}
+MODULES = {path.stem: Module.read(path) for path in sorted(MUTANTS.glob("*.toml"))}
 
 
 def source_of(module: str) -> Path:
@@ -360,10 +66,11 @@ def source_of(module: str) -> Path:
 
 def mutate(source: str, mutant: Mutant) -> str:
     """``source`` with the error in it. ValueError where it does not fit the source."""
-    what, *pieces = mutant
-    for right, wrong in zip(pieces[::2], pieces[1::2], strict=True):
-        if source.count(right) != 1:
-            raise ValueError(f"{what}: occurs {source.count(right)} times, not once: {right}")
+    one = isinstance(mutant.right, str)
+    rights, wrongs = ([mutant.right], [mutant.wrong]) if one else (mutant.right, mutant.wrong)
+    for right, wrong in zip(rights, wrongs, strict=True):
+        if (count := source.count(right)) != 1:
+            raise ValueError(f"{mutant.what}: occurs {count} times, not once: {right}")
         source = source.replace(right, wrong)
     return source
 
@@ -409,7 +116,16 @@ def start(module: str, source: str, show: bool) -> tuple[int, int]:
 
         sys.meta_path.insert(0, Finder(module, source))
         with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
-            options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "--tb=line"]
+            options = [
+                "-x",
+                "-q",
+                "-m",
+                "not slow",
+                "--no-header",
+                "-p",
+                "no:cacheprovider",
+                "--tb=line",
+            ]
             tests = [str(REPO / test) for test in MODULES[module].tests]
             status = int(pytest.main([*options, "--rootdir", str(REPO), *tests]))
     except BaseException as error:  # a mutant that cannot even be imported is caught too
@@ -471,13 +187,13 @@ def try_module(module: str, numbers: list[int], jobs: int) -> list[dict]:
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(known, indent=0), encoding="utf-8")
         os.replace(temporary, path)
-        what = mutants[int(name) - 1][0]
+        what = mutants[int(name) - 1].what
         print(
             f"{module}:{name:3} {'caught  ' if dead else 'SURVIVED'} {what}  [{test}]", flush=True
         )
     row = ("caught", "test", "seconds")
     return [
-        {"number": int(name), "what": mutants[int(name) - 1][0]}
+        {"number": int(name), "what": mutants[int(name) - 1].what}
         | dict(zip(row, known[keys[name]], strict=True))
         for name in mutated
     ]
