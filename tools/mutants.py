@@ -8,7 +8,7 @@ Each mutant (tests/mutants/MODULE.toml) replaces pieces of the module's source, 
 occur exactly once. A forked child imports the module with these replaced and runs the module's fast
 tests until the first failure; some children run at a time. What is known is kept in runs/mutants: a
 run that is stopped goes on where it was, and only what a change of the module, of its tests or of
-the rest of the package concerns is tried again. Needs os.fork (Linux, macOS).
+what they import concerns is tried again. Needs os.fork (Linux, macOS).
 """
 
 import argparse
@@ -28,7 +28,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[1]
+from tools.pipeline import REPO, modules
+
 PACKAGE = "bedgen_utils"
 MUTANTS = REPO / "tests" / "mutants"  # one file a module
 KNOWN = REPO / "runs" / "mutants"
@@ -200,10 +201,12 @@ def try_module(module: str, numbers: list[int], jobs: int) -> list[dict]:
 
 
 def surroundings(module: str) -> str:
-    """A checksum of all that decides, beside the module itself, whether a mutant is caught."""
-    files = [path for path in (REPO / PACKAGE).glob("*.py") if path != source_of(module)]
-    files += [REPO / test for test in MODULES[module].tests] + [REPO / "tests" / "conftest.py"]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()
+    """A checksum of all that decides, beside the module itself, whether a mutant is caught: its
+    tests, and the rest of the package as far as they or the module import it."""
+    tests = [REPO / test for test in MODULES[module].tests]
+    names = set().union(*(modules(path) for path in (source_of(module), *tests))) - {module}
+    files = [*map(source_of, sorted(names)), *tests, REPO / "tests" / "conftest.py"]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def main() -> None:
