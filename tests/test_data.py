@@ -131,6 +131,7 @@ def test_nan_and_other_types_are_refused():
             data.to_float(wrong)
 
 
+@pytest.mark.slow
 def test_import_is_light():
     heavy = {"matplotlib", "pandas", "lmdb", "datasets", "pyarrow", "huggingface_hub"}
     code = f"import sys, bedgen_utils.data; print(*{heavy} & set(sys.modules))"

@@ -221,6 +221,7 @@ def test_versions_agree():
     assert (REPO / "LICENSE").read_text().startswith("MIT License")
 
 
+@pytest.mark.slow
 def test_profiles_are_shipped_in_the_wheel(tmp_path):
     copy = tmp_path / "copy"  # building leaves files beside pyproject.toml
     shutil.copytree(REPO / "bedgen_utils", copy / "bedgen_utils")

@@ -9,15 +9,33 @@ import pytest
 
 from tools import mutants
 
+each_module = pytest.mark.parametrize("name", mutants.MODULES)
 
-@pytest.mark.parametrize("name", mutants.MODULES)
-def test_every_error_fits_the_source_and_can_be_compiled(name):
+
+def mutated(name):
+    """The module's source, and by what is wrong the source with that in it."""
     source = mutants.source_of(name).read_text(encoding="utf-8")
-    module, tree = mutants.MODULES[name], ast.dump(ast.parse(source))
-    for mutant in module.mutants:
-        assert ast.dump(ast.parse(mutants.mutate(source, mutant))) != tree, mutant.what
-    assert len({mutant.what for mutant in module.mutants}) == len(module.mutants)
+    return source, {m.what: mutants.mutate(source, m) for m in mutants.MODULES[name].mutants}
+
+
+@each_module
+def test_every_error_fits_the_source(name):
+    module = mutants.MODULES[name]
+    assert len(mutated(name)[1]) == len(module.mutants), "two errors have one name"
     assert all((mutants.REPO / test).exists() for test in module.tests)
+
+
+@pytest.mark.slow
+@each_module
+def test_every_error_is_another_program(name):
+    source, wrong = mutated(name)
+    right = ast.dump(ast.parse(source))
+    assert [what for what, text in wrong.items() if ast.dump(ast.parse(text)) == right] == []
+
+
+def test_every_module_of_the_package_has_its_errors():
+    modules = {path.stem for path in (mutants.REPO / mutants.PACKAGE).glob("*.py")}
+    assert modules - mutants.MODULES.keys() == {"__init__", "__main__"}
 
 
 def test_an_error_that_does_not_fit_is_named():

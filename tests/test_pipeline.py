@@ -374,6 +374,7 @@ def test_the_second_of_two_runs_says_so(tmp_path):
         process.communicate(timeout=60)
 
 
+@pytest.mark.slow
 def test_a_manifest_with_conflict_markers_is_an_error(checkout):
     """Before anything is touched, and in one line."""
     name = "runs/smoke/published/figures/manifest.json"

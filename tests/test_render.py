@@ -53,6 +53,7 @@ def test_same_seed_same_room():
     assert rooms.sample_room(3).factors != rooms.sample_room(4).factors
 
 
+@pytest.mark.slow
 def test_camera_stands_in_the_room_and_sees_the_bed():
     widths = []
     for seed in range(80):

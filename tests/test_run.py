@@ -140,6 +140,7 @@ def test_only_our_own_repositorys_commit_is_ours(tmp_path, monkeypatch):
     assert len(code_version()) == 12  # what a run writes does not make it other code
 
 
+@pytest.mark.slow
 def test_a_run_outside_git_is_unknown(tmp_path):
     shutil.copytree(REPO / "bedgen_utils", tmp_path / "bedgen_utils")
     program = "import bedgen_utils.run as r; print(r.REPO, r.code_version())"

@@ -406,6 +406,7 @@ def test_a_checkpoint_keeps_the_memory_format(tmp_path):
     assert load_checkpoint(tmp_path / "c.checkpoint")["x"].stride() == x.stride()
 
 
+@pytest.mark.slow
 def test_importing_the_loops_loads_no_plots_and_no_tables():
     heavy = "{'matplotlib', 'pandas'} & set(sys.modules)"
     program = f"import sys, bedgen_utils.train; print(*sorted({heavy}))"
