@@ -188,6 +188,24 @@ def test_discriminator_is_a_leaky_stack_by_hand():
     torch.testing.assert_close(d(x), (h.flatten(1) @ d.last.weight.T + d.last.bias)[:, 0])
 
 
+def test_generator_is_a_stack_by_hand():
+    """In training each map is normalised over batch and places; then ReLU, but tanh at the end."""
+    g = Generator(16, 5, 4)
+    z = torch.randn(3, 5)
+
+    def normal(h):
+        mean, variance = h.mean((0, 2, 3), keepdim=True), h.var((0, 2, 3), False, keepdim=True)
+        return (h - mean) / (variance + 1e-5).sqrt()
+
+    h = (z @ g.first.weight.T + g.first.bias).reshape(3, -1, 4, 4)
+    h = normal(h).clamp(min=0)
+    for block in g.blocks:
+        h = torch.nn.functional.conv_transpose2d(h, block.conv.weight, stride=2, padding=1)
+        h = normal(h).clamp(min=0)
+    h = torch.nn.functional.conv2d(h, g.to_pixels.weight, g.to_pixels.bias, padding=1)
+    torch.testing.assert_close(g(z), torch.nn.functional.pixel_shuffle(h, 2).tanh())
+
+
 def test_two_pixels_a_side_are_painted_in_each_place():
     """The last layer writes a 2x2 patch: channel 4 c + 2 dy + dx is colour c at (dy, dx)."""
     g = Generator(16, 5, 4).eval()

@@ -13,6 +13,7 @@ what they import concerns is tried again. Needs os.fork (Linux, macOS).
 
 import argparse
 import contextlib
+import gc
 import hashlib
 import importlib.abc
 import importlib.machinery
@@ -209,6 +210,23 @@ def surroundings(module: str) -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
+def prepare() -> None:
+    """Load once what each child would load anew for seconds."""
+    for name in ("diffusers", "IPython.display", "matplotlib.pyplot", "pandas", "pytest"):
+        importlib.import_module(name)
+    for name in ("accelerate", "scipy.stats", "torch_fidelity", "torchmetrics", "torchvision"):
+        importlib.import_module(name)
+    import torch
+
+    torch.set_num_threads(1)  # a forked child must not inherit worker threads
+    one = torch.ones(1)
+    torch.testing.assert_close(one, torch.func.jacrev(lambda x: x)(one)[0])
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = (
+        "1"  # loading nbmake takes longer than most tests
+    )
+    gc.freeze()  # else each child looks through all of this again and again
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -222,12 +240,7 @@ def main() -> None:
             parser.error(f"no mutants of {name!r}; there are {', '.join(MODULES)}")
         chosen.setdefault(name, []).extend([int(number)] if number else [])
 
-    import diffusers  # noqa: F401  imported once, so that children do not
-    import pytest  # noqa: F401
-    import scipy.stats  # noqa: F401
-    import torch
-
-    torch.set_num_threads(1)  # a forked child must not inherit worker threads
+    prepare()
     sys.path.insert(0, str(REPO))
     table = {name: try_module(name, numbers, given.jobs) for name, numbers in chosen.items()}
     print("\n| module | mutants | caught | survived | seconds |\n|---|---|---|---|---|")
