@@ -25,7 +25,8 @@ NOT_ATTEMPTED, RIGHT, WRONG = "not attempted", "right", "wrong"
 @dataclass(frozen=True)
 class Exercise:
     """A number or a function to find; ``mistakes`` holds, by what is to be said of them, the wrong
-    answers one meets. ``trials`` makes the arguments that functions are tried on.
+    answers one meets. ``trials`` makes the arguments that functions are tried on; a float among
+    them arrives as a tensor of no dimension, which math, NumPy and torch all take.
     """
 
     answer: Any
@@ -43,7 +44,9 @@ class Verdict(NamedTuple):
     why: str = ""
 
     def __repr__(self) -> str:
-        return f"Exercise {self.exercise}: {self.kind}" + (f". {self.why}" if self.why else ".")
+        said = f"Exercise {self.exercise}: {self.kind}." + (f" {self.why}" if self.why else "")
+        help = f' Stuck? exercises.hint("{self.exercise}"), or notebooks/solutions/.'
+        return said + (help if self.kind != RIGHT else "")
 
 
 def check(name: str, answer: Any = None) -> Verdict:
@@ -98,8 +101,12 @@ def _outcomes(answer: Any, exercise: Exercise) -> list:
     outcomes = []
     for arguments in exercise.trials():
         torch.manual_seed(0)  # a function that draws draws alike
-        outcomes.append(answer(*arguments))
+        outcomes.append(answer(*map(_any_library, arguments)))
     return outcomes
+
+
+def _any_library(x: Any) -> Any:
+    return torch.tensor(x, dtype=torch.float64) if isinstance(x, float) else x
 
 
 def _numbers(outcome: Any) -> np.ndarray:
@@ -134,6 +141,8 @@ def _difference(got: list, expected: list) -> str:
             return f"It gives shape {a.shape} where {b.shape} is expected."
         if a.size == 1:
             return f"It gives {a.item():.5g}, which is not it."
+        if not np.isfinite(a).all():
+            return f"{(~np.isfinite(a)).mean():.0%} of the numbers are infinite or NaN."
         far = np.abs(a - b)
         if not np.allclose(a, b):
             return f"{(far > 1e-4).mean():.0%} of the numbers are off, by up to {far.max():.3g}."

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 from scipy import stats
 
@@ -59,7 +60,8 @@ def save_figure(
     protocol: Any = None,
     study: str | None = None,
 ) -> None:
-    """Write ``fig`` as a PNG named ``figure_id`` and add its row to the manifest.
+    """Write ``fig`` as a PNG named ``figure_id``, add its row to the manifest, and show it with its
+    caption.
 
     numbers: the values that the figure shows or the text quotes (anything JSON holds; arrays as
     lists). protocol: the ``metrics.Protocol`` of the distances among them, or several in a dict.
@@ -71,6 +73,8 @@ def save_figure(
     options = {"metadata": {"Software": None}, "pil_kwargs": {"optimize": True}}
     replace_atomically(path, lambda temporary: fig.savefig(temporary, format="png", **options))
     _add_to_manifest(run, path, caption, numbers or {}, protocol, study)
+    display(fig, Markdown(f"*{caption}*"))
+    plt.close(fig)
 
 
 def save_table(

@@ -1,6 +1,7 @@
 """Every exercise: a stub is not attempted, its solution is right, each typical mistake is named."""
 
 import ast
+import math
 import re
 from pathlib import Path
 
@@ -89,7 +90,8 @@ def small(monkeypatch):
         lambda n: torch.randn(n), {"flat": lambda n: torch.rand(n)}, "", lambda: [(5,)]
     )
     half_a_turn = Exercise(3.14159, {"degrees": 180}, "half a turn")
-    known = {"f": double, "draws": draws, "pi": half_a_turn}
+    root = Exercise(lambda x: x**0.5, {"squared": lambda x: x**2}, "", lambda: [(4.0,), (2.0,)])
+    known = {"f": double, "draws": draws, "pi": half_a_turn, "root": root}
     monkeypatch.setattr(exercises, "of_notebook", lambda number: known)
 
 
@@ -117,7 +119,7 @@ def test_not_attempted(small, answer):
         (lambda x: 2 * x + torch.tensor([0.0, 1.0]), "50% of the numbers are off, by up to 1"),
         # right on the first trial alone
         (lambda x: torch.tensor([2.0, 4.0]), "100% of the numbers are off"),
-        (lambda x: x * float("nan"), "off"),
+        (lambda x: x * torch.tensor([1.0, float("nan")]), "50% of the numbers are infinite or NaN"),
     ],
 )
 def test_wrong_functions(small, answer, why):
@@ -128,6 +130,8 @@ def test_wrong_functions(small, answer, why):
 def test_right_in_any_form(small):
     for answer in (lambda x: x + x, lambda x: (2 * x).tolist(), lambda x: np.asarray(x) * 2):
         assert check("f", answer) == ("f", RIGHT, "")
+    for sqrt in (math.sqrt, np.sqrt, torch.sqrt):
+        assert check("root", sqrt).kind == RIGHT
     assert check("draws", lambda n: torch.randn(n)).kind == RIGHT
     assert check("draws", lambda n: torch.rand(n)).why == "flat"
     assert check("pi", np.pi).kind == check("pi", torch.tensor(np.pi)).kind == RIGHT
@@ -136,7 +140,9 @@ def test_right_in_any_form(small):
 
 
 def test_what_a_reader_sees(small):
-    assert repr(check("f", 2)) == "Exercise f: wrong. A function is asked for."
-    assert repr(check("f")) == "Exercise f: not attempted."
-    with pytest.raises(ValueError, match="no exercise 'g'; there are f, draws, pi"):
+    stuck = ' Stuck? exercises.hint("f"), or notebooks/solutions/.'
+    assert repr(check("f", 2)) == f"Exercise f: wrong. A function is asked for.{stuck}"
+    assert repr(check("f")) == f"Exercise f: not attempted.{stuck}"
+    assert repr(check("pi", np.pi)) == "Exercise pi: right."
+    with pytest.raises(ValueError, match="no exercise 'g'; there are f, draws, pi, root"):
         check("g", 1)

@@ -53,6 +53,14 @@ def test_a_figure_is_one_png_and_one_row(run):
     assert numbers_from_run(run, "fig00_x") == row["numbers"] and numbers_from_run(run, "x") is None
 
 
+def test_a_figure_is_shown_once_with_its_caption_below(run, monkeypatch):
+    shown, fig = [], figure()
+    monkeypatch.setattr(report, "display", lambda *parts: shown.extend(parts))
+    save_figure(run, fig, "fig00_x", "What it shows")
+    assert shown[0] is fig and shown[1].data == "*What it shows*" and len(shown) == 2
+    assert not plt.fignum_exists(fig.number)
+
+
 def test_the_same_figure_is_the_same_bytes(run):
     save_figure(run, figure(), "a", "")
     save_figure(run, figure(), "b", "")
