@@ -94,7 +94,7 @@ def mean_and_variance(q):
 
 
 # %% [markdown]
-# The check goes forth and back: average the reverse step over all $x_t$, and $q(x_{t-1})$ must come out. That alone would pass a table that ignores $x_t$. So we also average $x_t$ times the reverse step. It must give what the forward step says: $\sqrt{1-\beta}\,x_{t-1}$ times $q(x_{t-1})$.
+# The check averages the reverse step over all $x_t$: $q(x_{t-1})$ must come out. It also averages $x_t$ times the reverse step, and $\sqrt{1-\beta}\,x_{t-1}$ times $q(x_{t-1})$ must come out, as the forward step says. A table that ignores $x_t$ passes the first test and fails the second.
 
 # %%
 before = 0.9  # abar_{t-1} in this section
@@ -159,7 +159,7 @@ save_figure(
     "nb02_exact_reverse",
     "The exact reverse step in the small world (solid) and the Gaussian of the same mean and "
     "variance (dashed), for three sizes of the step at abar = 0.9. Right: their average distance J "
-    "against the size of the step, at three noise levels. The dotted line falls as the third power.",
+    "against the size of the step, at three noise levels. Dotted: the third power.",
     {"beta": list(sizes), "J": {str(level): v for level, v in curves.items()}},
 )
 
@@ -583,8 +583,7 @@ exercises.check("02-2", kl_bits)
 # <!-- eq:2.11 -->
 # $$\hat x_0(x_t) = m + \frac{\sqrt{\bar\alpha_t}\,\tau^2}{\bar\alpha_t \tau^2 + 1-\bar\alpha_t}\,\big(x_t-\sqrt{\bar\alpha_t}\,m\big) \tag{2.11}$$
 #
-# The model step $p_\theta$ puts this guess into Eq. 10 and takes $\beta_t$ for its variance. (A variance of $\tilde\beta_t$ would not do at $t = 1$, where it is zero and $p_\theta(x_0\mid x_1)$ must have a density. Where the package fixes the variance at
-# $\tilde\beta_t$, it gives the first step $\tilde\beta_2$.)
+# The model step $p_\theta$ puts this guess into Eq. 10 and takes $\beta_t$ for its variance. ($\tilde\beta_t$ is zero at $t = 1$, where $p_\theta(x_0\mid x_1)$ must have a density; the package then takes $\tilde\beta_2$.)
 
 
 # %%
@@ -693,8 +692,7 @@ def bound(guess, x0, noisy, d, first_term=minus_log_density):
 
 
 # %% [markdown]
-# The package's version is `GaussianDiffusion.vlb`. It calls any `model(x_t, t)`, knows four kinds of answers and three of variances (sections 6 and 8), and reports bits. We let it score 0.55 with the straight line and keep the $x_t$ that it draws. On the same $x_t$ our function must give the
-# same numbers. And its averages must be those of the paths, on which other noise was drawn.
+# The package's version is `GaussianDiffusion.vlb`. It calls any `model(x_t, t)` and reports bits. We let it score 0.55 with the straight line. On the $x_t$ that it draws, our function must give the same numbers; its averages must be those of the paths, on which other noise was drawn.
 
 # %%
 d = GaussianDiffusion(linear_beta_schedule(8, 0.05, 0.5), "x0", "large")
@@ -752,8 +750,7 @@ check_fails(
 )
 
 # %% [markdown]
-# The package's `discretized_gaussian_nll` gives $-\log P_k$. On rooms, for a model that is a few $\sigma$ off, both agree. Far from the mean they do not: $\Phi$ rounds to 0 or 1, our difference is 0, and its logarithm is infinite. The package takes the difference in logarithms, in the
-# lower tail.
+# The package's `discretized_gaussian_nll` gives $-\log P_k$. Near the mean both agree. Far from it $\Phi$ rounds to 0 or 1, our difference is 0, and its logarithm is infinite; the package takes the difference in logarithms.
 
 # %%
 from bedgen_utils.diffusion import discretized_gaussian_nll
@@ -890,8 +887,7 @@ exact30, gap30 = world.bound_terms(d30)
 check_mean("eq:2.15", estimate[:, :-1], exact30[:-1], "each term of vlb, T = 30, and its integral")
 
 # %% [markdown]
-# **Why $L_T$ counts.** As the report says, $L_T$ does not depend on $\theta$ and is close to zero if the chain is long enough. If it is not, leaving it out breaks the bound. The case of a single hump shows it: there each reverse step *is* Gaussian, so with the exact variance Eq. 2.15 has no sum left, and its right-hand side
-# is a formula. We take a chain that is too short, so that the start matters. Without $L_T$ the terms miss the formula.
+# **Why $L_T$ counts.** As the report says, $L_T$ does not depend on $\theta$ and is close to zero if the chain is long enough. If it is not, leaving it out breaks the bound. A single hump and a chain that is too short show it: there each reverse step *is* Gaussian, so with the exact variance the sum in Eq. 2.15 is zero, and the rest is a formula. Without $L_T$ the terms miss it.
 
 # %%
 one = Mixture((1.0,), (0.0,), (0.5,))
@@ -1201,7 +1197,7 @@ save_figure(
     fig,
     "nb02_eq12",
     f"What the report's Eq. 12 returns instead of x_0, given the very noise that made x_t; "
-    f"{len(shown)} rooms. Its miss (circles) follows Eq. 2.20 (dashed), the corrected Eq. 12 has none.",
+    f"{len(shown)} rooms. Its miss (circles) follows Eq. 2.20 (dashed); Eq. 12 corrected has none.",
     {"t": times, **rms},
 )
 
@@ -1424,7 +1420,7 @@ claim(run.profile, "it exceeds beta there", float(best) > 0.05)
 # <!-- eq:2.28 -->
 # $$L_{hybrid}=L_{simple}+\lambda\,L_{vlb},\qquad\lambda=0.001 \tag{2.28}$$
 #
-# No gradient flows from $L_{vlb}$ into the mean: it trains the variance alone. With one $t$ drawn evenly from $1,\ldots,T$ for each image, $T\,L_{t-1}$ estimates the bound without $L_T$, which trains nothing.
+# No gradient flows from $L_{vlb}$ into the mean: it trains the variance alone. With one $t$ drawn evenly from $1,\ldots,T$ for each image, $T\,L_{t-1}$ estimates the bound without $L_T$.
 
 
 # %%
@@ -1554,8 +1550,9 @@ save_table(
     run,
     table,
     "nb02_samplers",
-    f"Samplers with the exact denoiser, {count} samples, T = {T}. Critical value: of exact draws one "
-    f"run in 10,000 lies farther than {level:.4f}. Last column: the share of such runs.",
+    f"Samplers with the exact denoiser, {count} samples, T = {T}. Critical value: one run of exact "
+    f"draws in 10,000 lies farther than {level:.4f}. Last column: the share of runs that lie farther "
+    "than the row's distance.",
 )
 
 # %% [markdown]
@@ -1712,7 +1709,7 @@ for number in (sp.Rational(1, 5), sp.Rational(3, 4)):
     check_zero("eq:2.35", [m.subs(sy.u, number) for m in miss], f"both factors at u = {number}")
 
 # %% [markdown]
-# ## 11. Common errors, and two tests
+# ## 11. Common errors, and what sees them
 #
 # A wrong sampler runs without complaint, and its samples may look right. Is there a test that sees every error? The usual one draws samples and compares them with the truth. Below are the right sampler and five with one thing wrong each, tested so. Noise of variance $\beta_t$ enters at each step, the last one excepted.
 
@@ -1782,15 +1779,15 @@ save_table(
     run,
     table,
     "nb02_errors",
-    f"Samplers with one error each, T = {d.T}. Critical value: of {run.p.toy_samples} exact samples "
-    f"one run in 10,000 has a KS distance above {level:.4f}. Without an error one exact step misses "
-    "by rounding alone.",
+    f"Samplers with one error each, T = {d.T}. Critical value: one run in 10,000 of "
+    f"{run.p.toy_samples} exact draws has a KS distance above {level:.4f}. Without an error one "
+    "exact step misses by rounding alone.",
 )
 
 # %% [markdown]
-# The table is a lesson about tests. A network that is told a $t$ off by one makes samples that this test of 4,000 of them cannot tell from the truth. One exact step shows the error plainly: it is at least a million times larger than rounding. The two wrong formulas are seen by both tests. Noise times $\beta_t$ instead of $\sqrt{\beta_t}$ is seen by samples alone.
+# Both tests see the two wrong formulas. A network that is told a $t$ off by one makes samples that this test of 4,000 cannot tell from the truth; one exact step shows the error, at least a million times larger than rounding. Noise times $\beta_t$ instead of $\sqrt{\beta_t}$ is seen by samples alone.
 #
-# Each test has a blind spot. Samples miss a shifted $t$. One exact step misses a wrong noise scale, since it brings its own variance; and it needs the exact denoiser.
+# So each test has a blind spot. Samples miss a shifted $t$. One exact step brings its own variance and misses a wrong noise scale; and it needs the exact denoiser.
 
 # %% tags=["hide-input"]
 misses = {row["error"]: row["miss of one exact step"] for row in table}
@@ -1822,72 +1819,6 @@ claim(
     run.profile,
     "one exact step shows a shift a million times above rounding",
     min(misses["t + 1"], misses["t - 1"]) > 1e6 * misses["none"],
-)
-
-# %% [markdown]
-# **Noise added at the last step.** The last step returns a mean, so from the same $x_1$ it must give the same image for any seed. Noise of variance $\beta_1 = 10^{-4}$ would add 1.3 grey levels of grain to every image.
-
-
-# %%
-def noisy_last_step(step):
-    noise = torch.randn(step.x.shape, generator=step.generator, dtype=step.x.dtype)
-    return ddpm_step(step) + math.sqrt(step.diffusion.betas[step.t]) * noise
-
-
-d = GaussianDiffusion(linear_beta_schedule(1000), "x0")
-x1 = d.q_sample(ten, torch.ones(10).long(), torch.randn(ten.shape, generator=g, dtype=F64))
-
-
-def two_seeds(step):
-    """Root-mean-square difference of two last steps, in grey levels."""
-    a, b = (
-        d.sample(lambda x, t: x, x1, step, [1, 0], generator=torch.Generator().manual_seed(s))
-        for s in (1, 2)
-    )
-    return float((a - b).square().mean().sqrt()) * 127.5
-
-
-check("right", two_seeds(ddpm_step), 0, 0, "the package's last step, two seeds, grey levels")
-check_fails(
-    "common error",
-    lambda: check("common error", two_seeds(noisy_last_step), 0, 0, "two seeds, grey levels"),
-    "noise added at the last step",
-)
-
-# %% [markdown]
-# **No clamp under the cosine schedule.** Errors in the noise cost most at $t = T$. Take a useless one that always answers 0. By Eq. 12 its guess is $x_t/\sqrt{\bar\alpha_t}$, and a step of DDIM multiplies $x_t$ by $\sqrt{\bar\alpha_s/\bar\alpha_t}$. The first step alone gives
-# $1/\sqrt{\alpha_T} = 31.6$. Over the chain the factors multiply to $1/\sqrt{\bar\alpha_T}$, which at $T = 50$ is a thousand. A clamp of $\hat x_0$ to $[-1, 1]$ stops it at once.
-
-# %%
-d = GaussianDiffusion(cosine_beta_schedule(50), "eps")
-begin = torch.randn(500, 3, generator=g, dtype=F64)
-
-
-def silent(x, t):
-    return torch.zeros_like(x)
-
-
-seen = []
-ends = {
-    clip: d.sample(
-        silent, begin, ddim_step, clip=clip, callback=lambda t, x, x0: seen.append((t, x))
-    )
-    for clip in (False, True)
-}
-first = seen[1][1] / begin  # without the clamp, after one step
-check("right", first, 1 / float(d.alphas[50]) ** 0.5, 1e-9, "factor of the first step")
-whole = ends[False] / begin
-check("right", whole * float(d.abar[50]) ** 0.5, 1, 1e-9, "factor of the chain, times sqrt(abar_T)")
-check("right", ends[True].abs().max().clamp(min=1), 1, 1e-12, "largest end with the clamp, or 1")
-check_fails(
-    "common error",
-    lambda: check("common error", ends[False].abs().max().clamp(min=1), 1, 1e-12, "largest end"),
-    "no clamp",
-)
-claim(
-    run.profile,
-    "31.6 in the first step, a thousand over the chain",
-    round(float(first.mean()), 1) == 31.6 and round(float(whole.mean()), -2) == 1000,
 )
 
 # %% [markdown]
@@ -1988,6 +1919,74 @@ constant = float((mass * derivative.detach() ** 2).sum()) / 12
 small_steps = torch.tensor([1e-3, 5e-4], dtype=F64)
 over = torch.tensor([J(beta, 0.9) for beta in small_steps.tolist()]) / (constant * small_steps**3)
 check("eq:2.3", (over - 1) / small_steps, 0, 60, "J over its leading term, less 1, per beta")
+
+# %% [markdown]
+# ## Appendix B. Two more errors of samplers
+#
+# **Noise added at the last step.** The last step returns a mean, so from the same $x_1$ it must give the same image for any seed. Noise of variance $\beta_1 = 10^{-4}$ would add 1.3 grey levels of grain to every image.
+
+
+# %%
+def noisy_last_step(step):
+    noise = torch.randn(step.x.shape, generator=step.generator, dtype=step.x.dtype)
+    return ddpm_step(step) + math.sqrt(step.diffusion.betas[step.t]) * noise
+
+
+d = GaussianDiffusion(linear_beta_schedule(1000), "x0")
+x1 = d.q_sample(ten, torch.ones(10).long(), torch.randn(ten.shape, generator=g, dtype=F64))
+
+
+def two_seeds(step):
+    """Root-mean-square difference of two last steps, in grey levels."""
+    a, b = (
+        d.sample(lambda x, t: x, x1, step, [1, 0], generator=torch.Generator().manual_seed(s))
+        for s in (1, 2)
+    )
+    return float((a - b).square().mean().sqrt()) * 127.5
+
+
+check("right", two_seeds(ddpm_step), 0, 0, "the package's last step, two seeds, grey levels")
+check_fails(
+    "common error",
+    lambda: check("common error", two_seeds(noisy_last_step), 0, 0, "two seeds, grey levels"),
+    "noise added at the last step",
+)
+
+# %% [markdown]
+# **No clamp under the cosine schedule.** Errors in the noise cost most at $t = T$. Take a useless one that always answers 0. By Eq. 12 its guess is $x_t/\sqrt{\bar\alpha_t}$, and a step of DDIM multiplies $x_t$ by $\sqrt{\bar\alpha_s/\bar\alpha_t}$. The first step alone gives
+# $1/\sqrt{\alpha_T} = 31.6$. Over the chain the factors multiply to $1/\sqrt{\bar\alpha_T}$, which at $T = 50$ is a thousand. A clamp of $\hat x_0$ to $[-1, 1]$ stops it at once.
+
+# %%
+d = GaussianDiffusion(cosine_beta_schedule(50), "eps")
+begin = torch.randn(500, 3, generator=g, dtype=F64)
+
+
+def silent(x, t):
+    return torch.zeros_like(x)
+
+
+seen = []
+ends = {
+    clip: d.sample(
+        silent, begin, ddim_step, clip=clip, callback=lambda t, x, x0: seen.append((t, x))
+    )
+    for clip in (False, True)
+}
+first = seen[1][1] / begin  # without the clamp, after one step
+check("right", first, 1 / float(d.alphas[50]) ** 0.5, 1e-9, "factor of the first step")
+whole = ends[False] / begin
+check("right", whole * float(d.abar[50]) ** 0.5, 1, 1e-9, "factor of the chain, times sqrt(abar_T)")
+check("right", ends[True].abs().max().clamp(min=1), 1, 1e-12, "largest end with the clamp, or 1")
+check_fails(
+    "common error",
+    lambda: check("common error", ends[False].abs().max().clamp(min=1), 1, 1e-12, "largest end"),
+    "no clamp",
+)
+claim(
+    run.profile,
+    "31.6 in the first step, a thousand over the chain",
+    round(float(first.mean()), 1) == 31.6 and round(float(whole.mean()), -2) == 1000,
+)
 
 # %% [markdown]
 # ## References
