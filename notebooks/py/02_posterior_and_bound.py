@@ -1551,8 +1551,8 @@ save_table(
     table,
     "nb02_samplers",
     f"Samplers with the exact denoiser, {count} samples, T = {T}. Critical value: one run of exact "
-    f"draws in 10,000 lies farther than {level:.4f}. Last column: the share of runs that lie farther "
-    "than the row's distance.",
+    f"draws in 10,000 lies farther than {level:.4f}. Last column: the share of "
+    "runs that lie farther than the row's distance.",
 )
 
 # %% [markdown]
