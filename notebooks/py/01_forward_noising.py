@@ -515,7 +515,7 @@ exercises.check("01-4", beta)
 # %% [markdown]
 # ## 5. What goes first: the fine or the coarse?
 #
-# Noise has the same power at every spatial frequency. Images do not: their power falls with frequency. So as $t$ grows, fine detail sinks below the noise first and large shapes last, and a diffusion model lays out the room before it paints the folds of a blanket
+# Our noise has the same power at every spatial frequency: it is *white*. The power of images falls with frequency. So as $t$ grows, fine detail sinks below the noise first and large shapes last, and a diffusion model lays out the room before it paints the folds of a blanket
 # ([Dieleman 2024](https://sander.ai/2024/09/02/spectral-autoregression.html)). The order comes from the noise: noise with another spectrum removes it, and images can be as good ([Falck et al. 2025](https://arxiv.org/abs/2505.11278)).
 #
 # The figure measures it on grey values. Solid lines are the average power spectrum of our rooms, multiplied by $\bar\alpha_t$; dotted lines of the same colour are the noise, and a dot marks where the two cross. The noise has the level $(1 - \bar\alpha_t)/3$, because grey is the mean of three channels with independent noise.
@@ -719,29 +719,29 @@ ratio = float(b0.var() / x0.double().var(0).mean())
 print(f"SNR of the brightness: {ratio:.0f} times that of a single number of the image")
 
 # %% [markdown]
-# We want to blame the schedule and not a network. So suppose the brightness were one normal number, with the mean $m$ and the standard deviation $s$ of the rooms. Then all is known: by Eq. 1.12, $b_T$ is normal with mean $\sqrt{\bar\alpha_T}\,m$ and variance $\bar\alpha_T s^2 + 1 - \bar\alpha_T$. A perfect sampler
+# We want to blame the schedule and not a network. So suppose the brightness were one normal number, with the mean $m$ and the standard deviation $\tau$ of the rooms. Then all is known: by Eq. 1.12, $b_T$ is normal with mean $\sqrt{\bar\alpha_T}\,m$ and variance $\bar\alpha_T \tau^2 + 1 - \bar\alpha_T$. A perfect sampler
 # that adds no noise on its way keeps each number at its percentile: what starts at the 30th percentile of $b_T$ ends at the 30th of $b_0$ (notebook 02, section 10, shows why). For normal numbers this means
 #
 # <!-- eq:1.13 -->
-# $$b_0 = m + s\;\frac{b_T - \sqrt{\bar\alpha_T}\,m}{\sqrt{\bar\alpha_T\,s^2 + 1 - \bar\alpha_T}} \tag{1.13}$$
+# $$b_0 = m + \tau\;\frac{b_T - \sqrt{\bar\alpha_T}\,m}{\sqrt{\bar\alpha_T\,\tau^2 + 1 - \bar\alpha_T}} \tag{1.13}$$
 
 
 # %%
-m, s = float(b0.mean()), float(b0.std())
+m, tau = float(b0.mean()), float(b0.std())
 
 
 def perfect_return(b_T, abar_T):
     """The b_0 at the percentile of b_T, Eq. 1.13."""
-    return m + s * (b_T - abar_T**0.5 * m) / (abar_T * s**2 + 1 - abar_T) ** 0.5
+    return m + tau * (b_T - abar_T**0.5 * m) / (abar_T * tau**2 + 1 - abar_T) ** 0.5
 
 
-true_b0 = m + s * torch.randn(run.p.draws, generator=g, dtype=torch.float64)
+true_b0 = m + tau * torch.randn(run.p.draws, generator=g, dtype=torch.float64)
 eps_b = torch.randn(run.p.draws, generator=g, dtype=torch.float64)
 back = perfect_return(0.13**0.5 * true_b0 + 0.87**0.5 * eps_b, 0.13)
 check_mean(
     "eq:1.13",
     torch.stack([back, (back - m) ** 2], 1),
-    [m, s**2],
+    [m, tau**2],
     "noised by Eq. 1.12 and returned: mean and variance, as at the start",
 )
 
@@ -756,7 +756,7 @@ z = torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n)  # of 
 def sampled_brightness(T, make):
     """b_0 by a perfect sampler that starts from N(0, 1), and its distance from the truth."""
     sample = perfect_return(z, float(GaussianDiffusion(make(T)).abar[-1]))
-    return sample, float(stats.kstest(sample.numpy(), stats.norm(m, s).cdf).statistic)
+    return sample, float(stats.kstest(sample.numpy(), stats.norm(m, tau).cdf).statistic)
 
 
 short_Ts = [50, 100, 200, 300, 500, 1000]
@@ -777,7 +777,7 @@ axes[0].set(
 axes[0].set_xticks(short_Ts, short_Ts)
 axes[0].minorticks_off()
 axes[0].legend(fontsize=8)
-line = torch.linspace(m - 4.5 * s, m + 4.5 * s, 300, dtype=torch.float64)
+line = torch.linspace(m - 4.5 * tau, m + 4.5 * tau, 300, dtype=torch.float64)
 for name in (unscaled, scaled):
     axes[1].hist(
         samples[name, 200][0] / D**0.5,
@@ -789,7 +789,7 @@ for name in (unscaled, scaled):
     )
 axes[1].plot(
     line / D**0.5,
-    stats.norm.pdf(line, m, s) * D**0.5,
+    stats.norm.pdf(line, m, tau) * D**0.5,
     color="black",
     lw=1,
     label="normal fitted to the rooms",
@@ -812,7 +812,7 @@ save_figure(
         "T": short_Ts,
         **distance,
         "spread_T200": spreads,
-        "spread_data": s / D**0.5,
+        "spread_data": tau / D**0.5,
     },
 )
 
@@ -824,17 +824,17 @@ save_figure(
 
 # %% tags=["hide-input"]
 a = float(GaussianDiffusion(families[unscaled](200)).abar[-1])
-variance_T = a * s**2 + 1 - a  # of b_T; Eq. 2.11 and 2.13 of notebook 02 give the next line
-noisy_way = (a * s**2 / variance_T**2 + (1 - a) / variance_T) ** 0.5
+variance_T = a * tau**2 + 1 - a  # of b_T; Eq. 2.11 and 2.13 of notebook 02 give the next line
+noisy_way = (a * tau**2 / variance_T**2 + (1 - a) / variance_T) ** 0.5
 claim(
     run.profile,
     "unscaled betas at T = 200 keep 0.26 of the spread, 0.35 if the sampler adds noise",
-    abs(spreads[unscaled] / (s / D**0.5) - 0.26) < 0.02 and abs(noisy_way - 0.35) < 0.02,
+    abs(spreads[unscaled] / (tau / D**0.5) - 0.26) < 0.02 and abs(noisy_way - 0.35) < 0.02,
 )
 claim(
     run.profile,
     "scaled betas keep it to a fiftieth",
-    abs(spreads[scaled] / (s / D**0.5) - 1) < 0.02,
+    abs(spreads[scaled] / (tau / D**0.5) - 1) < 0.02,
 )
 check_fails(
     "common error",
