@@ -52,6 +52,8 @@ EXERCISES = {
                 lambda betas: torch.cat([betas.new_ones(1), 1 - torch.cumsum(betas, 0)])
             ),
             "That is the root of it, the factor of x_0.": lambda betas: _abar(betas).sqrt(),
+            "Entry t holds the factor of step t alone. What is left after t steps is the product "
+            "of all factors up to t.": lambda betas: torch.cat([betas.new_ones(1), 1 - betas]),
         },
         hint="torch.cumprod makes running products; torch.cat puts a number before them.",
     ),
@@ -65,8 +67,8 @@ EXERCISES = {
             "You left out the variance of the data: the SNR of Eq. 1.9 is meant for variance 1.": (
                 lambda abar, v: _first(abar[1:] / (1 - abar[1:]) < 1) + 1
             ),
-            "You compared ᾱ with 1 − ᾱ by their roots against the variance: the SNR is a ratio of "
-            "variances, not of amplitudes.": (
+            "You squared the variance of the data, or took the root of the SNR. The SNR is a ratio "
+            "of variances already: multiply it by the variance once.": (
                 lambda abar, v: _first((abar[1:] / (1 - abar[1:])).sqrt() * v < 1) + 1
             ),
         },
@@ -74,6 +76,7 @@ EXERCISES = {
     ),
     "01-4": Exercise(
         answer=1 - 4e-5 ** (1 / 1000),
+        tolerance=1e-3,  # 0.01008 will do
         mistakes={
             "That is −log(ᾱ)/1000, which is β to first order only; here it is half a per cent "
             "off.": -math.log(4e-5) / 1000,

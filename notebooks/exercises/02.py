@@ -47,6 +47,16 @@ EXERCISES = {
             ),
             "The variance is right. The mean is the plain average only if both variances are "
             "equal.": lambda m1, v1, m2, v2: ((m1 + m2) / 2, _product(m1, v1, m2, v2)[1]),
+            "The mean is right. Variances add for a sum of two variables; in a product of two "
+            "densities their inverses add.": lambda m1, v1, m2, v2: (
+                _product(m1, v1, m2, v2)[0],
+                v1 + v2,
+            ),
+            "The mean is right. The second number is a standard deviation; its square is asked "
+            "for.": lambda m1, v1, m2, v2: (
+                _product(m1, v1, m2, v2)[0],
+                math.sqrt(_product(m1, v1, m2, v2)[1]),
+            ),
             "That is A, the precision. The variance is 1/A.": lambda m1, v1, m2, v2: (
                 _product(m1, v1, m2, v2)[0],
                 1 / v1 + 1 / v2,
@@ -59,6 +69,8 @@ EXERCISES = {
         trials=_two_normals,
         mistakes={
             "That is in nats. Divide by log 2 for bits.": lambda *a: _bits(*a) * math.log(2),
+            "You multiplied by log 2. A nat is more than a bit, so the number of bits is the "
+            "larger one: divide.": lambda *a: _bits(*a) * math.log(2) ** 2,
             "The arguments are swapped: the divergence is an average under the first normal.": (
                 lambda m1, v1, m2, v2: _bits(m2, v2, m1, v1)
             ),
@@ -99,6 +111,10 @@ EXERCISES = {
             ),
             "You divided by √α_t, what one step leaves of the image. All t steps leave √ᾱ_t.": (
                 lambda xt, eps, alpha, abar: (xt - math.sqrt(1 - abar) * eps) / math.sqrt(alpha)
+            ),
+            "That undoes a single step. The noise ε made x_t from x_0 in one jump: both factors "
+            "are of ᾱ_t.": lambda xt, eps, alpha, abar: (
+                (xt - math.sqrt(1 - alpha) * eps) / math.sqrt(alpha)
             ),
             "1 − ᾱ_t is the variance of the noise. Its amplitude is the root.": (
                 lambda xt, eps, alpha, abar: (xt - (1 - abar) * eps) / math.sqrt(abar)
