@@ -1707,7 +1707,7 @@ display(
 )
 
 # %% [markdown]
-# Each seed of ours ends nearer than each of DCGAN. That compares recipes as they stand, not GANs at their best. DCGAN has the settings of its papers; ours were chosen on these very images. Ours are sampled from averaged weights and compute in 16-bit numbers where the processor can, and so see twice as many images or more.
+# Each seed of ours ends nearer than each of DCGAN. That compares recipes as they stand, not GANs at their best. DCGAN has the settings of its papers; ours were chosen on these very images. Ours are sampled from averaged weights and compute in 16-bit numbers where the processor can, and so see about twice as many images or more.
 
 # %%
 steps_of_g = {"SNGAN": 5 * 64, "R3GAN": 64}  # images for a step of G
