@@ -99,8 +99,8 @@ EXERCISES = {
             "The sign is wrong: log D is to rise, so its negative is to be lowered.": (
                 lambda fake: -F.softplus(-fake).mean()
             ),
-            "A small number inside the logarithm keeps it finite, but makes the loss flat just where "
-            "G is losing: use softplus (Eq. 4.1).": lambda fake: (
+            "A small number inside the logarithm keeps it finite, but makes the loss flat just "
+            "where G is losing: use softplus (Eq. 4.1).": lambda fake: (
                 -(fake.sigmoid() + 1e-8).log().mean()
             ),
             "G has one loss for the batch: take the mean.": lambda fake: F.softplus(-fake),
