@@ -1029,6 +1029,29 @@ def step_of_g(D, adam, real_seen, fake_seen):
 
 
 # %% [markdown]
+# Is each step as section 4 drew it? $D$'s step must leave no gradient in $G$, and $G$'s step must not move $D$.
+
+# %%
+G, D, z = SmallGenerator(), SmallDiscriminator(), torch.randn(8, 64)
+adam_g, adam_d = torch.optim.Adam(G.parameters()), torch.optim.Adam(D.parameters())
+
+
+def pull_on_g():
+    """The largest gradient that lies in the weights of G."""
+    return max(0.0 if q.grad is None else float(q.grad.abs().max()) for q in G.parameters())
+
+
+step_of_d(D, adam_d, x, G(z), 1.0)
+check("cut", pull_on_g(), 0, 0, "gradient in G after the step of D")
+before = nn.utils.parameters_to_vector(D.parameters()).detach()
+step_of_g(D, adam_g, x, G(z))
+after = nn.utils.parameters_to_vector(D.parameters()).detach()
+check("cut", after, before, 0, "weights of D before and after the step of G")
+adam_g.zero_grad()
+pair_losses(D(x), D(G(z)))[0].backward()  # as in the step of D, without detach()
+check_fails("cut", lambda: check("cut", pull_on_g(), 0, 0, "gradient in G"), "no detach()")
+
+# %% [markdown]
 # The loop draws a batch, lets the controller choose the strength, and takes the two steps. It is a generator that yields a row after each step, so that whoever calls it owns the bookkeeping. Two helpers come from the package. `learning_rate` keeps the rate flat and lets it fall over the last 40 % of the steps.
 # `EMA` keeps a running average of $G$'s weights. We sample from that average, because $G$ itself moves about.
 
