@@ -1781,7 +1781,7 @@ for kind, (value, low, high) in extra.items():
     print(f"{kind}: {value:.3f} more detours on a great circle (95 % {low:.3f} to {high:.3f})")
 
 # %% [markdown]
-# Factors with two or three classes change directly in more than eight walks out of ten. In these the cross-fade is the more direct. Colours have many classes, and change directly in fewer than half of the walks. Whether one really passes through third colours we cannot say: the network misreads a third of them, and a misreading counts as a detour.
+# Factors with two or three classes change directly in more than eight walks out of ten. In these the cross-fade is the more direct, as far as the network can be trusted on images of either kind: it has learned from neither. Colours have many classes, and change directly in fewer than half of the walks. Whether one really passes through third colours we cannot say: the network misreads a third of them, and a misreading counts as a detour.
 
 # %% tags=["hide-input"]
 misread = (reader.read(reference) != labels("validation")[: len(reference)]).double().mean(0)
