@@ -1760,7 +1760,7 @@ save_table(
 )
 
 # %% [markdown]
-# Is the great circle as direct as the cross-fade? Both walk between the same ends. So we count for each pair the factors that change on a detour, and take the difference. Intervals of the table that overlap would be no answer, because they ignore the pairing.
+# Is the great circle as direct as the cross-fade? Both walk between the same ends. So we count for each pair the factors that change on a detour, and take the difference. The intervals of the table ignore this pairing; whether they overlap would be a weak test.
 
 # %%
 few = [k for k, name in enumerate(FACTORS) if len(FACTORS[name]) <= 3]
@@ -1781,20 +1781,21 @@ for kind, (value, low, high) in extra.items():
     print(f"{kind}: {value:.3f} more detours on a great circle (95 % {low:.3f} to {high:.3f})")
 
 # %% [markdown]
-# Factors with two or three classes change directly in more than eight walks out of ten. In these the cross-fade is the more direct, as far as the network can be trusted on images of either kind: it has learned from neither. Colours have many classes, and change directly in fewer than half of the walks. Whether one really passes through third colours we cannot say: the network misreads a third of them, and a misreading counts as a detour.
+# Factors with two or three classes change directly in more than three walks out of four. The cross-fade is the more direct, as far as the network can be trusted on images of either kind: it has learned from neither. Colours have many classes, and their readings change directly in fewer than half of the walks, again less often on the great circle. But the network
+# misreads a third of the colours, and a misreading counts as a detour. So how many walks really pass through third colours, we cannot say.
 
 # %% tags=["hide-input"]
 misread = (reader.read(reference) != labels("validation")[: len(reference)]).double().mean(0)
 claim(
     run.profile,
-    "direct on the great circle: over 80 % with few classes, under 50 % for colours",
-    all(factor_rows[k]["direct, great circle"] > 0.8 for k in few)
+    "direct on the great circle: over 75 % with few classes, under 50 % for colours",
+    all(factor_rows[k]["direct, great circle"] > 0.75 for k in few)
     and all(factor_rows[k]["direct, great circle"] < 0.5 for k in colours),
 )
 claim(
     run.profile,
-    "few classes: the cross-fade is the more direct, pair by pair",
-    extra["few classes"].low > 0,
+    "pair by pair the cross-fade is the more direct: few classes, and colours as they are read",
+    all(difference.low > 0 for difference in extra.values()),
 )
 claim(
     run.profile,
