@@ -38,6 +38,11 @@ def _fixed_arc(a: torch.Tensor, b: torch.Tensor, s: float) -> torch.Tensor:
     return _length(a, b, s) * _arc(a / a.norm(), b / b.norm(), s, math.pi / 2)
 
 
+def _not_divided(a: torch.Tensor, b: torch.Tensor, s: float) -> torch.Tensor:
+    omega = math.acos(float(a @ b / a.norm() / b.norm()))
+    return _length(a, b, s) * math.sin(omega) * _unit_arc(a, b, s)
+
+
 def _stretched_line(a: torch.Tensor, b: torch.Tensor, s: float) -> torch.Tensor:
     point = _lerp(a / a.norm(), b / b.norm(), s)
     return _length(a, b, s) * point / point.norm()
@@ -62,10 +67,11 @@ EXERCISES = {
             "That is the squared length, and so the variance: take its root.": (
                 lambda s: (1 - s) ** 2 + s**2
             ),
-            "You added the lengths of the two parts. Independent latents are nearly at right "
-            "angles, so their squares add.": lambda s: 1.0,
-            "You added the squares of the roots: the variance of (1 − s) z is (1 − s)².": (
-                lambda s: math.sqrt((1 - s) + s**2)
+            "Then the line would stay on the shell. If you added lengths: independent latents are "
+            "nearly at right angles, so their squares add. If you added 1 − s and s under the "
+            "root: the variance of (1 − s) z is (1 − s)².": lambda s: 1.0,
+            "One of the two squares is missing: the variances are (1 − s)² and s².": (
+                lambda s: math.sqrt((1 - s) + s**2)  # the same as (1 - s)**2 + s
             ),
             "That is the length halfway, whatever s is.": lambda s: math.sqrt(0.5),
         },
@@ -77,8 +83,19 @@ EXERCISES = {
         mistakes={
             "That is the straight line (lerp): it cuts across the shell.": _lerp,
             "You took 90° for every pair. Measure the angle of the pair at hand.": _fixed_arc,
+            "You took 90° for every pair, and a and b themselves in place of their directions.": (
+                lambda a, b, s: _arc(a, b, s, math.pi / 2)
+            ),
+            "You forgot to divide by sin Ω: at the ends it must be a and b.": _not_divided,
             "Your ends are swapped: at s = 0 it must be a.": (
                 lambda a, b, s: _length(b, a, s) * _unit_arc(b, a, s)
+            ),
+            "The length is right, but the two weights are swapped: at s = 0 all of it lies on a, "
+            "so sin((1 − s) Ω) belongs to a.": (
+                lambda a, b, s: _length(a, b, s) * _unit_arc(b, a, s)
+            ),
+            "The direction is right, but the length runs from |b| to |a|.": (
+                lambda a, b, s: _length(b, a, s) * _unit_arc(a, b, s)
             ),
             "The direction is right and the length is 1: bring the length back (Eq. 7.8).": (
                 _unit_arc
@@ -120,6 +137,7 @@ EXERCISES = {
         },
         hint="Both latents at right angles and equally long: the tangent of the angle is the ratio "
         "of the two weights.",
+        tolerance=2e-3,  # 5.74 is right, 5.71 (the first latent not shrunk) is not
     ),
     "07-5": Exercise(
         answer=_ddim,
@@ -139,6 +157,9 @@ EXERCISES = {
             "That is a step of the noising process, which takes ε for fresh noise. Here ε is the "
             "noise that is in x already.": (
                 lambda x, eps, abar, to: math.sqrt(to / abar) * x + math.sqrt(1 - to / abar) * eps
+            ),
+            "The two ᾱ are swapped: `abar` belongs to x, and `abar_next` to the answer.": (
+                lambda x, eps, abar, to: _ddim(x, eps, to, abar)
             ),
             "You left the roots out: ᾱ is a variance, and images are multiplied by its root.": (
                 lambda x, eps, abar, to: to * (x - (1 - abar) * eps) / abar + (1 - to) * eps
