@@ -165,7 +165,8 @@ EXERCISES = {
             "The factor of x_t has √α with α = ᾱ_t/ᾱ_s. You took √ᾱ_t, what all steps from 0 to t "
             "leave.": _abar_for_alpha,
         },
-        hint="Start from the step of DDPM above. With β the noise does not vanish by itself at s = 0.",
+        hint="Start from the step of DDPM above. With β the noise does not vanish by itself at "
+        "s = 0.",
     ),
     "03-5": Exercise(
         answer=_direction,

@@ -90,8 +90,10 @@ milliseconds = 6.5 * 3600 / epoch_report * 1000  # for each image
 print(f"{seen_report:,} images, {milliseconds:.0f} ms each; Ho et al.: {seen_paper:,}")
 claim(
     run.profile,
-    "Ho et al. showed theirs more than 300 times as many; 150 ms an image",
-    seen_paper > 300 * seen_report and abs(milliseconds - 150) < 10,
+    "Ho et al. showed theirs more than 300 times as many; 150 ms an image; most of a year",
+    seen_paper > 300 * seen_report
+    and abs(milliseconds - 150) < 10
+    and 240 < seen_paper * milliseconds / 1000 / 86_400 < 320,
 )
 
 # %% [markdown]
@@ -158,6 +160,7 @@ with torch.no_grad():
 check("eq:3.1", ours, theirs, 1e-5, "our loss and the package's, untrained network")
 power = rooms.square().flatten(1).mean(1)
 expected = diffusion.abar[t] + (1 - diffusion.abar[t]) * power
+claim(run.profile, "the power of the images is about a third", abs(power.mean() - 1 / 3) < 0.1)
 check_mean("eq:3.2", ours - expected, 0.0, "loss of the untrained network minus the formula")
 check_fails(
     "eq:3.2",
@@ -167,10 +170,10 @@ check_fails(
 
 # %% [markdown]
 # **Which errors matter?** Since $x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{1-\bar\alpha_t}\,v$, an error in $v$ makes an error in $\hat x_0$ that is smaller by $\sqrt{1-\bar\alpha_t}$. With $w_t = 1$ small times count for much: a large part of the loss is then the last touch of grain, which no one sees.
-# [Hang et al. (2023)](https://arxiv.org/abs/2303.09556) weight the error in $x_0$ by $\min(\mathrm{SNR}_t, \gamma)$ with $\gamma = 5$, where $\mathrm{SNR}_t = \bar\alpha_t/(1-\bar\alpha_t)$. Written for $v$:
+# [Hang et al. (2023)](https://arxiv.org/abs/2303.09556) weight the error in $x_0$ by $\min(\mathrm{SNR}_t, 5)$, where $\mathrm{SNR}_t = \bar\alpha_t/(1-\bar\alpha_t)$. Written for $v$:
 #
 # <!-- eq:3.3 -->
-# $$\min(\mathrm{SNR}_t, \gamma)\,\|\hat x_0 - x_0\|^2 = w_t\,\|f_\theta(x_t,t) - v\|^2, \qquad w_t = \min\!\big(\bar\alpha_t,\;\gamma\,(1-\bar\alpha_t)\big) \tag{3.3}$$
+# $$\min(\mathrm{SNR}_t, 5)\,\|\hat x_0 - x_0\|^2 = w_t\,\|f_\theta(x_t,t) - v\|^2, \qquad w_t = \min\!\big(\bar\alpha_t,\;5\,(1-\bar\alpha_t)\big) \tag{3.3}$$
 #
 # It is a hump: next to nothing for images that are nearly clean and for those that are nearly noise, most in between.
 
@@ -186,7 +189,7 @@ check("eq:3.3", diffusion.loss_weights("min_snr")[1:], weight[1:], 1e-6, "the pa
 
 # %% tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6, 2.5))
-ax.plot(range(1, T + 1), weight[1:], label="min-SNR, γ = 5")
+ax.plot(range(1, T + 1), weight[1:], label="min-SNR")
 ax.axhline(1, color="C1", ls="--", label="all alike")
 ax.set(xlabel="time t", ylabel="weight $w_t$ of the error in v", ylim=(0, 1.15))
 ax.legend(fontsize=9)
@@ -207,9 +210,9 @@ plt.show()
 # The network must know how noisy its input is. A single number $t$ between 1 and 1000 is hard to digest. So it becomes a vector of waves, from fast to slow:
 #
 # <!-- eq:3.4 -->
-# $$e(t) = \big(\cos\omega_k t,\;\sin\omega_k t\big)_{k=0,\ldots,W/2-1}, \qquad \omega_k = 10{,}000^{-k/(W/2)} \tag{3.4}$$
+# $$e(t) = \big(\cos\omega_k t,\;\sin\omega_k t\big)_{k=0,\ldots,K-1}, \qquad \omega_k = 10{,}000^{-k/K} \tag{3.4}$$
 #
-# The fast waves tell near times apart, the slow ones far times. The product of two such vectors depends on the distance of their times alone: $e(t)\cdot e(s) = \sum_k \cos\omega_k(t-s)$. (The idea comes from [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), where it marks the place of a word.)
+# The vector has `width` $= 2K$ numbers. The fast waves tell near times apart, the slow ones far times. The product of two such vectors depends on the distance of their times alone: $e(t)\cdot e(s) = \sum_k \cos\omega_k(t-s)$. (The idea comes from [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), where it marks the place of a word.)
 
 # %% [markdown] tags=["exercise"]
 # **Exercise 03-1** · medium · 10 minutes
@@ -218,7 +221,7 @@ plt.show()
 
 
 # %% tags=["exercise"]
-def waves(t, width): ...  # k runs from 0 to width/2 - 1
+def waves(t, width): ...  # K is width // 2
 
 
 exercises.check("03-1", waves)
@@ -250,13 +253,13 @@ check("eq:3.4", (embed(early) * embed(late)).sum(1), by_distance, 5e-3, "product
 # %% [markdown]
 # ### A residual block
 #
-# A block takes a map $h$: channels of numbers laid out like an image. It computes a correction and adds it to what came in. That is a *residual* block: where it has nothing to say, it leaves the map as it is. With $\mathrm{N}$ for normalisation, $\mathrm{C}$ for a convolution with 3 x 3 filters, and $\sigma$ for the function
-# $\sigma(a) = a/(1+e^{-a})$, called SiLU:
+# A block takes a map $h$: channels of numbers laid out like an image. It computes a correction and adds it to what came in. That is a *residual* block: where it has nothing to say, it leaves the map as it is. With $\mathrm{GN}$ for group normalisation, $\mathrm{Conv}$ for a convolution with 3 x 3 filters, and
+# $\varphi(r) = r/(1+e^{-r})$, a function called SiLU:
 #
 # <!-- eq:3.5 -->
-# $$h \;\mapsto\; h + \mathrm C_2\,\sigma\Big(\mathrm N_2\big(\mathrm C_1\,\sigma(\mathrm N_1 h)\big)\,(1 + s) + b\Big), \qquad (s, b) = A\,\tau(t) \tag{3.5}$$
+# $$h \;\mapsto\; h + \mathrm{Conv}_2\,\varphi\Big(\mathrm{GN}_2\big(\mathrm{Conv}_1\,\varphi(\mathrm{GN}_1 h)\big)\,(1 + g) + b\Big), \qquad (g, b) = A\,\tau(t) \tag{3.5}$$
 #
-# *Group normalisation* brings each group of 8 channels to mean 0 and variance 1, within one image. The time enters here: a small network makes $\tau(t)$ from the waves, and a matrix $A$ with an offset makes of it a scale $s$ and a shift $b$ for each channel. The last convolution begins with zeros, so that each block begins as the identity.
+# *Group normalisation* brings each group of 8 channels to mean 0 and variance 1, within one image. The time enters here: a small network makes $\tau(t)$ from the waves, and a matrix $A$ with an offset makes of it a scale $g$ and a shift $b$ for each channel. The last convolution begins with zeros, so that each block begins as the identity.
 
 # %%
 C_TIME = 128  # numbers in tau
@@ -491,7 +494,7 @@ share = 0.9999**10_000  # each step multiplies what is left of the start by the 
 exercises.check("03-3", share)
 
 # %% [markdown]
-# Our full training below takes some 2,600 steps. With that decay its average would still be three quarters noise.
+# Our full training below takes some 2,600 steps. With that decay, three quarters of its average would still be the random start.
 
 # %%
 claim(run.profile, "three quarters", abs(0.9999 ** (recipe.images / recipe.batch) - 0.75) < 0.05)
@@ -582,7 +585,7 @@ save_figure(
 plt.show()
 
 # %% [markdown]
-# In a minute, noise becomes something with walls, light, and a large coloured thing where a bed might stand. The loss has fallen to a small part of what knowing nothing costs.
+# In a minute, noise becomes something with walls, light, and a large coloured thing where a bed might stand. The loss has fallen to a small part of what knowing nothing costs. (Profile `released` stops after 40 steps, too soon to see a room.)
 #
 # **What do the skips carry?** The report argues that the U-Net helps because noise does not pass its narrow middle. Silence the skips of our trained network and look.
 
@@ -601,8 +604,7 @@ claim(run.profile, "the loss falls below a fifth of ignorance", last_loss < know
 claim(run.profile, "v is lost without the skips", misses[1.0] < 0.25 and misses[0.0] > 0.6)
 
 # %% [markdown]
-# With its skips the network finds nearly all of $v$, and at $t = 300$ most of $v$ is noise. Without them it finds little. So the noise does not pass the middle; it goes around it. The argument of the report is half right: the middle works out what the room is, from a coarse view at little cost. The noise that must be named, pixel by pixel,
-# comes through the skips.
+# With its skips the network finds nearly all of $v$, and at $t = 300$ most of $v$ is noise. Without them it finds little. So the noise does not pass the middle; it goes around it, through the skips. The argument of the report is half right: the narrow middle cannot carry the noise, and what it adds is a coarse view of the whole room, at little cost. But the network as a whole must name the noise, pixel by pixel.
 #
 # ## 7. The package, and training in full
 #
@@ -853,7 +855,7 @@ if len(looks) > 2:
 # $$\mathbb E\,\hat\epsilon\cdot\epsilon = \mathbb E\,|\hat\epsilon|^2 \quad\Longrightarrow\quad
 # \sqrt{\frac{\mathbb E\,|\hat\epsilon|^2}{\mathbb E\,|\epsilon|^2}} = \operatorname{corr}(\hat\epsilon,\epsilon) \tag{3.8}$$
 #
-# The best answer is weaker than the noise exactly as far as it is uncertain. The check uses data for which it is known: if $x_0$ is normal with mean 0 and variance $s^2$, then $\hat\epsilon = \sqrt{1-\bar\alpha_t}\,x_t/(\bar\alpha_t s^2 + 1 - \bar\alpha_t)$.
+# The best answer is weaker than the noise exactly as far as it is uncertain. The check uses data for which it is known: if $x_0$ is normal with mean 0 and variance 1/4, then $\hat\epsilon = \sqrt{1-\bar\alpha_t}\,x_t/(\bar\alpha_t/4 + 1 - \bar\alpha_t)$.
 
 # %%
 x0, eps = torch.randn(2, 200_000, generator=g, dtype=torch.float64)
@@ -1000,12 +1002,12 @@ exercises.check("03-4", large_step)
 # %% [markdown]
 # **DDIM** is the step of section 5: no fresh noise. **DPM-Solver++** ([Lu et al., 2022](https://arxiv.org/abs/2211.01095)) adds none either, but looks at the last two answers of the network and extrapolates $\hat x_0$ to the middle of the step.
 #
-# **Where do the times lie?** Evenly spread times leave one large gap at the start, where most of the room is still open. Look instead at $\sigma_t = \sqrt{(1-\bar\alpha_t)/\bar\alpha_t}$, the noise per unit of image, and take the $n$ times whose $\sigma_t$ come nearest to ([Karras et al., 2022](https://arxiv.org/abs/2206.00364))
+# **Where do the times lie?** Evenly spread times leave one large gap at the start, where most of the room is still open. Look instead at $\varsigma_t = \sqrt{(1-\bar\alpha_t)/\bar\alpha_t}$, the noise per unit of image, and take the $n$ times whose $\varsigma_t$ come nearest to ([Karras et al., 2022](https://arxiv.org/abs/2206.00364))
 #
 # <!-- eq:3.10 -->
-# $$\sigma_i = \Big(\sigma_{\max}^{1/\rho} + \tfrac{i}{n-1}\,\big(\sigma_{\min}^{1/\rho} - \sigma_{\max}^{1/\rho}\big)\Big)^{\rho}, \qquad i = 0,\ldots,n-1 \tag{3.10}$$
+# $$\Big(\varsigma_{\max}^{1/\rho} + \tfrac{i}{n-1}\,\big(\varsigma_{\min}^{1/\rho} - \varsigma_{\max}^{1/\rho}\big)\Big)^{\rho}, \qquad i = 0,\ldots,n-1 \tag{3.10}$$
 #
-# The larger $\rho$, the more times lie where there is little noise. We take $\rho = 3$, $\sigma_{\min} = 0.05$, and $\sigma_{\max} = 20$ at 32 pixels, twice that at 64. These were chosen by trial on validation images.
+# The larger $\rho$, the more times lie where there is little noise. We take $\rho = 3$, $\varsigma_{\min} = 0.05$, and $\varsigma_{\max} = 20$ at 32 pixels, twice that at 64. These were chosen by trial on validation images.
 
 # %%
 rho, sigma_max = 3.0, 20 * cfg.size / 32
@@ -1227,11 +1229,11 @@ claim(
 #
 # Notebook 02 proved on a small exact world what follows. Here it is said of our network.
 #
-# **Scores, and two equations of motion.** By Eq. 2.31 the network knows the gradient of the log density of noisy images, the *score*: $s_t = -\hat\epsilon/\sqrt{1-\bar\alpha_t}$. For a single step from $t$ to $t - 1$, where $\beta_t$ is small, expand both samplers in $\beta_t$:
+# **Scores, and two equations of motion.** By Eq. 2.31 the network knows the gradient of the log density of noisy images, the *score*: $\nabla\log q(x_t) = -\hat\epsilon/\sqrt{1-\bar\alpha_t}$. For a single step from $t$ to $t - 1$, where $\beta_t$ is small, expand both samplers in $\beta_t$:
 #
 # <!-- eq:3.11 -->
-# $$\text{DDIM:}\quad x_{t-1} - x_t = \tfrac{\beta_t}2\,(x_t + s_t) + O(\beta_t^2), \qquad
-# \text{DDPM:}\quad \mathbb E\,x_{t-1} - x_t = \tfrac{\beta_t}2\,(x_t + 2\,s_t) + O(\beta_t^2) \tag{3.11}$$
+# $$\begin{aligned}\text{DDIM:}\quad x_{t-1} - x_t &= \tfrac{\beta_t}2\,\big(x_t + \nabla\log q(x_t)\big) + O(\beta_t^2)\\
+# \text{DDPM:}\quad \mathbb E\,x_{t-1} - x_t &= \tfrac{\beta_t}2\,\big(x_t + 2\,\nabla\log q(x_t)\big) + O(\beta_t^2)\end{aligned} \tag{3.11}$$
 #
 # Both climb towards likely images. DDPM climbs twice as fast and adds noise of variance $\beta_t$, which throws it back by as much. In the limit of small steps DDPM follows a stochastic differential equation; DDIM follows the *probability-flow ODE*, which has the same densities and no noise ([Song et al., 2021](https://arxiv.org/abs/2011.13456)).
 
@@ -1574,7 +1576,7 @@ claim(
 #
 # *A friend trains as we do, but asks for $\epsilon$ in place of $v$, and the loss stays at 1.0. What does the network answer?* Nothing: $\mathbb E\,|\epsilon|^2/D = 1$ is the loss of the answer 0.
 #
-# *Another friend's images lie in $[0, 1]$, and the sampler clamps $\hat x_0$ to $[-1, 1]$. What goes wrong?* The clamp lets negative values pass that no image has. The images have a mean of about a half, which the network must learn as if it were content, and a quarter of the power, so that at each $t$ they drown in more noise than the schedule meant. The samples are then
+# *Another friend's images lie in $[0, 1]$, and the sampler clamps $\hat x_0$ to $[-1, 1]$. What goes wrong?* The clamp lets negative values pass that no image has. The images have a mean of about a half, which the network must learn as if it were content, and a quarter of the variance, so that at each $t$ they drown in more noise than the schedule meant. The samples are then
 # shown too dark or too pale, depending on which conversion is forgotten.
 #
 # *Training draws $t$ from $0, \ldots, T-1$ and the sampler counts from $T$ down to 1. Does it show?* Hardly by eye: each answer is right for a time one step away. Notebook 02, section 11, has a test that sees it.
@@ -1593,19 +1595,19 @@ claim(
 # early one ([Karras et al., 2024](https://arxiv.org/abs/2406.02507)):
 #
 # <!-- eq:3.14 -->
-# $$\hat x_0^{\,\omega} = \hat x_0^{\text{early}} + \omega\,\big(\hat x_0 - \hat x_0^{\text{early}}\big), \qquad \omega = 1:\ \text{the final network alone} \tag{3.14}$$
+# $$\hat x_0^{\,\gamma} = \hat x_0^{\text{early}} + \gamma\,\big(\hat x_0 - \hat x_0^{\text{early}}\big), \qquad \gamma = 1:\ \text{the final network alone} \tag{3.14}$$
 #
-# On images that neither has seen, the mean squared error of $\hat x_0^{\,\omega}$ is a parabola in $\omega$. Its lowest point is
+# On images that neither has seen, the mean squared error of $\hat x_0^{\,\gamma}$ is a parabola in $\gamma$. Its lowest point is
 #
 # <!-- eq:3.15 -->
-# $$\omega^* = \frac{\mathbb E\,(x_0-\hat x_0^{\text{early}})\cdot(\hat x_0-\hat x_0^{\text{early}})}{\mathbb E\,|\hat x_0-\hat x_0^{\text{early}}|^2} \tag{3.15}$$
+# $$\gamma^* = \frac{\mathbb E\,(x_0-\hat x_0^{\text{early}})\cdot(\hat x_0-\hat x_0^{\text{early}})}{\mathbb E\,|\hat x_0-\hat x_0^{\text{early}}|^2} \tag{3.15}$$
 #
-# With $m=\mathbb E[x_0\mid x_t]$, let $e=m-\hat x_0$ and $e_{\text{early}}=m-\hat x_0^{\text{early}}$ be the errors that could be avoided. The rest, $x_0-m$, is uncorrelated with every function of $x_t$ and drops out:
+# With $m=\mathbb E[x_0\mid x_t]$, let $\delta=m-\hat x_0$ and $\delta_{\text{early}}=m-\hat x_0^{\text{early}}$ be the errors that could be avoided. The rest, $x_0-m$, is uncorrelated with every function of $x_t$ and drops out:
 #
 # <!-- eq:3.16 -->
-# $$\omega^*-1=\frac{\mathbb E\,e\cdot(e_{\text{early}}-e)}{\mathbb E\,|e_{\text{early}}-e|^2} \tag{3.16}$$
+# $$\gamma^*-1=\frac{\mathbb E\,\delta\cdot(\delta_{\text{early}}-\delta)}{\mathbb E\,|\delta_{\text{early}}-\delta|^2} \tag{3.16}$$
 #
-# So $\omega^* > 1$ says what we hoped for: along its own error, the final network is outdone by the early one.
+# So $\gamma^* > 1$ says what we hoped for: along its own error, the final network is outdone by the early one.
 
 # %%
 from bedgen_utils.diffusion import guided
@@ -1658,7 +1660,7 @@ ax.axhline(1, color="0.4", ls=":", lw=1.5)
 ax.text(0, 1, "final network alone", va="bottom", fontsize=9)
 ax.axhline(ddpm.guidance, color="C1", ls="--", lw=1.5)
 ax.text(0, ddpm.guidance, "used in sampling", va="bottom", color="C1", fontsize=9)
-ax.set(xlabel="time t", ylabel=r"best weight $\omega^*$")
+ax.set(xlabel="time t", ylabel=r"best weight $\gamma^*$")
 save_figure(
     run,
     fig,
@@ -1697,7 +1699,7 @@ save_table(
 )
 
 # %% [markdown]
-# The hope holds at most times, and most clearly at the ends. It fails at $t = 950$, where $\omega^*$ is many standard errors below 1: there the early network errs on the other side. And at most times $\omega^*$ is so close to 1 that a weight of 1.35 makes the squared error *larger*. Yet the samples get better: in the study of section 9, the best guided run within
+# The hope holds at most times, and most clearly at the ends. It fails at $t = 950$, where $\gamma^*$ is many standard errors below 1: there the early network errs on the other side. And at most times $\gamma^*$ is so close to 1 that a weight of 1.35 makes the squared error *larger*. Yet the samples get better: in the study of section 9, the best guided run within
 # 20 evaluations has little more than half the excess of the best run without guidance.
 #
 # So denoising real rooms does not explain it. In the table recall rises, which an error "in the same direction, only farther" does not predict either. A sampler meets images of its own making, and their errors build up along the way. Why guidance helps is open here; that it helps is measured, for a weight chosen on validation images.
@@ -1727,17 +1729,17 @@ claim(run.profile, "recall rises", guide_rows[1]["recall"] > guide_rows[0]["reca
 # The filters of a convolution are a matrix $W$: it multiplies the patch that a filter sees, written as a vector. A step $\Delta$ changes the loss, to first order, by $\langle M, \Delta\rangle = \sum_{ij} M_{ij}\Delta_{ij}$, where $M$ is the gradient. Which step is steepest depends on how its length is measured. What matters is how far the answer moves at most,
 # for a patch of length 1: the largest singular value $\|\Delta\|$.
 #
-# Write $M = U S V^\top = \sum_i s_i\,u_i v_i^\top$ with singular values $s_i$. For all steps with $\|\Delta\| \le 1$
+# Write $M = U\Lambda V^\top = \sum_i \lambda_i\,U_i V_i^\top$ with singular values $\lambda_i$ and columns $U_i$, $V_i$ of length 1. For all steps with $\|\Delta\| \le 1$
 #
 # <!-- eq:3.17 -->
-# $$\langle M, \Delta\rangle = \sum_i s_i\,u_i^\top\Delta\,v_i \;\ge\; -\sum_i s_i, \qquad\text{with equality for } \Delta = -U V^\top \tag{3.17}$$
+# $$\langle M, \Delta\rangle = \sum_i \lambda_i\,U_i^\top\Delta\,V_i \;\ge\; -\sum_i \lambda_i, \qquad\text{with equality for } \Delta = -U V^\top \tag{3.17}$$
 #
 # The steepest step is minus the gradient with all singular values set to 1. Plain descent keeps them, and a few large ones use up the step. To find $UV^\top$ without a decomposition, Muon ([Jordan et al., 2024](https://kellerjordan.github.io/posts/muon/)) divides $M$ by the root of the sum of its squared entries, and applies five times
 #
 # <!-- eq:3.18 -->
-# $$f(X) = a X + b\,(X X^\top) X + c\,(X X^\top)^2 X = U f(S)\,V^\top, \qquad f(s) = a s + b s^3 + c s^5 \tag{3.18}$$
+# $$\psi(X) = 3.4445\,X - 4.7750\,(X X^\top) X + 2.0315\,(X X^\top)^2 X = U\,\psi(\Lambda)\,V^\top \tag{3.18}$$
 #
-# with $(a, b, c) = (3.4445, -4.7750, 2.0315)$: small $s$ grow fast, and all but the tiniest end near 1.
+# On each $\lambda$ it acts as $\psi(\lambda) = 3.4445\,\lambda - 4.7750\,\lambda^3 + 2.0315\,\lambda^5$: small ones grow fast, and all but the tiniest end near 1.
 
 # %%
 from bedgen_utils.optim import orthogonalize
@@ -1777,7 +1779,7 @@ loss = loss_of(small, some_rooms, at_64, noise_64, weight).mean()
 M = M.flatten(1).double()
 U, S, Vt = torch.linalg.svd(M, full_matrices=False)
 by_parts = U @ five_times(S / M.norm()).diag() @ Vt
-check("eq:3.18", orthogonalize(M), by_parts, 1e-9, "the package's, and f on the singular values")
+check("eq:3.18", orthogonalize(M), by_parts, 1e-9, "the package's, and ψ on the singular values")
 random_steps = torch.randn(100, *M.shape, generator=g, dtype=torch.float64)
 tries = torch.cat([-M[None], -M.sign()[None], random_steps])
 tries = tries / torch.linalg.matrix_norm(tries, 2)[:, None, None]
@@ -1791,7 +1793,7 @@ s = torch.logspace(-4, 0, 2000, dtype=torch.float64)
 fig, (left_ax, right_ax) = plt.subplots(1, 2, figsize=(9, 2.8))
 left_ax.semilogx(s, five_times(s))
 left_ax.axhline(1, color="0.6", lw=0.8)
-left_ax.set(xlabel="singular value before", ylabel="after five times f", ylim=(0, 1.3))
+left_ax.set(xlabel="singular value before", ylabel="after five times ψ", ylim=(0, 1.3))
 number = range(1, len(S) + 1)
 right_ax.semilogy(number, S / M.norm(), "o", ms=3, label="gradient, scaled")
 right_ax.semilogy(number, torch.linalg.svdvals(orthogonalize(M)), "s", ms=3, label="after")
@@ -1801,7 +1803,7 @@ save_figure(
     run,
     fig,
     "nb03_muon",
-    "Five times the polynomial f, on one singular value (left) and on the gradient of one layer "
+    "Five times the polynomial ψ, on one singular value (left) and on the gradient of one layer "
     "of the small U-Net (right).",
     {f"gain of {name}": float(gain) for name, gain in muon_gains.items()},
 )
@@ -1825,11 +1827,11 @@ claim(
 # A study (`studies/recipes.py`) trains one network after another with the recipe of profile `cpu`, but for the one thing or few that a row's name says. All get the same wall-clock time, not the same number of images. *Loss unweighted* is $w_t = 1$; *eps, linear schedule, loss unweighted* is the choice of Ho et al. Then 500 samples (ten steps, times by noise, no
 # guidance) are held against the validation images, and the bound of section 12 is summed.
 #
-# There are two seeds a recipe. Suppose that the logarithm $\ell$ of the excess scatters equally in all recipes. Then all together tell the scatter. Let $\ell_{ri}$ be that of recipe $r$ and seed $i$, $\bar\ell_r$ the mean over its $n_r$ seeds, and $r = 0$ the recipe of the profile:
+# There are two seeds a recipe. Suppose that the logarithm $E$ of the excess scatters equally in all recipes. Then all together tell the scatter. Let $E_{ri}$ be that of recipe $r$ and seed $i$, $\bar E_r$ the mean over its $n_r$ seeds, and $r = 0$ the recipe of the profile:
 #
 # <!-- eq:3.19 -->
-# $$\varsigma^2=\frac1\nu\sum_{r,i}(\ell_{ri}-\bar\ell_r)^2,\quad \nu=\sum_r(n_r-1),\qquad
-# \text{ratio of the excesses:}\ \exp\!\Big(\bar\ell_r-\bar\ell_0 \pm q_\nu\,\varsigma\,\sqrt{\tfrac1{n_r}+\tfrac1{n_0}}\Big) \tag{3.19}$$
+# $$S^2=\frac1\nu\sum_{r,i}(E_{ri}-\bar E_r)^2,\quad \nu=\sum_r(n_r-1),\qquad
+# \text{ratio of the excesses:}\ \exp\!\Big(\bar E_r-\bar E_0 \pm q_\nu\,S\,\sqrt{\tfrac1{n_r}+\tfrac1{n_0}}\Big) \tag{3.19}$$
 #
 # with $q_\nu$ the 97.5 % point of Student's $t$ with $\nu$ degrees of freedom. The check invents studies with a known truth. What many do instead, the scatter of two recipes alone and 1.96 for $q$, must fail.
 
@@ -1995,7 +1997,7 @@ plt.show()
 # An unweighted loss saves 0.8 bits and raises the excess by a third or so. *L_hybrid* saves a little more.
 #
 # One row is worse than storing raw bytes: a network that answers $x_0$ needs 11.7 and 12.9 bits. Why? By Eq. 2.23 the bound weights an error in $x_0$ by the fall of the signal-to-noise ratio over a step, which is enormous at small $t$. There the image stands in $x_t$ to within the noise, less than one grey level. A network that answers $v$ uses it: an
-# error in $v$ is multiplied by $\sqrt{1-\bar\alpha_t}$ before it reaches $\hat x_0$. One that answers $x_0$ must paint every pixel itself, as exactly as that. Its samples suffer far less, since no one sees a third of a grey level.
+# error in $v$ is multiplied by $\sqrt{1-\bar\alpha_t}$ before it reaches $\hat x_0$. One that answers $x_0$ must paint every pixel itself, as exactly as that. Its samples suffer far less, since no one sees an error of a few grey levels.
 
 # %%
 mean_bits = {name: rows["bits/dim"].mean() for name, rows in recipes.items()}
