@@ -592,7 +592,8 @@ save_figure(
 plt.show()
 
 # %% [markdown]
-# In a minute, noise becomes something with walls, light, and a large coloured thing where a bed might stand. The loss has fallen to a small part of what knowing nothing costs. (Profile `released` stops after 40 steps, too soon to see a room.)
+# In a minute the network learns the colours of rooms, light, and smooth surfaces. How a room is laid out it has not learned yet: there are patches where walls and a bed should stand. The loss does not tell. It fell to a small part of what knowing nothing costs, most of it in the first 100 steps, and then it falls slowly. But layout is
+# decided at large $t$, where little of the loss lies, and it comes last. Section 7 goes on for longer, and rooms appear. (Profile `released` stops after 40 steps, too soon for anything.)
 #
 # **What do the skips carry?** The report argues that the U-Net helps because noise does not pass its narrow middle. Silence the skips of our trained network and look.
 
@@ -607,7 +608,12 @@ with torch.no_grad():
     }
 print({f"skips times {keep:g}": f"{miss:.2f} of v is missed" for keep, miss in misses.items()})
 last_loss = np.mean(lesson_losses[-3 * width :])
-claim(run.profile, "the loss falls below a fifth of ignorance", last_loss < know_nothing / 5)
+at_100 = np.mean(lesson_losses[80:120])
+claim(
+    run.profile,
+    "the loss falls below a fifth of knowing nothing, most of it in the first 100 steps",
+    last_loss < know_nothing / 5 and know_nothing - at_100 > 0.7 * (know_nothing - last_loss),
+)
 claim(run.profile, "v is lost without the skips", misses[1.0] < 0.25 and misses[0.0] > 0.6)
 
 # %% [markdown]
@@ -1594,7 +1600,7 @@ claim(
 # %% [markdown]
 # ## Summary
 #
-# * A diffusion model is a network that answers $v$, a loop that trains it on Eq. 3.1, and a loop that samples. Written out they take about 100 lines, and a minute on two cores shows rooms begin to form. The package's versions give the same numbers from the same weights.
+# * A diffusion model is a network that answers $v$, a loop that trains it on Eq. 3.1, and a loop that samples. Written out they take about 100 lines. In a minute on two cores a small one learns colours, light and surfaces; rooms take longer. The package's versions give the same numbers from the same weights.
 # * An untrained network with a last layer of zeros has the loss of Eq. 3.2. The loss has a floor that no one knows: watch the samples.
 # * Trained in full at 32 pixels, the excess over the floor falls to less than half between the first epoch and the third, and ends at about 300 for 1,000 samples. Three epochs are not too few as such.
 # * The best prediction of the noise is weaker than the noise, by its correlation with it (Eq. 3.8). A "darker" prediction is no fault in itself.
