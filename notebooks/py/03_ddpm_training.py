@@ -342,9 +342,9 @@ PLACES = {  # name: (attribute, x, y, side of the map in the drawing)
     "$x_t$": (None, 0.03, 0.68, 0.24),
     "down, full size": ("down.0", 0.17, 0.68, 0.24),
     "down, half": ("down.1", 0.27, 0.36, 0.18),
-    "down, quarter": ("down.2", 0.36, 0.08, 0.13),
-    "middle": ("middle", 0.475, 0.08, 0.13),
-    "up, quarter": ("up.2", 0.59, 0.08, 0.13),
+    "down, quarter": ("down.2", 0.36, 0.11, 0.13),
+    "middle": ("middle", 0.475, 0.11, 0.13),
+    "up, quarter": ("up.2", 0.59, 0.11, 0.13),
     "up, half": ("up.1", 0.65, 0.36, 0.18),
     "up, full size": ("up.0", 0.72, 0.68, 0.24),
     "answer": ("last", 0.87, 0.68, 0.24),
@@ -392,15 +392,15 @@ def draw_unet(network, x, t):
     arrow(fig, (0.137, 0.8), (0.167, 0.8))
     arrow(fig, (0.828, 0.8), (0.866, 0.8))
     arrow(fig, (0.19, 0.67), (0.267, 0.46))
-    arrow(fig, (0.285, 0.35), (0.355, 0.15))
-    arrow(fig, (0.42, 0.145), (0.47, 0.145))
-    arrow(fig, (0.535, 0.145), (0.585, 0.145))
-    arrow(fig, (0.652, 0.15), (0.695, 0.35))
+    arrow(fig, (0.285, 0.35), (0.355, 0.18))
+    arrow(fig, (0.42, 0.175), (0.47, 0.175))
+    arrow(fig, (0.535, 0.175), (0.585, 0.175))
+    arrow(fig, (0.652, 0.18), (0.695, 0.35))
     arrow(fig, (0.732, 0.46), (0.77, 0.67))
     arrow(fig, (0.28, 0.8), (0.715, 0.8), "#D55E00", "skip: added")
     arrow(fig, (0.355, 0.45), (0.645, 0.45), "#D55E00", "skip")
-    arrow(fig, (0.42, 0.09), (0.585, 0.09), "#D55E00", "", 0.25)
-    fig.text(0.5, -0.01, "skip", ha="center", va="bottom", color="#D55E00", fontsize=10)
+    arrow(fig, (0.42, 0.12), (0.585, 0.12), "#D55E00", "", 0.25)
+    fig.text(0.5, 0.015, "skip", ha="center", va="bottom", color="#D55E00", fontsize=10)
     return fig
 
 
@@ -608,7 +608,7 @@ with torch.no_grad():
     }
 print({f"skips times {keep:g}": f"{miss:.2f} of v is missed" for keep, miss in misses.items()})
 last_loss = np.mean(lesson_losses[-3 * width :])
-at_100 = np.mean(lesson_losses[80:120])
+at_100 = np.mean(lesson_losses[steps // 8 : steps // 5 + 1])
 claim(
     run.profile,
     "the loss falls below a fifth of knowing nothing, most of it in the first 100 steps",
