@@ -1165,7 +1165,7 @@ save_figure(
 plt.show()
 
 # %% [markdown]
-# At every number of evaluations DDPM is the farthest from real rooms: what fresh noise adds, few steps cannot take out again. With five evaluations, the second-order solver with times by noise is the nearest. With 20, the three samplers without noise are close to each other: what is left is the fault of the network. (To the
+# At every number of evaluations DDPM is the farthest from real rooms: what fresh noise adds, few steps cannot take out again. With five evaluations, the second-order solver with times by noise is the nearest. With 20, the three samplers without noise are close to each other: most of what is left is the fault of the network. (To the
 # question about the widget: DDPM makes other rooms with another number of steps, since it draws fresh noise at each. The others start from the same noise and draw nothing more, so they refine one and the same room.)
 
 # %%
