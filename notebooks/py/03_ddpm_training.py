@@ -1443,7 +1443,8 @@ claim(
     and abs(large_n["excess"] - small_n["excess"])
     < 0.5 * (small_n["Fréchet distance"] - large_n["Fréchet distance"])
     and abs(large_n["excess"] - 300) < 100
-    and 3 < large_n["kernel distance"] < 5,
+    and 3 < large_n["kernel distance"] < 5
+    and abs(large_n["kernel distance"] - small_n["kernel distance"]) < 3 * small_n["± kernel"],
 )
 claim(
     run.profile,
