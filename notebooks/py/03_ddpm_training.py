@@ -1694,7 +1694,7 @@ fig, ax = plt.subplots(figsize=(6, 3))
 bars = [2 * r["error"] for r in best_w]
 ax.errorbar([r["t"] for r in best_w], [r["w"] for r in best_w], bars, fmt="o-", capsize=3)
 ax.axhline(1, color="0.4", ls=":", lw=1.5)
-ax.text(0, 1, "final network alone", va="bottom", fontsize=9)
+ax.text(0, 0.99, "final network alone", va="top", fontsize=9)
 ax.axhline(ddpm.guidance, color="C1", ls="--", lw=1.5)
 ax.text(0, ddpm.guidance, "used in sampling", va="bottom", color="C1", fontsize=9)
 ax.set(xlabel="time t", ylabel=r"best weight $\gamma^*$")
