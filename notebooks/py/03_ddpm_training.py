@@ -207,7 +207,6 @@ save_figure(
     "How much an error in v counts at each t (cosine schedule, T = 1000).",
     {"largest": weight.max().item(), "at_t": int(weight.argmax())},
 )
-plt.show()
 
 # %% [markdown]
 # ## 4. The network
@@ -419,7 +418,6 @@ save_figure(
     "each map the channel that varies most. Orange: skips.",
     {"parameters": count},
 )
-plt.show()
 print(f"{count:,} weights")
 
 # %% [markdown] tags=["exercise"]
@@ -581,7 +579,6 @@ save_figure(
         "last_losses": float(np.mean(lesson_losses[-3 * width :])),
     },
 )
-plt.show()
 fig = draw_unet(average, one_noisy, one_time)
 save_figure(
     run,
@@ -589,7 +586,6 @@ save_figure(
     "nb03_unet_inside",
     "The same as in section 4 after training: the averaged network at t = 200.",
 )
-plt.show()
 
 # %% [markdown]
 # In a minute the network learns the colours of rooms, light, and smooth surfaces. How a room is laid out it has not learned yet: there are patches where walls and a bed should stand. The loss does not tell. It fell to a small part of what knowing nothing costs, most of it in the first 100 steps, and then it falls slowly. But layout is
@@ -805,7 +801,6 @@ save_figure(
     },
     reference.protocol(n_look, split="validation"),
 )
-plt.show()
 
 # %% [markdown]
 # Fig. 2 and 3 are, as in the report, 16 samples after the first and after the third epoch. All images at the same place of the grid grow from the same noise.
@@ -830,7 +825,6 @@ for epochs, figure_id in ((1, "fig02_ddpm_epoch_1"), (3, "fig03_ddpm_epoch_3")):
         },
         reference.protocol(n_look, split="validation"),
     )
-    plt.show()
 fig, axes = plt.subplots(1, len(ddpm.samples), figsize=(1.7 * len(ddpm.samples), 4))
 for ax, (seen, images) in zip(np.atleast_1d(axes), ddpm.samples.items(), strict=True):
     show_images(ax, images[:10], 2, f"{seen:,}")
@@ -842,7 +836,6 @@ save_figure(
     "The same ten noises at growing numbers of images seen.",
     {"images_seen": list(ddpm.samples)},
 )
-plt.show()
 
 # %% [markdown]
 # After three epochs the samples are rooms. So three epochs are not too few as such: it depends on how large the images are, and on the recipe. Between the first and the third epoch the excess falls to less than half, while the loss falls by less than a fifth. The loss has a floor of its own, for a part of $v$ cannot be known from
@@ -934,7 +927,6 @@ save_figure(
     f"with the truth, {len(unseen)} validation images.",
     {"t": some_times, "norm_ratio": ratios, "correlation": correlations},
 )
-plt.show()
 
 # %% [markdown]
 # Our trained network does as Eq. 3.8 asks: from $t = 50$ on, norm and correlation agree within a few hundredths. Where there is little noise, at $t = 20$, its answer is weaker than the best would be; our loss hardly weights such errors. So a darker prediction is no fault in itself. Whether the report's was one depends on its
@@ -1068,7 +1060,6 @@ save_figure(
     "Four rooms by the released network (64 x 64 pixels, without guidance), always from the same "
     "noise: four samplers, and the number of steps.",
 )
-plt.show()
 
 # %% [markdown]
 # The same to play with (this needs a running kernel). Which sampler shows the final room first? Which one changes its mind?
@@ -1162,7 +1153,6 @@ save_figure(
     {"rows": solver_rows, "floor": floor_solver.value, "± floor": floor_solver.error},
     reference.protocol(cfg.n_solver, split="validation"),
 )
-plt.show()
 
 # %% [markdown]
 # At every number of evaluations DDPM is the farthest from real rooms: what fresh noise adds, few steps cannot take out again. With five evaluations, the second-order solver with times by noise is the nearest. With 20, the three samplers without noise are close to each other: most of what is left is the fault of the network. (To the
@@ -1242,7 +1232,6 @@ save_figure(
     of_study,
     study="samplers",
 )
-plt.show()
 
 # %% [markdown]
 # The second-order solver with times by noise needs 8 evaluations for little more than half the excess that DDPM keeps after 1000. It can be better than the patient sampler, since neither draws from the distribution of the data: both follow a network that errs. For the same reason more evaluations need not be better; from 8 on the solver gets worse
@@ -1419,7 +1408,6 @@ save_figure(
     },
     reference.protocol(len(final), split="validation"),
 )
-plt.show()
 save_table(
     run,
     quality,
@@ -1507,7 +1495,6 @@ save_figure(
     f"{cfg.n_bound} validation images.",
     bits | {"images": cfg.n_bound},
 )
-plt.show()
 save_table(
     run,
     bit_rows,
@@ -1585,7 +1572,6 @@ save_figure(
         "nearest_rms_validation": of_validation.mean().item(),
     },
 )
-plt.show()
 
 # %% [markdown]
 # The losses differ by a few percent at most, and the samples lie no nearer to training images than new rooms do. There is no sign of copying. After three and a half epochs of 12,000 images that is no surprise; 300 epochs of 1,000 images would be another matter. [Notebook 06](06_evaluation.ipynb) looks closer.
@@ -1706,7 +1692,6 @@ save_figure(
     "two standard errors over images (another training would add its own scatter).",
     {"w_star": best_w, "early": recipe.early},
 )
-plt.show()
 n = cfg.n_guide_samples
 floor_n = frechet_from_features(f_train[:n], reference)
 f_guided = {
@@ -1844,7 +1829,6 @@ save_figure(
     "of the small U-Net (right).",
     {f"gain of {name}": float(gain) for name, gain in muon_gains.items()},
 )
-plt.show()
 
 # %% [markdown]
 # At equal largest singular value, the gradient itself and its sign (what Adam's first step takes) reach about half of the best decrease, give or take, and random steps next to nothing. By this measure of length $-UV^\top$ wins by construction; by the largest entry the sign would. Which one trains best only a trial can say: the row *AdamW alone* of Appendix C.
@@ -1974,7 +1958,6 @@ save_figure(
     of_study,
     study="recipes",
 )
-plt.show()
 
 # %% [markdown]
 # No change is clearly better than the profile's recipe, and most are clearly worse. Mind the *winner's curse*: the profile's recipe was chosen by trials on these same validation images, so it profits from its luck there, and its lead is an upper estimate. There are 13 intervals that lean on the same two runs: some will miss, and together. A recipe
@@ -2027,7 +2010,6 @@ save_figure(
     of_study,
     study="recipes",
 )
-plt.show()
 
 # %% [markdown]
 # An unweighted loss saves 0.8 bits and raises the excess by a third or so. *L_hybrid* saves a little more.

@@ -240,7 +240,6 @@ save_figure(
     "flows through it for one latent: the nine most active channels of each layer.",
     {"parameters": count(inside), "layers": layers},
 )
-plt.show()
 
 torch.manual_seed(seed)
 judge = Discriminator(32)
@@ -264,7 +263,6 @@ save_figure(
         "layers": [{"layer": name, "output": list(m.shape)} for name, m in maps],
     },
 )
-plt.show()
 
 # %% [markdown]
 # ## 3. The game
@@ -427,7 +425,6 @@ save_figure(
     "samples.",
     {"V": V(best_D), "JS": JS, "mean_error": off},
 )
-plt.show()
 
 # %% [markdown]
 # It comes within a few hundredths, averaged over what it is shown. Far out, where there are no samples, nothing holds it to $D^*$.
@@ -492,7 +489,6 @@ save_figure(
     "The two steps of a GAN. Black: images on their way to the loss. Dashed: the gradient on its "
     "way back. The coloured network learns, the other only passes on.",
 )
-plt.show()
 
 # %% [markdown]
 # Let $\theta_d$ be the weights of $D$ and $\theta_g$ those of $G$. Take $m$ real images $x^{(i)}$ and $m$ latents $z^{(i)}$. The discriminator moves **up** the gradient
@@ -678,7 +674,6 @@ save_figure(
         "norm_non_saturating": track[:, 2].tolist(),
     },
 )
-plt.show()
 
 # %% [markdown]
 # At first both gradients grow, because $D$ becomes steeper. Then that of Eq. 15 collapses, though $D$ keeps getting steeper. When $D(G(z))$ has fallen below one per cent, the non-saturating loss sends more than a hundred times as much. (The optimizer Adam divides a gradient by its recent size. So it hides a common factor that changes slowly, but neither a fast fall nor the weights of the images within a batch.)
@@ -883,7 +878,6 @@ save_figure(
     f"through all of them with probability 0.2, 0.5 and 0.8 each, {columns} draws.",
     {"operations": list(GEOMETRY + COLOUR), "p": list(strengths)},
 )
-plt.show()
 
 # %% [markdown]
 # Try it yourself (this needs a running kernel; the figure above shows some of the positions). At which strength do *you* stop seeing bedrooms? From which on would you no longer know which colours bedrooms have?
@@ -1143,7 +1137,6 @@ save_figure(
     "generator learns, and the losses. One seed.",
     {"steps": steps, "last": rows[-1]},
 )
-plt.show()
 
 # %% [markdown]
 # First noise, then stains of light and dark, then the first shapes: a pale wall, a brown floor, bright places where windows will be. Nobody told $G$ about any of these. They are not bedrooms yet; that takes ten times as long. The losses say little about it. $D$ stays ahead, with a loss below $\log 2$, and yet the images get better, because both sides learn. To see progress one has to look, or to measure a distance.
@@ -1373,7 +1366,6 @@ save_figure(
     },
     {"distance": protocol} | ({"kernel": of_kernel} if run.p.train else {}),
 )
-plt.show()
 
 # %% [markdown]
 # With augmentation both distances fall almost to the end. The kernel distance goes from 28 to about 4.5. The Fréchet distance ends less than 500 above the floor. Without augmentation the three runs of the study level off nearly 1,000 above it.
@@ -1426,7 +1418,6 @@ save_figure(
     "The same eight latents while the generator learns.",
     {"images": [marks[i] for i in chosen]},
 )
-plt.show()
 
 final = gan.sample(run.p.n_final, seed=3)
 score = compare(final, reference, split="validation")
@@ -1442,7 +1433,6 @@ save_figure(
     {"distance": score.distance, "n": len(final)},
     score.protocol,
 )
-plt.show()
 
 # %% [markdown]
 # They are bedrooms, mostly, with a bed, windows, a lamp. Compare with the real rooms below them and look for what is wrong:
@@ -1514,7 +1504,6 @@ save_figure(
     "The eight of 200 samples that lie nearest to a training image, and that image.",
     medians,
 )
-plt.show()
 print(", ".join(f"{name}: {number:.1f}" for name, number in medians.items()))
 
 # %% [markdown]
@@ -1811,7 +1800,6 @@ save_figure(
     replace(of_contest, n_generated=250),
     study="gan_augmentation",
 )
-plt.show()
 
 # %% [markdown]
 # All three kinds of augmentation end far below the runs without. Whether an adaptive strength beats the fixed one these seeds do not decide, and no other fixed strength was tried. With geometry alone the runs end nearer still. So for these rooms, under this rule, the colours of the pipe cost more than they help. Two things differ, though: without colours $D$ finds its task easier, so $p_{\text{aug}}$ goes on to its bound.
