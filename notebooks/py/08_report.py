@@ -434,7 +434,7 @@ shown("nb08_side_by_side")
 # %% [markdown]
 # *The first 36 images of each set of the table, not selected.*
 #
-# Both models are far closer to real rooms than an untrained one, and neither is among them. Precision tells none of the three sets apart. Recall does: the DDPM covers about half of what real rooms cover, the GAN less than a third.
+# Both models are far closer to real rooms than an untrained one, and neither is among them. Precision tells none of the three sets apart. Recall does: the DDPM covers about half of what real rooms cover, the GAN about a third.
 #
 # A second training of each, on another processor, lies in the repository. A study has measured it with 3,000 samples (`studies/released.py`, split test). Those are the numbers of the abstract, and they are the upper rows of the table in section 3.2.
 
@@ -470,10 +470,10 @@ claim(
 )
 claim(
     run.profile,
-    "precision within 0.1 for all three; recall: DDPM about half of real rooms', GAN below a third",
+    "precision within 0.1 for all three; recall: half (DDPM) and a third (GAN) of real rooms'",
     np.ptp([r.precision for r in results.values()]) < 0.1
     and 0.35 < d.recall / real_rooms.recall < 0.65
-    and a.recall < 0.34 * real_rooms.recall,
+    and 0.15 < a.recall / real_rooms.recall < 0.45,
 )
 
 # %% [markdown]
@@ -525,7 +525,7 @@ import ipywidgets as widgets
 
 real_ones = load_bedrooms(cfg.source, "test", 64, limit=24)
 lots = list(zip(made["DDPM"], made["GAN"], real_ones, strict=False))
-place = widgets.SelectionSlider(options=range(len(lots)), description="images")
+place = widgets.SelectionSlider(options=list(range(len(lots))), description="images")
 names_on = widgets.ToggleButton(value=False, description="show names")
 panes = [widgets.Image(format="png", width=192) for _ in range(3)]
 labels_below = [widgets.Label() for _ in range(3)]
@@ -763,8 +763,8 @@ claim(
 )
 
 # %% [markdown]
-# A single run is an anecdote, and its clock is that of one machine. The next figure shows the course of this run and of the run whose weights are released. A processor that multiplies bfloat16 numbers trains the DDPM nearly twice as fast; others favour the GAN. In the released run, on a processor without bfloat16, the GAN is ahead at five minutes, from a twelfth of the images. So who
-# is ahead at a given minute of one run says more about the processor than about the models.
+# A single run is an anecdote, and its clock is that of one machine. The next figure shows the course of this run and of the run whose weights are released. Processors differ: one that multiplies bfloat16 numbers speeds up the DDPM, another favours the GAN (minutes in section 2.1). In the released run the GAN is ahead at five minutes, from a twelfth of the images. So who is ahead
+# at a given minute of one run says more about the processor than about the models.
 
 # %% tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7, 3.6))
@@ -847,17 +847,17 @@ display(
                 "augmentation": label,
                 "kernel distance": brackets(kernels[kind], ".1f"),
                 "seed by seed": ", ".join(f"{x:.1f}" for x in kernels[kind]),
-                "less than adaptive by": brackets(kernels["adaptive"] - kernels[kind], ".1f")
+                "lower than adaptive by": brackets(kernels["adaptive"] - kernels[kind], ".1f")
                 if kind != "adaptive"
                 else "",
             }
             for kind, label in KINDS.items()
         ],
         "nb08_augmentation",
-        "GAN from 1,000 rooms, 300 epochs, 32 px: kernel distance of 2,000 samples to validation "
-        "images, three seeds; means and differences with 95 % intervals of Student's t. Real rooms "
+        "GAN from 1,000 rooms, 300 epochs, 32 px: kernel distance of 2,000 samples to 1,000 "
+        "validation images, three seeds; means and differences with 95 % intervals of Student's t. Real rooms "
         f"score 0. From commit {', '.join(sorted(set(trials['commit'])))}.",
-        protocol_of(2_000, len(validation_images), "validation", 32),
+        protocol_of(2_000, 1_000, "validation", 32),
         study="gan_augmentation",
     )
 )
@@ -1169,7 +1169,7 @@ display(
 # | Training made the predicted noise darker, its values halved, and more like noise. | Norm 0.66 of the true one at $t = 20$, over 0.99 from $t = 600$ on; correlation 0.75 to over 0.99. | **Expected, and no fault.** A halving is not seen at $t \ge 20$. | Fig. 4, [03](03_ddpm_training.ipynb) |
 # | A DDPM is too complex in training time for satisfactory results. | Findings 1 to 3: minutes, and as close to the test images as the GAN or closer. | **Does not hold here**, if the GAN counts as satisfactory, as it does there. Photographs at 128 pixels not tested. | sections 3.1 to 3.3 |
 # | Only the GAN meets the requirements. | The same. | **Does not hold here**, with the same scope. | sections 3.1 to 3.3 |
-# | The GAN learnt to generate images resembling bedrooms; results are acceptable. | Kernel distance 5.0 ± 0.3 and 2.8 ± 0.3 at 32 and 64 pixels, from 27; the sheets. | **Holds**, by distance and by eye. Recall is a quarter (32 pixels) and three fifths (64) of that of real rooms. | sections 3.1, 3.2 |
+# | The GAN learnt to generate images resembling bedrooms; results are acceptable. | Kernel distance 5.0 ± 0.3 and 2.8 ± 0.3 at 32 and 64 pixels, from 27; the sheets. | **Holds**, by distance and by eye. Recall is less than a quarter (32 pixels) and three fifths (64) of that of real rooms. | sections 3.1, 3.2 |
 # | The augmentation reduces overfitting. | Finding 4. | **Holds**, three seeds; the colour operations cost more than they give. | section 3.4 |
 # | It was necessary to train the network. | Without it: 11.8, from about 30, on 1,000 rooms; 22 on 300 photographs. | **Not on rooms, nearly on photographs**, with our penalty on the discriminator. | section 3.4 |
 # | A training epoch takes 2 minutes, one with evaluation 10. | Tab. 1: seconds, and nearly alike. | **No property of the method:** ours measures 250 samples. | Tab. 1 |
@@ -1206,9 +1206,8 @@ ranked = games[[f"ours, {x}" for x in ("relativistic", "minimax", "non_saturatin
 claim(run.profile, "minimax second of four games, WGAN-GP last", ranked.is_monotonic_increasing)
 claim(
     run.profile,
-    "recall of the GAN: a quarter of that of real rooms at 32 px, three fifths at 64",
-    abs(G32["recall"] / R32["recall"] - 0.25) < 0.05
-    and abs(G64["recall"] / R64["recall"] - 0.6) < 0.05,
+    "recall of the GAN: below a quarter of that of real rooms at 32 px, three fifths at 64",
+    0.2 < G32["recall"] / R32["recall"] < 0.25 and abs(G64["recall"] / R64["recall"] - 0.6) < 0.05,
 )
 nats = found("nb01_short_T", "rows")
 claim_on(
