@@ -855,7 +855,8 @@ display(
         ],
         "nb08_augmentation",
         "GAN from 1,000 rooms, 300 epochs, 32 px: kernel distance of 2,000 samples to 1,000 "
-        "validation images, three seeds; means and differences with 95 % intervals of Student's t. Real rooms "
+        "validation images, three seeds; means and differences with 95 % intervals of Student's "
+        "t. Real rooms "
         f"score 0. From commit {', '.join(sorted(set(trials['commit'])))}.",
         protocol_of(2_000, 1_000, "validation", 32),
         study="gan_augmentation",
@@ -1140,7 +1141,8 @@ display(
         run,
         cut_rows,
         "nb08_unet_paths",
-        f"Error in v of the DDPM of this run on {cfg.n_cut} test images, relative to the mean square of v: "
+        f"Error in v of the DDPM of this run on {cfg.n_cut} test images, relative to the mean "
+        "square of v: "
         "whole, and with one path cut after training. 1 is the error of answering 0.",
     )
 )
