@@ -467,6 +467,23 @@ claim(
 )
 
 # %% [markdown]
+# The ring is easier. There the same minimax game, with a flatter $D$, loses modes on the way and finds them in the end:
+
+# %%
+on_ring = ring(8, run.p.radius), run.p.ring_steepness, run.p.ring_steps
+ring_film = film(GAMES["minimax"], *on_ring)
+ring_counts = {
+    step: count_modes(frame.points, ring(8, run.p.radius), std)[0]
+    for step, frame in ring_film.items()
+}
+print("step: modes found of 8", {step: ring_counts[step] for step in list(ring_counts)[1::3]})
+claim(
+    run.profile,
+    "on the ring at most 4 modes at some moment of the first half, at least 7 at the end",
+    min(list(ring_counts.values())[:12]) <= 4 and list(ring_counts.values())[-1] >= 7,
+)
+
+# %% [markdown]
 # ## 4. Why two players circle, and what looking ahead does
 #
 # Take the smallest game there is. All data sit at 0. The generator owns one number $\theta$ and paints the point $\theta$. The discriminator owns one number $\psi$ and has the logit $a(x) = \psi x$. By Eq. 5.3, the value of Eq. 13 is
@@ -480,7 +497,7 @@ claim(
 # $$\begin{pmatrix}\dot\psi\\ \dot\theta\end{pmatrix} \approx J_0 \begin{pmatrix}\psi\\ \theta\end{pmatrix}, \qquad
 # J_0 = \begin{pmatrix} 0 & -\frac12 \\ \frac12 & 0 \end{pmatrix}, \qquad \text{eigenvalues } \pm \tfrac{i}{2} \tag{5.5}$$
 #
-# This is a pure rotation. The curved flow, too, keeps its distance from the rest point exactly, since $\psi\dot\psi + \theta\dot\theta = -\psi\theta\,\sigma + \theta\psi\,\sigma = 0$. The players chase each other for ever. Steps of length $\rho$ taken at once even multiply $\psi^2 + \theta^2$ by $1 + \rho^2\sigma(\psi\theta)^2$, so they spiral outwards.
+# This is a pure rotation. The curved flow, too, keeps its distance from the rest point exactly, since $\psi\dot\psi + \theta\dot\theta = -\psi\theta\,\sigma + \theta\psi\,\sigma = 0$. The players chase each other for ever. Steps of length $\rho$ taken at once even multiply $\psi^2 + \theta^2$ by $1 + \rho^2\sigma(\psi\theta)^2$, so they spiral outwards. (Players that take turns, as ours above, do neither near the rest point: their two steps together have determinant 1, and eigenvalues on the unit circle.)
 
 # %%
 psi, theta, eta = sp.symbols("psi theta eta", real=True)
@@ -503,6 +520,9 @@ half = sp.Rational(1, 2)
 check_zero("eq:5.5", flow_matrix(0) - sp.Matrix([[0, -half], [half, 0]]), "the flow of Eq. 5.4")
 kept = psi * sp.diff(value, psi) - theta * sp.diff(value, theta)
 check_zero("eq:5.5", kept, "the curved flow keeps psi^2 + theta^2")
+rho = sp.symbols("rho", positive=True)
+turns = sp.Matrix([[1, 0], [rho / 2, 1]]) * sp.Matrix([[1, -rho / 2], [0, 1]])  # D first, then G
+check_zero("eq:5.5", [turns.det() - 1, turns.trace() - 2 + rho**2 / 4], "taking turns")
 
 # %% [markdown]
 # An **unrolled** generator ([Metz et al., 2017](https://arxiv.org/abs/1611.02163)) asks what $D$ *will answer*. It lets $D$ take $k$ steps of length $\eta$ in its head, and descends the value found there, *through* these steps:
@@ -644,6 +664,8 @@ def unrolled_g(k):
 
 k = run.p.unrolled[0]
 GAMES[f"unrolled, k = {k}"] = Rules(minimax_d, unrolled_g(k))
+
+# %%
 far = like_the_package("minimax", GAMES[f"unrolled, k = {k}"], unrolled=k)
 check("play", far, 0, 1e-3, f"unrolled, k = {k}: ours and the package's")
 
@@ -708,7 +730,7 @@ x = np.linspace(-12, 12, 48_001)
 dx = x[1] - x[0]
 humps = [(0.5, -2, 0.6), (0.5, 1.5, 0.8)]  # P: weight, mean and spread of two humps; Q: one
 pdf_P, F_P = (sum(w * f(x, m, s) for w, m, s in humps) for f in (stats.norm.pdf, stats.norm.cdf))
-pdf_Q, F_Q = stats.norm.pdf(x, 0.5, 1.5), stats.norm.cdf(x, 0.5, 1.5)
+pdf_Q, F_Q = stats.norm.pdf(x, -0.25, 1.5), stats.norm.cdf(x, -0.25, 1.5)
 W = np.abs(F_P - F_Q).sum() * dx
 price = np.cumsum(np.sign(F_Q - F_P)) * dx
 
@@ -804,6 +826,10 @@ def wgan_gp_d(weight):
     return loss
 
 
+# %% [markdown]
+# Two functions whose penalty is known put it to the test: one of slope 3 everywhere, and $\tanh(2 x_1)$, which is steep in the middle of the way and flat at its ends.
+
+# %%
 bent = [torch.tensor([[2.0], [0.0]]), torch.zeros(1), torch.ones(1, 1), torch.zeros(1)]  # tanh(2 x)
 right, left = (c * torch.tensor([1.0, 0.0]).expand(100_000, 2) for c in (1, -1))
 miss = (2 / np.cosh(2 * np.linspace(-1, 1, 100_001)) ** 2 - 1) ** 2
@@ -1169,10 +1195,10 @@ check_fails(
 # Before trusting a measure, try it on a collapse that one has made oneself. We take the GAN of this run and let it paint from only $m$ latents, over and over. It is then collapsed to $m$ images, each as good as before.
 
 # %%
-from bedgen_utils.data import load_bedrooms, to_float
+from bedgen_utils.data import load_bedrooms
 from bedgen_utils.features import DEFAULT, EfficientNetLite0, features
 from bedgen_utils.metrics import PREPARED, Protocol, precision_recall
-from bedgen_utils.models import GAN, load
+from bedgen_utils.models import load
 
 gan = load("gan", run)
 print(f"GAN: {gan.source}")
@@ -1182,9 +1208,9 @@ real_features, other_real = (features(validation[i * n : (i + 1) * n]) for i in 
 fake_features = features(gan.sample(n, seed=5))
 
 
-def protocol(generated, reference):
+def protocol(generated, reference, size=run.p.size):
     """Everything that a reader needs to measure the same again."""
-    images = f"images {run.p.size}x{run.p.size} px, {EfficientNetLite0.resize}"
+    images = f"images {size}x{size} px, {EfficientNetLite0.resize}"
     weights = EfficientNetLite0.sha256
     return Protocol(generated, reference, "validation", PREPARED, images, DEFAULT, weights)
 
@@ -1367,13 +1393,13 @@ wall_rows.sort(key=lambda row: -row["validation images"])
 # %% tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(10, 3.6))
 for i, name in enumerate(readings):
-    value, low, high = (
+    share, low, high = (
         100 * np.array([row[f"{name}{end}"] for row in wall_rows]) for end in ("", ", from", ", to")
     )
     at = np.arange(len(wall_rows)) + 0.2 * (i - 1)
     options = {"fmt": "sDo"[i], "ms": 4, "capsize": 2, "color": COLOURS[i]}
     label = f"{name} ({len(readings[name]):,})"
-    ax.errorbar(at, value, [value - low, high - value], label=label, **options)
+    ax.errorbar(at, share, [share - low, high - share], label=label, **options)
 ax.set_xticks(range(len(wall_rows)), [row["wall"] for row in wall_rows], rotation=40, ha="right")
 ax.set(ylabel="share of answers / %", ylim=(0, None))
 ax.legend(fontsize=9)
@@ -1387,13 +1413,176 @@ save_figure(
 plt.show()
 
 # %% [markdown]
+# ## 10. A collapse on images
+#
+# Can a generator lose most of its variety while each image stays a room? To see that alone, we freeze a healthy generator, the released GAN $G$ for 32 x 32 pixels. The players fight only about *which* of its images are shown. In front of $G$ stands a linear layer $h$, which turns a latent $z$ into another one on the same shell. It starts as the identity:
+#
+# <!-- eq:5.17 -->
+# $$z \mapsto G\Big(\sqrt{64}\;\frac{h(z)}{|h(z)|}\Big), \qquad h(z) = A z + b, \qquad A = \mathbf I,\ b = 0 \text{ at first} \tag{5.17}$$
+#
+# (On that shell lie the latents that $G$ learned from, [notebook 07](07_interpolation.ipynb).) Nothing but modes can be lost here: whatever $h$ does, $G$ paints its own rooms. A new discriminator first learns alone for 100 steps. Then two games are played with the non-saturating losses and the 1,000 training images of $G$. In the *balanced* game $h$ and $D$ step at the same rate, and $D$ pays the $R_1$ penalty. In the *runaway* game $h$ steps fifty times as far as $D$, and nothing bounds $D$.
+
+# %%
+from torch import nn
+
+from bedgen_utils.data import to_float, to_uint8
+from bedgen_utils.gan import Discriminator, d_loss, g_loss, r1_penalty
+from bedgen_utils.models import RELEASED
+
+G32 = load("gan", path=RELEASED / "gan32.safetensors").generator.requires_grad_(False)
+known = to_float(load_bedrooms("rendered", "train", SIZE, limit=1000))
+
+
+def rooms(h, z):
+    """What G paints, Eq. 5.17."""
+    v = h(z)
+    return G32(math.sqrt(z.shape[1]) * v / v.norm(dim=1, keepdim=True))
+
+
+@torch.no_grad()
+def painted(h, z):
+    return to_uint8(rooms(h, z))
+
+
+def identity():
+    h = nn.Linear(G32.latent, G32.latent)
+    nn.init.eye_(h.weight)
+    nn.init.zeros_(h.bias)
+    return h
+
+
+z = torch.randn(1000, G32.latent, generator=torch.Generator().manual_seed(seed))
+z = z * math.sqrt(G32.latent) / z.norm(dim=1, keepdim=True)  # latents that lie on the shell
+check("eq:5.17", rooms(identity(), z[:4]), G32(z[:4]), 1e-4, "at first, G itself")
+
+
+# %%
+def adam(net, rate):
+    return torch.optim.Adam(net.parameters(), rate, betas=(0.0, 0.99))
+
+
+def descend(optimizer, loss):
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+def which_rooms(steps, seed, h_rate, d_rate, gamma, warmup=100):
+    """Yields (step, h) after each step of h; D learns alone for `warmup` steps before."""
+    torch.manual_seed(seed)
+    h, D = identity(), Discriminator(SIZE)
+    h_adam, d_adam, first = adam(h, h_rate), adam(D, d_rate), adam(D, 1e-3)
+    for step in range(1 - warmup, steps + 1):
+        real = known[torch.randint(len(known), (16,))]
+        fake = rooms(h, torch.randn(16, G32.latent))
+        loss = d_loss("non_saturating", D(real), D(fake.detach()))
+        if gamma and step % 16 == 0:  # on one step of 16, times their number
+            loss = loss + 16 * gamma / 2 * r1_penalty(D, real)
+        descend(d_adam if step > 0 else first, loss)
+        if step > 0:
+            descend(h_adam, g_loss("non_saturating", D(fake)))
+        if step >= 0:
+            yield step, h
+
+
+# %%
+TWO_GAMES = {
+    "balanced": {"h_rate": 1e-3, "d_rate": 1e-3, "gamma": 0.1},
+    "runaway": {"h_rate": 5e-3, "d_rate": 1e-4, "gamma": 0.0},
+}
+
+
+def variety(a):
+    """Effective numbers (Eq. 5.16) among what is read in images."""
+    return {
+        "kinds of room": 1 / agreeing(combined(a, KIND)[0]),
+        "colours of walls": 1 / agreeing(a[:, wall]),
+    }
+
+
+z = torch.randn(run.p.n_collapse, G32.latent, generator=torch.Generator().manual_seed(seed))
+moments = [round(run.p.collapse_steps * part / 4) for part in range(5)]
+lost, ends = [], {}
+for name, rates in TWO_GAMES.items():
+    for s in range(run.p.collapse_seeds):
+        for step, h in which_rooms(run.p.collapse_steps, s, **rates):
+            if step in moments:
+                ends[name, s] = painted(h, z)
+                row = {"game": name, "seed": s, "step": step}
+                lost.append(row | variety(reader.read(ends[name, s])))
+
+# %% tags=["hide-input"]
+before = painted(identity(), z[:32])
+shown = {"before": before} | {f"{name}, seed {s}": ends[name, s][:32] for name, s in ends}
+fig, axes = plt.subplots(len(shown), 1, figsize=(9.5, 1.45 * len(shown)))
+for ax, (name, images) in zip(axes, shown.items(), strict=True):
+    show_images(ax, images, 16, title=name)
+save_figure(
+    run,
+    fig,
+    "nb05_two_runs",
+    f"32 images from the same latents: before the games, and after {run.p.collapse_steps} steps of "
+    "each.",
+)
+plt.show()
+fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.3))
+real = variety(answers)
+for ax, what in zip(axes, real, strict=True):
+    for i, name in enumerate(TWO_GAMES):
+        for s in range(run.p.collapse_seeds):
+            part = [row for row in lost if (row["game"], row["seed"]) == (name, s)]
+            label = {"label": f"{name}, {run.p.collapse_seeds} seeds"} if s == 0 else {}
+            at, value = [row["step"] for row in part], [row[what] for row in part]
+            ax.plot(at, value, "os"[i] + "-", ms=4, color=COLOURS[i], **label)
+    ax.axhline(real[what], color="k", ls=":", lw=1, label="validation images")
+    ax.set(xlabel="step", ylabel=f"effective number of {what}", ylim=(0, None))
+axes[0].legend(fontsize=9)
+save_figure(
+    run,
+    fig,
+    "nb05_collapse",
+    f"Two games for which images of one frozen generator are shown: effective numbers (Eq. 5.16) "
+    f"among {run.p.n_collapse} images, each seed a line.",
+    {"rows": lost, "validation": real},
+)
+plt.show()
+
+# %% [markdown]
+# The rooms stay rooms. But what do features say? We measure the ends against validation images.
+
+# %%
+from bedgen_utils.metrics import kernel_distance
+
+reference = load_bedrooms("rendered", "validation", SIZE, limit=2 * run.p.n_collapse)
+reference, others = (features(part) for part in reference.chunk(2))
+m = len(reference)
+sets = {"other validation images": others, "before": features(painted(identity(), z))}
+sets |= {f"{name}, seed 0": features(ends[name, 0]) for name in TWO_GAMES}
+spread_rows = []
+for name, f in sets.items():
+    kernel = kernel_distance(f, reference)
+    row = {"images": name, "precision": precision_recall(reference, f).precision}
+    row |= {"coverage": coverage(reference, f)}
+    spread_rows.append(row | {"kernel distance": kernel.value, "± kernel": kernel.error})
+display(
+    save_table(
+        run,
+        spread_rows,
+        "nb05_spread",
+        f"{m} images of each kind against {m} validation images (kernel distance ± one standard "
+        "error).",
+        protocol(m, m, SIZE),
+    )
+)
+
+# %% [markdown]
 # ## Summary
 #
 # * Collapse is lost modes. On a mixture they can be counted, if one asks both for the modes found and for the share of points near one (Eq. 5.2).
 # * The smallest game circles, since its flow keeps the distance from the rest point (Eq. 5.5). Looking one step ahead adds a spring (Eq. 5.7), provided that the gradient runs *through* $D$'s answer.
 # * The Wasserstein distance has a slope where the Jensen-Shannon divergence is flat. Its critic needs a bounded slope between the clouds (Eq. 5.11); a penalty at real points, a hinge, or no bound reports nonsense.
 # * On the grid of 25, over ten seeds, minimax ends at about 12 modes, and both cures at 25. A steeper $D$ alone gets nearly as far. On the ring all games end alike, and on bedrooms WGAN-GP comes last of our four games.
-SUMMARY_IMAGES
+# * On images precision does not see a collapse. Coverage and the effective number of kinds of room do. SUMMARY_IMAGES
 #
 # <details><summary><b>Six more questions, with answers</b></summary>
 #
