@@ -66,7 +66,7 @@ def _sets() -> list[tuple]:
 def _cloud() -> list[tuple]:
     """A critic of slope (x_1, 2 x_2), two clouds and the share of the real point in each pair."""
     rng = torch.Generator().manual_seed(3)
-    real, fake = torch.randn(2, 5, 2, generator=rng, dtype=torch.float64) + 1
+    real, fake = torch.randn(2, 5, 2, generator=rng, dtype=torch.float64)
     u = torch.tensor([0.1, 0.9, 0.4, 0.7, 0.2], dtype=torch.float64)
     return [(lambda x: x * x.new_tensor([1.0, 2.0]), real, fake, u)]
 
