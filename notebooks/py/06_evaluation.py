@@ -281,9 +281,9 @@ def mean_and_covariance(f):
     return mean, centred.mT @ centred / (f.shape[-2] - 1)
 
 
-def frechet(mu_1, S_1, mu_2, S_2):
-    """Squared distance of Gaussians, Eq. 6.6."""
-    R = root(S_1)
+def frechet(mu_1, S_1, mu_2, S_2, R=None):
+    """Squared distance of Gaussians, Eq. 6.6; R: the root of S_1, where it is known already."""
+    R = root(S_1) if R is None else R
     eigenvalues = torch.linalg.eigvalsh(R @ S_2 @ R).clamp(min=0)
     traces = (S_1 + S_2).diagonal(dim1=-2, dim2=-1).sum(-1)
     return ((mu_1 - mu_2) ** 2).sum(-1) + traces - 2 * eigenvalues.sqrt().sum(-1)
@@ -1337,6 +1337,7 @@ def rulers(images, f, target, f_target, w_target):
     share = precision_recall(f_target[: len(f)], f)
     mmd = kernel_distance(f_target, f)
     w, w_moments = packets(images), mean_and_covariance(w_target)
+    R = root(w_moments[1])
     inside, covered = density_coverage(f_target[: len(f)], f)
     _, in_pixels = density_coverage(flat(w_target[:, : len(f)]), flat(w))
 
@@ -1344,7 +1345,7 @@ def rulers(images, f, target, f_target, w_target):
         return frechet_from_features(f[rows], target)
 
     def wavelet(rows):
-        return float(frechet(*w_moments, *mean_and_covariance(w[:, rows])).mean())
+        return float(frechet(*w_moments, *mean_and_covariance(w[:, rows]), R).mean())
 
     every = torch.arange(len(f))
     return {
