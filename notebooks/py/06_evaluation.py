@@ -1462,7 +1462,7 @@ by_name = {row["images"]: row for row in models}
 def difference(a, b, name, error):
     """How far a number of set a lies above that of set b, in units of both errors together."""
     a, b = by_name[a], by_name[b]
-    return (a[name] - b[name]) / math.hypot(a[error], b[error])
+    return (a[name] - b[name]) / max(1e-9, math.hypot(a[error], b[error]))
 
 
 claim(
