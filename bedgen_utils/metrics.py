@@ -31,7 +31,7 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -286,7 +286,7 @@ def distances(a: Tensor, b: Tensor) -> Tensor:
     return d.masked_fill_(d < 1e-6 * a.norm(dim=1, keepdim=True), 0)
 
 
-# ---- from N samples to the model
+# ---- how far it scatters
 
 
 class Bootstrap(NamedTuple):
@@ -297,45 +297,10 @@ class Bootstrap(NamedTuple):
     bias: float  # their mean minus value: what drawing N from N instead of from the model adds
 
 
-class Extrapolation(NamedTuple):
-    """The line distance = value + slope/N and the points through which it was laid."""
-
-    value: float  # at N = infinity
-    error: float  # of the intercept, without the set's own scatter; NaN for two points
-    slope: float
-    sizes: list[int]
-    distances: list[float]
-
-
 def _all_distances(sets: Iterable[Tensor], real: Moments) -> list[float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SmallSampleWarning)  # small N is the purpose here
         return [frechet_from_features(x, real) for x in sets]
-
-
-def frechet_infinity(
-    fake: Array, real: Cloud, sizes: Sequence[int] = (), repeats: int = 1, seed: int = 0
-) -> Extrapolation:
-    """Fréchet distance at infinitely many generated samples (Chong & Forsyth 2020).
-
-    Fits distance = value + slope/N over random subsets of `fake`, `repeats` of each size; sizes
-    default to six from a quarter of the samples to all. The law holds for N well above D; the bias
-    of a finite `real` stays.
-    """
-    fake = _cloud(fake)
-    sizes = [int(s) for s in (sizes if len(sizes) else np.linspace(len(fake) / 4, len(fake), 6))]
-    if len(set(sizes)) < 2 or min(sizes) < 2 or max(sizes) > len(fake):
-        raise ValueError(f"sizes must be two or more, from 2 to N = {len(fake)}, not {sizes}")
-    g = torch.Generator().manual_seed(seed)
-    n = np.repeat(sizes, repeats)
-    subsets = (fake[torch.randperm(len(fake), generator=g)[:s]] for s in n.tolist())
-    d = np.array(_all_distances(subsets, _as_moments(real, fake.shape[1])))
-    design = np.stack([np.ones(len(n)), 1 / n], 1)
-    value, slope = np.linalg.lstsq(design, d)[0]
-    residual = np.sum((d - design @ (value, slope)) ** 2)
-    noise = residual / (len(d) - 2) if len(d) > 2 else np.nan
-    error = (noise * np.linalg.inv(design.T @ design)[0, 0]) ** 0.5
-    return Extrapolation(float(value), float(error), float(slope), n.tolist(), d.tolist())
 
 
 def frechet_bootstrap(fake: Array, real: Cloud, draws: int = 50, seed: int = 0) -> Bootstrap:

@@ -26,7 +26,6 @@ from bedgen_utils.metrics import (
     frechet_bootstrap,
     frechet_distance,
     frechet_from_features,
-    frechet_infinity,
     kernel_distance,
     moments,
     precision_recall,
@@ -203,7 +202,7 @@ def test_memory_of_moments_does_not_grow_with_n():
     assert torch.allclose(m.covariance, torch.eye(8, dtype=torch.float64), atol=0.03)
 
 
-# ---- kernel distance, precision and recall, extrapolation
+# ---- kernel distance, precision and recall, bootstrap
 
 
 def test_kernel_distance_is_unbiased_and_its_error_honest():
@@ -271,14 +270,6 @@ def test_dropping_modes_lowers_recall_and_not_precision():
     assert few.precision > 0.9
 
 
-def test_extrapolation_removes_the_bias():
-    """Both from one Gaussian in 10 dimensions: distance 0, its estimate at N = 200 far above."""
-    fake, real = gaussian(4000, 10, 0), gaussian(200_000, 10, 1)
-    fit = frechet_infinity(fake, real, sizes=[200, 300, 500, 1000, 2000, 4000], repeats=10)
-    assert fit.distances[0] > 0.03
-    assert abs(fit.value) < 0.004 and fit.slope > 0 and len(fit.sizes) == 60
-
-
 def test_bootstrap_error_is_the_scatter_over_independent_sets():
     real = Moments(6).update(gaussian(20_000, 6, 99))
     sets = [gaussian(150, 6, seed, mean=0.5) for seed in range(120)]
@@ -287,13 +278,6 @@ def test_bootstrap_error_is_the_scatter_over_independent_sets():
     assert np.mean([b.error for b in found]) == pytest.approx(scatter, rel=0.25)
     assert np.mean([b.bias for b in found]) > 0
     assert found[3].value == frechet_from_features(sets[3], real)
-
-
-def test_extrapolation_rejects_impossible_sizes():
-    with pytest.raises(ValueError, match="sizes"):
-        frechet_infinity(gaussian(50, 3, 0), gaussian(50, 3, 1), sizes=[10, 60])
-    with pytest.raises(ValueError, match="sizes"):
-        frechet_infinity(gaussian(50, 3, 0), gaussian(50, 3, 1), sizes=[50])
 
 
 def test_distances_do_not_change_when_both_clouds_move_alike():
@@ -363,30 +347,6 @@ def test_kernel_distance_and_its_error_by_hand():
     assert found.error == pytest.approx(math.sqrt(variance), rel=1e-9)
 
 
-def test_extrapolation_is_the_line_through_its_points():
-    fake, real = gaussian(48, 3, 0), gaussian(500, 3, 1)
-    fit = frechet_infinity(fake, real, sizes=[12, 24, 24, 48], repeats=2, seed=3)
-    assert fit.sizes == [12, 12, 24, 24, 24, 24, 48, 48]
-    line = np.polynomial.Polynomial.fit(1 / np.array(fit.sizes), fit.distances, 1).convert()
-    assert (fit.value, fit.slope) == pytest.approx(tuple(line.coef), rel=1e-9)
-    from scipy.stats import linregress
-
-    expected = linregress(1 / np.array(fit.sizes), fit.distances)
-    assert fit.error == pytest.approx(expected.intercept_stderr, rel=1e-9)
-    # the largest subset is the set itself, the smaller ones are drawn anew each time, by the seed
-    assert fit.distances[-1] == pytest.approx(frechet_from_features(fake, real), rel=1e-9)
-    assert len(set(np.round(fit.distances[:6], 9))) == 6
-    assert frechet_infinity(fake, real, [12, 24, 24, 48], 2, seed=3) == fit
-    assert frechet_infinity(fake, real, [12, 24, 24, 48], 2, seed=4).distances != fit.distances
-    by_default = frechet_infinity(fake, Moments(3).update(real))
-    assert by_default.sizes == [12, 19, 26, 33, 40, 48]
-    assert by_default == frechet_infinity(fake, real, seed=0, repeats=1)
-    assert math.isnan(frechet_infinity(fake, real, sizes=[2, 48]).error)  # two points: no scatter
-    for sizes in ([1, 48], [48, 48], [12, 49]):
-        with pytest.raises(ValueError, match="sizes"):
-            frechet_infinity(fake, real, sizes=sizes)
-
-
 def test_bootstrap_draws_as_many_with_replacement_by_its_seed():
     fake, real = gaussian(30, 3, 0), Moments(3).update(gaussian(100, 3, 1))
     g = torch.Generator().manual_seed(5)
@@ -400,11 +360,10 @@ def test_bootstrap_draws_as_many_with_replacement_by_its_seed():
     assert frechet_bootstrap(fake, real, draws=4) != found
 
 
-def test_small_subsets_are_the_purpose_of_extrapolation_and_not_warned_about():
+def test_small_sets_are_warned_about_once_and_not_in_every_draw():
     real = gaussian(100, 10, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error", SmallSampleWarning)
-        frechet_infinity(gaussian(40, 10, 0), real, sizes=[5, 40])
         frechet_bootstrap(gaussian(12, 10, 0), real, draws=2)
     with pytest.warns(SmallSampleWarning, match="N = 8") as caught:
         frechet_bootstrap(gaussian(8, 10, 0), real, draws=2)
@@ -448,7 +407,7 @@ def test_nan_features_are_refused_everywhere():
         lambda: frechet_from_features(x, bad),
         lambda: kernel_distance(bad, x),
         lambda: precision_recall(x, bad),
-        lambda: frechet_infinity(bad, x),
+        lambda: frechet_bootstrap(bad, x),
     ):
         with pytest.raises(ValueError, match="NaN"):
             call()
@@ -478,10 +437,9 @@ def test_a_reference_with_nan_or_of_another_dimension_is_refused():
         getattr(broken, name)[0] = value
         for n in (4, 20):  # by samples and by covariances
             x = gaussian(n, 4, 1)
-            for call in (frechet_from_features, frechet_bootstrap, frechet_infinity):
-                options = {"sizes": [2, 4]} if call is frechet_infinity else {}
+            for call in (frechet_from_features, frechet_bootstrap):
                 with pytest.raises(ValueError, match="NaN"):
-                    call(x, broken, **options)
+                    call(x, broken)
         with pytest.raises(ValueError, match="NaN"):
             broken.check()
         with pytest.raises(ValueError, match="NaN"):
