@@ -5,6 +5,7 @@ Every figure and table of a run is a file in ``run.own / "figures"`` and a row o
 """
 
 import hashlib
+import io
 import json
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Markdown, display
+from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 from scipy import stats
 
@@ -73,8 +74,18 @@ def save_figure(
     options = {"metadata": {"Software": None}, "pil_kwargs": {"optimize": True}}
     replace_atomically(path, lambda temporary: fig.savefig(temporary, format="png", **options))
     _add_to_manifest(run, path, caption, numbers or {}, protocol, study)
-    display(fig, Markdown(f"*{caption}*"))
+    display(_inline(fig), Markdown(f"*{caption}*"))
     plt.close(fig)
+
+
+def _inline(fig: Figure) -> Image:
+    """What the page shows: a PNG, or a JPEG where that has less than half as many bytes."""
+    options = {"dpi": fig.dpi, "bbox_inches": "tight"}
+    png, jpeg = io.BytesIO(), io.BytesIO()
+    fig.savefig(png, format="png", metadata={"Software": None}, **options)
+    fig.savefig(jpeg, format="jpeg", pil_kwargs={"quality": 85}, **options)
+    photograph = 2 * len(jpeg.getvalue()) < len(png.getvalue())
+    return Image((jpeg if photograph else png).getvalue(), format="jpeg" if photograph else "png")
 
 
 def save_table(

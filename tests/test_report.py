@@ -57,8 +57,17 @@ def test_a_figure_is_shown_once_with_its_caption_below(run, monkeypatch):
     shown, fig = [], figure()
     monkeypatch.setattr(report, "display", lambda *parts: shown.extend(parts))
     save_figure(run, fig, "fig00_x", "What it shows")
-    assert shown[0] is fig and shown[1].data == "*What it shows*" and len(shown) == 2
+    assert shown[0].format == "png" and shown[1].data == "*What it shows*" and len(shown) == 2
     assert not plt.fignum_exists(fig.number)
+
+
+def test_photographs_are_shown_as_jpeg(run, monkeypatch):
+    shown = []
+    monkeypatch.setattr(report, "display", lambda *parts: shown.extend(parts))
+    fig, ax = plt.subplots()
+    show_images(ax, torch.randint(256, (4, 3, 90, 90), dtype=torch.uint8), 2)
+    save_figure(run, fig, "fig00_x", "")
+    assert shown[0].format == "jpeg" and shown[0].data[:2] == b"\xff\xd8"
 
 
 def test_the_same_figure_is_the_same_bytes(run):

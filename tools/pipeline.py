@@ -41,7 +41,12 @@ import psutil
 
 REPO = Path(__file__).resolve().parents[1]
 # Whose weights and numbers a notebook loads.
-NEEDS = {"05": ["04"], "06": ["03", "04"], "07": ["03", "04"], "08": ["03", "04", "05", "06", "07"]}
+NEEDS = {
+    "05": ["04"],
+    "06": ["03", "04"],
+    "07": ["03", "04"],
+    "08": ["01", "03", "04", "05", "06", "07"],
+}
 # Released weights count for notebooks that import, directly or not, the module that loads them.
 WEIGHTS = {"models": ["ddpm", "gan"], "factors": ["factors"]}
 # Numbers of this name differ from run to run, and nothing is computed from them.

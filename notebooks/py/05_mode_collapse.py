@@ -99,7 +99,6 @@ save_figure(
     f"1,000 data points, and 1,000 points of two generators after {run.p.first_steps:,} steps from "
     "the same first weights (one seed).",
 )
-plt.show()
 
 # %% [markdown]
 # The first generator paints almost nothing of the variety of the data. The second found it. This notebook explains the difference, and how far to trust it.
@@ -451,7 +450,6 @@ def strip(films, centres, figure_id, caption):
             for key, cloud in (("G", last.points), ("average", last.averaged))
         }
     save_figure(run, fig, figure_id, caption, {"modes found, share near": counts})
-    plt.show()
     return counts
 
 
@@ -615,7 +613,6 @@ save_figure(
     "rest point.",
     {"distance_at_end": ends},
 )
-plt.show()
 
 # %% [markdown]
 # Without looking ahead the players spiral outwards, to more than one and a half times their first distance. One step ahead brings them home. Five steps pull so hard that $\theta$ no longer swings but creeps, and the two arrive later: more is not always faster.
@@ -916,7 +913,6 @@ save_figure(
     "The distance that a critic reports between two clouds four apart, under four rules.",
     {rule: values[-1] for rule, values in reports.items()},
 )
-plt.show()
 slope, distance, weight = sp.symbols("g W lambda", positive=True)
 best = 1 + distance / (2 * weight)
 bargain = sp.diff(distance * slope - weight * (slope - 1) ** 2, slope).subs(slope, best)
@@ -1083,7 +1079,6 @@ save_figure(
     {"rows": game_rows},
     study="mode_collapse",
 )
-plt.show()
 
 # %% [markdown]
 # The **ring** tells the games apart hardly at all: whatever one plays, nine or ten of ten seeds hold all eight modes at the end. The **grid** does. Minimax and the non-saturating game end at about 12 of 25 modes if one asks $G$ itself, and at 7 to 9 if one asks the average. WGAN-GP and the unrolled games with $k = 5$ and $10$ hold all 25 in every seed, by either count.
@@ -1250,7 +1245,6 @@ save_figure(
     {"rows": measured, "real": floor},
     protocol(n, n),
 )
-plt.show()
 
 # %% [markdown]
 # Coverage falls with every image that is lost. Precision hardly sees it: thirty images, over and over, come close to what all of them reach. (It is an average of $m$ yes-or-no answers, so for very small $m$ it is luck.)
@@ -1415,7 +1409,6 @@ save_figure(
     "Colours of walls as the network reads them, with 95 % intervals of Clopper and Pearson.",
     {"rows": wall_rows},
 )
-plt.show()
 
 # %% [markdown]
 # Pale blue, sage, blue and lilac walls are the walls of one room in eleven, among the training images as well. Of 1,500 images of this GAN not a handful has one. Burgundy has all but gone, grey is painted half as often as it should be, and tan three times as often. Here real modes are lost, by a GAN whose images look well and whose precision equals that of real images. Why it lost the cool colours, one run cannot say.
@@ -1556,7 +1549,6 @@ save_figure(
     f"32 images from the same latents: before the games, and after {run.p.collapse_steps} steps of "
     "each.",
 )
-plt.show()
 fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.3))
 real = variety(answers)
 for ax, what in zip(axes, real, strict=True):
@@ -1577,7 +1569,6 @@ save_figure(
     f"among {run.p.n_collapse} images, each seed a line.",
     {"rows": lost, "validation": real},
 )
-plt.show()
 
 # %% [markdown]
 # This is a collapse on images. In the runaway game the effective number of kinds of room falls from 26 to between 8 and 10, and that of wall colours from 6 to 4, in each of three seeds. Validation images have 33 kinds and nearly 8 colours. Look at the sheets: bed after bed stands before the same pale grey wall. $D$ lags behind, so $h$ gathers where $D$ last looked kindly, as the points of section 3 do.

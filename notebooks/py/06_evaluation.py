@@ -142,7 +142,6 @@ save_figure(
     {"distance": first_distance, "left_out": left_out},
     protocol(m, len(validation), "validation"),
 )
-plt.show()
 
 # %% [markdown]
 # Even other real rooms do not score 0. What they score is the *floor*, and every number has to be read against it. But now look at the order. The number prefers the GAN's smeared rooms to real rooms under a noise that hides nothing of them. And a set that lacks six rooms out of seven, by their wall colour, scores almost as well as a complete one. To say what happened here, we have to know what the number is made of.
@@ -353,7 +352,6 @@ save_figure(
     "distributions that the Fréchet distance cannot tell apart.",
     {"d2": float(d2), "w2_of_humps": true_w2},
 )
-plt.show()
 
 # %% [markdown]
 # ## 3. From images to features
@@ -629,7 +627,6 @@ save_figure(
     | {"undamaged": undamaged.tolist()},
     against,
 )
-plt.show()
 
 # %% [markdown]
 # Both distances answer to what can be seen in one image: blur, noise, colour, crop. Both answer weakly to missing rooms: they leave their bands when 70 % are gone, but a blur of 0.75 pixels costs several times as much as 85 % of the rooms. Noise and a strong shift lower precision. Blur does not, and neither does fading: smooth images lie near the middle of the cloud. They lower recall instead. And recall, made to find what is missing, does not see that most wall colours are: in these features the colour of a wall is a small thing.
@@ -793,7 +790,6 @@ save_figure(
     },
     {"largest N": protocol(run.p.n_long, len(validation), "validation")},
 )
-plt.show()
 for name, slope in slopes.items():
     print(
         f"slope in 32 directions, {name}: {slope.value:.0f} ({slope.low:.0f} to {slope.high:.0f})"
@@ -1084,7 +1080,6 @@ save_figure(
     },
     against,
 )
-plt.show()
 
 # %% [markdown]
 # It does not. With short latents recall falls to almost nothing, and precision does not rise: at $\psi = 0.4$ it is lower than at 1. This generator gives up variety and gains no quality. Between $\psi = 0.7$ and 1.3 precision stays within its error, so the Fréchet distance, lowest at 1, answers to variety alone.
@@ -1185,7 +1180,6 @@ save_figure(
     "samples nearest to a training image.",
     {"threshold": float(threshold), "rows": memory_rows},
 )
-plt.show()
 
 # %% [markdown]
 # The question is fair: of the test images half are nearer to training images, as chance has it. And it finds the planted copies: more than a tenth of that set is suspiciously near. Of the GAN's samples somewhat more than 1 % are, too. But just as many are as near to unseen rooms, and no more than half are nearer to training images. So what exceeds the 1 % of real rooms is smoothness, not memory. The DDPM's intervals overlap, too. There the question is less sharp, because 500 samples are held against a quarter of the images that the network has learned from.
@@ -1265,7 +1259,6 @@ save_figure(
     "nb06_packets",
     "A training room and its four bands after one Haar step (differences times two, around grey).",
 )
-plt.show()
 
 # %% [markdown]
 # Each packet $q$ is a cloud of small vectors, one an image. Take the Fréchet distance $d^2_q$ of Eq. 6.6 in each, and average over all $4^L$ packets:
@@ -1448,7 +1441,6 @@ save_figure(
     {"rows": here},
     on_test_protocol,
 )
-plt.show()
 
 # %% [markdown]
 # Does the ranking survive? In part. Both Fréchet distances, with a network and without, put the DDPM before the GAN by more than their errors. The kernel distance and the coverage cannot tell the two apart. Coverage among pixels prefers the GAN. But it also prefers blurred rooms to sharp ones, and so discredits itself: among pixels, whatever is smooth is near to much.
@@ -1588,7 +1580,6 @@ save_figure(
     }
     | {f"{name} on test": protocol(c["test"]["n"], len(test), "test") for name, c in shown.items()},
 )
-plt.show()
 
 # %% [markdown]
 # The curves fall steeply at first and slowly later, and none reaches the floor. The GAN makes three quarters of its way in the first fifth of its images. This run's DDPM has seen a seventh as many as the GAN, and ends nearer to the floor. (Its images were 12,000 different ones, the GAN's 1,000.) The released networks, with more than a million images each, end within each other's bands. The diamonds lie within the bands, too: choosing by validation images has flattered neither model by anything that shows.
@@ -1656,7 +1647,6 @@ save_figure(
     numbers_9,
     protocols_9,
 )
-plt.show()
 
 # %% [markdown]
 # ## 15. The canonical FID, and its successor

@@ -147,12 +147,7 @@ splits = ("train", "validation", "test")
 fig, axes = plt.subplots(3, 1, figsize=(8, 5.7))
 for ax, split in zip(axes, splits, strict=True):
     show_images(ax, load_bedrooms(cfg.source, split, 64, limit=20), 10, split)
-save_figure(run, fig, "nb08_data", "The first 20 images of each split, 64 x 64 pixels.")
-plt.close(fig)
-shown("nb08_data")
-
-# %% [markdown]
-# *The first 20 images of each split, 64 x 64 pixels, not selected.*
+save_figure(run, fig, "nb08_data", "The first 20 images of each split, not selected, 64 x 64 px.")
 
 # %% tags=["hide-input"]
 factors = {split: labels(split) for split in splits}
@@ -427,12 +422,8 @@ save_figure(
     numbers,
     real_rooms.protocol,
 )
-plt.close(fig)
-shown("nb08_side_by_side")
 
 # %% [markdown]
-# *The first 36 images of each set of the table, not selected.*
-#
 # Both models are far closer to real rooms than an untrained one, and neither is among them. Precision tells none of the three sets apart. Recall does: the DDPM covers about half of what real rooms cover, the GAN about a third.
 #
 # A second training of each, on another processor, lies in the repository. A study has measured it with 3,000 samples (`studies/released.py`, split test). Those are the numbers of the abstract, and they are the upper rows of the table in section 3.2.
@@ -512,12 +503,8 @@ save_figure(
     f"The first {cfg.n_sheet} samples of each released network at 64 pixels (seed 0, not "
     "selected).",
 )
-plt.close(fig)
-shown("nb08_released")
 
 # %% [markdown]
-# *The first 24 samples of each released network at 64 pixels, seed 0, not selected.*
-#
 # Can you tell them apart, and from real rooms? Three images stand side by side, one of the DDPM, one of the GAN, one of the test split, in an order that changes. Guess first, then let the names appear. (This needs a running kernel; the sheet above holds the same samples.)
 
 # %% tags=["hide-input"]
@@ -688,10 +675,6 @@ save_figure(
     of_seeds,
     study="both_models",
 )
-plt.show()
-
-# %% [markdown]
-# *Three seeds, a point each: the DDPM, and the GAN after as many images and after as many seconds. Dotted: real rooms. 1,000 samples against 2,000 validation images, 32 pixels.*
 
 # %% tags=["hide-input"]
 HEADS = SHOWN | {"images seen": ("images", ",.0f"), "training / s": ("training seconds", ".0f")}
@@ -805,16 +788,12 @@ save_figure(
     {"minutes_distance_n": courses},
     {str(k): protocol for k, (_, protocol) in floors.items()},
 )
-plt.show()
 if cfg.size == 32:
     at_five = {
         kind: np.interp(5, *np.transpose(courses[f"{kind}, released, 32 px"])[:2])
         for kind in ("DDPM", "GAN")
     }
     claim(run.profile, "released run: GAN ahead at 5 minutes", at_five["GAN"] < at_five["DDPM"])
-
-# %% [markdown]
-# *Distance to validation images above that of as many real rooms, against minutes of training. Full lines: this run. Dashed: the run whose weights are released, on another machine.*
 
 # %% [markdown]
 # ### 3.4 A GAN from 1,000 images
@@ -1002,12 +981,8 @@ save_figure(
     of_contest,
     study="equal_time",
 )
-plt.close(fig)
-shown("nb08_libraries_samples")
 
 # %% [markdown]
-# *The first 16 samples of each denoiser of the table, not selected, all from the same noise. One seed.*
-#
 # In this one run the two libraries' own recipes show no rooms after twenty minutes, and their networks in our recipe do. So within this budget the recipe as a whole, not the network, decided. More than that was not tested: the tutorial got 476 steps, fewer than the 500 over which its rate rises. Its row shows how that recipe begins, not where it ends. Which part of the recipe does the work,
 # [notebook 03](03_ddpm_training.ipynb) asks.
 #
