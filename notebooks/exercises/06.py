@@ -51,7 +51,7 @@ def _within(k: torch.Tensor) -> torch.Tensor:
 def _clouds() -> list[tuple]:
     """Real points, and a narrower cloud of generated ones beside their middle."""
     pairs = (_draws((14, 2), (11, 2)), _draws((12, 2), (15, 2), seed=1))
-    return [(x, 0.6 * y + 0.5, k) for (x, y), k in zip(pairs, (3, 2), strict=True)]
+    return [(x, 0.8 * y + 1.1, k) for (x, y), k in zip(pairs, (3, 2), strict=True)]
 
 
 def _inside(points, centres, reach, of_all=False):
@@ -167,7 +167,8 @@ EXERCISES = {
             "You took ratios. Those measure N, because the floor in the denominator does.": (
                 652 / 198 - 779 / 337
             ),
-            "You took the floor of N = 1000 for both.": 652 - 337 - (779 - 337),
+            "That is the difference of the floors. Subtract each from its model's score.": 198
+            - 337,
         },
         hint="Two subtractions give the excesses, a third compares them.",
     ),

@@ -1194,7 +1194,7 @@ claim(
 )
 claim(
     run.profile,
-    "GAN: as many suspiciously near to training images as to unseen rooms; no more than half nearer",
+    "GAN: as many suspiciously near to training images as to unseen rooms; at most half nearer",
     abs(of_gan[suspicious] - of_gan[as_near]) < 0.01 and of_gan["nearer from"] < 0.5,
 )
 claim(
@@ -1642,7 +1642,7 @@ save_figure(
     run,
     fig,
     "fig09_gan_samples",
-    f"64 samples each, not selected, with the excess of FD-EffNet over the floor, test split. Left: "
+    "64 samples each, not selected, with the excess of FD-EffNet over the floor, test split. Left: "
     f"the GAN {gan.source}, {size} px; right: the GAN released with the repository, 64 px.",
     numbers_9,
     protocols_9,
