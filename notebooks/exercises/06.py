@@ -50,8 +50,8 @@ def _within(k: torch.Tensor) -> torch.Tensor:
 
 def _clouds() -> list[tuple]:
     """Real points, and a narrower cloud of generated ones beside their middle."""
-    pairs = (_draws((14, 2), (11, 2)), _draws((12, 2), (15, 2), seed=1))
-    return [(x, 0.8 * y + 1.1, k) for (x, y), k in zip(pairs, (3, 2), strict=True)]
+    pairs = (_draws((24, 2), (19, 2)), _draws((22, 2), (26, 2), seed=1))
+    return [(x, 0.7 * y + 1.2, k) for (x, y), k in zip(pairs, (3, 2), strict=True)]
 
 
 def _inside(points, centres, reach, of_all=False):
