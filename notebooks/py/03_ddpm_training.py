@@ -13,7 +13,7 @@
 # %% [markdown]
 # # 03 · Training a diffusion model
 #
-# Notebooks 01 and 02 turned rooms into noise and asked what it takes to undo it. The answer was one function: given a noisy image and its time, say what the image is. Here a network learns that function. We write the network, the training loop and the sampler, and watch a small one learn for a minute. Then the
+# Notebooks 01 and 02 turned rooms into noise and asked what it takes to undo it. The answer was one function: given a noisy image and its time, say what the image is. Here a network learns that function. We write the network, the training loop and the sampler, and watch a small one learn for a few minutes. Then the
 # package's version learns in full.
 #
 # **After it you can**
@@ -176,7 +176,7 @@ check_fails(
 claim(run.profile, "the power of the images is about a fifth", abs(power.mean() - 0.2) < 0.05)
 
 # %% [markdown]
-# **Which errors matter?** Since $x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{1-\bar\alpha_t}\,v$, an error in $v$ makes an error in $\hat x_0$ that is smaller by $\sqrt{1-\bar\alpha_t}$. With $w_t = 1$ small times count for much: a large part of the loss is then the last touch of grain, which no one sees.
+# **Which errors matter?** Since $x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{1-\bar\alpha_t}\,v$, an error in $v$ makes an error in $\hat x_0$ that is smaller by $\sqrt{1-\bar\alpha_t}$. With $w_t = 1$ small times count for much: a fifth of the trained network's loss then lies at $t \le 50$, mostly grain. And where nearly all is noise, even a large error in $x_0$ is excusable; the signal-to-noise ratio weighs that.
 # [Hang et al. (2023)](https://arxiv.org/abs/2303.09556) weight the error in $x_0$ by $\min(\mathrm{SNR}_t, 5)$, where $\mathrm{SNR}_t = \bar\alpha_t/(1-\bar\alpha_t)$. Written for $v$:
 #
 # <!-- eq:3.3 -->
@@ -475,7 +475,7 @@ print(even_times(4))
 # %% [markdown]
 # The list ends with 0, a time at which the network is never asked: the last step goes *to* time 0.
 #
-# ## 6. A minute of training
+# ## 6. A few minutes of training
 #
 # Draw images, times and noise; compute the loss; step down its gradient. Four details decide whether that works. The learning rate rises over the first 50 steps, when the optimizer knows little of the gradient yet, and falls over the last 40 % of the run, so that the noise of single steps dies down. A gradient longer than 1 is
 # shortened to 1: one bad batch can otherwise ruin the network. And we do not sample from the weights $\theta_k$ after step $k$, but from their moving average $\bar\theta_k$, since single steps overshoot:
@@ -588,7 +588,7 @@ save_figure(
 )
 
 # %% [markdown]
-# In a minute the network learns the colours of rooms, light, and smooth surfaces. How a room is laid out it has not learned yet: there are patches where walls and a bed should stand. The loss does not tell. It fell to a small part of what knowing nothing costs, most of it in the first 100 steps, and then it falls slowly. But layout is
+# In these few minutes the network learns the colours of rooms, light, and smooth surfaces. How a room is laid out it has not learned yet: there are patches where walls and a bed should stand. The loss does not tell. It fell to a small part of what knowing nothing costs, most of it in the first 100 steps, and then it falls slowly. But layout is
 # decided at large $t$, where little of the loss lies, and it comes last. Section 7 goes on for longer, and rooms appear. (Profile `released` stops after 40 steps, too soon for anything.)
 #
 # **What do the skips carry?** The report argues that the U-Net helps because noise does not pass its narrow middle. Silence the skips of our trained network and look.
@@ -613,7 +613,7 @@ claim(
 claim(run.profile, "v is lost without the skips", misses[1.0] < 0.25 and misses[0.0] > 0.6)
 
 # %% [markdown]
-# With its skips the network finds nearly all of $v$, and at $t = 300$ most of $v$ is noise. Without them it finds little. So the noise does not pass the middle; it goes around it, through the skips. The argument of the report is half right: the narrow middle cannot carry the noise, and what it adds is a coarse view of the whole room, at little cost. But the network as a whole must name the noise, pixel by pixel.
+# With its skips the network finds nearly all of $v$, and at $t = 300$ most of $v$ is noise. Without them its answer is worse than 0: this network sends the noise around its middle. That does not show that a middle could not carry it: ours holds 96 x 8 x 8 numbers, twice as many as the image; that of the tutorial holds a sixth of its image. But the argument of the report forgets the skips. The whole network must name the noise, pixel by pixel.
 #
 # ## 7. The package, and training in full
 #
@@ -693,7 +693,7 @@ print(
 
 # %% [markdown]
 # While it trains we look in at fixed numbers of images: samples from the same noise, the loss on training and on validation images, and the *Fréchet distance* of samples to validation images. That is a distance between two clouds of features of a network trained on photographs, and smaller is better. [Notebook 06](06_evaluation.ipynb) derives it.
-# It is not an FID, which is made with other features.
+# It is not an FID, which is made with other features. Samples take ten steps (section 9), guided by an early network (Appendix A); up to 4,200 images the two networks are one.
 
 # %%
 from bedgen_utils.metrics import compare, moments
@@ -838,8 +838,8 @@ save_figure(
 )
 
 # %% [markdown]
-# After three epochs the samples are rooms. So three epochs are not too few as such: it depends on how large the images are, and on the recipe. Between the first and the third epoch the excess falls to less than half, while the loss falls by less than a fifth. The loss has a floor of its own, for a part of $v$ cannot be known from
-# $x_t$. We do not know this floor, so a loss that hardly moves says little: watch the samples.
+# After three epochs the samples are rooms. So three epochs are not too few as such: it depends on how large the images are, on the recipe, and on the data (rendered rooms vary less than photographs, and the report's epoch was twelve times ours). Between the first and the third epoch the excess falls to less than half, while the loss falls by less than a fifth. The loss has a floor of its own, for a part of $v$ cannot be known from
+# $x_t$. We do not know this floor, so a loss that hardly moves says little: watch the samples. (The learning rate, too, falls between the last two looks.)
 
 # %%
 if len(looks) > 2:
@@ -1156,7 +1156,7 @@ save_figure(
 
 # %% [markdown]
 # At every number of evaluations DDPM is the farthest from real rooms: what fresh noise adds, few steps cannot take out again. With five evaluations, the second-order solver with times by noise is the nearest. With 20, the three samplers without noise are close to each other: most of what is left is the fault of the network. (To the
-# question about the widget: DDPM makes other rooms with another number of steps, since it draws fresh noise at each. The others start from the same noise and draw nothing more, so they refine one and the same room.)
+# question about the widget: DDPM makes other rooms with another number of steps, since it draws fresh noise at each. The others start from the same noise and draw nothing more, so they refine one and the same room. The noise in the row of two steps stays because the second step starts at small $t$, which our loss hardly weights.)
 
 # %%
 by_name = {
@@ -1235,7 +1235,7 @@ save_figure(
 
 # %% [markdown]
 # The second-order solver with times by noise needs 8 evaluations for little more than half the excess that DDPM keeps after 1000. It can be better than the patient sampler, since neither draws from the distribution of the data: both follow a network that errs. For the same reason more evaluations need not be better; from 8 on the solver gets worse
-# again. Judge a sampler with the network at hand, not in general.
+# again. Judge a sampler with the network at hand, not in general. (The spacing of the times and the best number were chosen on these same validation images: the lead is an upper estimate.)
 
 # %%
 solver = long_runs[long_runs["sampler"] == "DPM-Solver++(2M), times by noise"]
@@ -1251,7 +1251,7 @@ claim(
 # %% [markdown]
 # ## 10. The same network under other names
 #
-# Notebook 02 proved on a small exact world what follows. Here it is said of our network.
+# Notebook 02 showed the first two of the following views in an exact world. Here they are said of our network.
 #
 # **Scores, and two equations of motion.** By Eq. 2.31 the network knows the gradient of the log density of noisy images, the *score*: $\nabla\log q(x_t) = -\hat\epsilon/\sqrt{1-\bar\alpha_t}$. For a single step from $t$ to $t - 1$, where $\beta_t$ is small, expand both samplers in $\beta_t$:
 #
@@ -1282,7 +1282,7 @@ check("eq:3.11", (mean - x) / (beta / 2), x + 2 * score, 0.05, "DDPM at t = 400,
 # <!-- eq:3.12 -->
 # $$x_u = \frac{x_t}{\sqrt{\bar\alpha_t}+\sqrt{1-\bar\alpha_t}},\qquad u = \frac{\sqrt{1-\bar\alpha_t}}{\sqrt{\bar\alpha_t}+\sqrt{1-\bar\alpha_t}},\qquad x_{u'} = x_u + (u'-u)\,(\hat\epsilon-\hat x_0) \tag{3.12}$$
 #
-# On a straight line Euler's method makes no error but that of the answer. So the step is that of DDIM, exactly. What is new in flow matching is the choice of times and weights in training, not the sampler.
+# On a straight line Euler's method makes no error but that of the answer. So the step is that of DDIM, exactly. For straight lines, what differs is schedule, target and weights in training, not the sampler.
 
 # %% [markdown] tags=["exercise"]
 # **Exercise 03-5** · medium · 10 minutes
@@ -1332,8 +1332,8 @@ check("eq:3.12", flown, sample(trained, begin, few_times), 2e-3, "ten steps of E
 # <!-- eq:3.13 -->
 # $$\hat\epsilon_y = \hat\epsilon - \sqrt{1-\bar\alpha_t}\;\nabla_{x_t}\log p(y\mid x_t) \tag{3.13}$$
 #
-# So the network need not be trained anew. Often the gradient is multiplied by a weight above 1, which trades variety for fidelity. *Classifier-free* guidance ([Ho & Salimans, 2022](https://arxiv.org/abs/2207.12598)) spares the classifier: one network learns $\hat\epsilon_y$ and $\hat\epsilon$, and the step goes beyond
-# $\hat\epsilon_y$, seen from $\hat\epsilon$. Our rooms have no labels in training; Appendix A goes beyond the network in another direction. The check uses two classes of normal data, for which all is known.
+# So the network need not be trained anew. Often the gradient is multiplied by a weight above 1, which trades variety for fidelity. *Classifier-free* guidance ([Ho & Salimans, 2022](https://arxiv.org/abs/2207.12598)) spares the classifier: one network learns $\hat\epsilon_y$ and $\hat\epsilon$, and the step takes
+# $\hat\epsilon + \gamma\,(\hat\epsilon_y - \hat\epsilon)$ with $\gamma > 1$, which lies beyond $\hat\epsilon_y$. Our rooms have no labels in training; Appendix A goes beyond the network in another direction. The check uses two classes of normal data, for which all is known.
 
 # %%
 a, s2, means = 0.5, 0.04, torch.tensor([0.6, -0.4], dtype=torch.float64)  # of two classes
@@ -1419,7 +1419,7 @@ save_table(
 )
 
 # %% [markdown]
-# Read the table from top to bottom. The Fréchet distance nearly halves from the first row to the last, and the model is the same: most of a raw distance is the sample size. Its ratio to the floor changes likewise. The excess changes far less, and the kernel distance not beyond its errors. These two tell how good the model is. Here the excess is about 300, and the
+# Read the table from top to bottom. The Fréchet distance nearly halves from the first row to the last, and the model is the same: most of a raw distance is the sample size. Its ratio to the floor rises from 1.3 to 1.9 meanwhile. The excess changes far less, and the kernel distance not beyond its errors. These two tell how good the model is. Here the excess is about 300, and the
 # kernel distance is between 3 and 5 where real rooms have 0. The samples are as likely as real rooms to lie among real ones (precision), but they cover fewer of them (recall).
 
 # %%
@@ -1574,7 +1574,7 @@ save_figure(
 )
 
 # %% [markdown]
-# The losses differ by a few percent at most, and the samples lie no nearer to training images than new rooms do. There is no sign of copying. After three and a half epochs of 12,000 images that is no surprise; 300 epochs of 1,000 images would be another matter. [Notebook 06](06_evaluation.ipynb) looks closer.
+# The losses on validation images are 1 to 8 % higher, at every time. (These are the same 192 images throughout, so the eight gaps are not independent.) The samples lie no nearer to training images, on average, than new rooms do. There is no sign of copying. After three and a half epochs of 12,000 images that is no surprise; 300 epochs of 1,000 images would be another matter. [Notebook 06](06_evaluation.ipynb) looks closer.
 
 # %%
 gap = np.array([float(b.mean() / a.mean()) for a, b in zip(known, new, strict=True)]) - 1
@@ -1587,7 +1587,7 @@ claim(
 # %% [markdown]
 # ## Summary
 #
-# * A diffusion model is a network that answers $v$, a loop that trains it on Eq. 3.1, and a loop that samples. Written out they take about 100 lines. In a minute on two cores a small one learns colours, light and surfaces; rooms take longer. The package's versions give the same numbers from the same weights.
+# * A diffusion model is a network that answers $v$, a loop that trains it on Eq. 3.1, and a loop that samples. Written out they take about 100 lines. In a few minutes on two cores a small one learns colours, light and surfaces; rooms take longer. The package's versions give the same numbers from the same weights.
 # * An untrained network with a last layer of zeros has the loss of Eq. 3.2. The loss has a floor that no one knows: watch the samples.
 # * Trained in full at 32 pixels, the excess over the floor falls to less than half between the first epoch and the third, and ends at about 300 for 1,000 samples. Three epochs are not too few as such.
 # * The best prediction of the noise is weaker than the noise, by its correlation with it (Eq. 3.8). A "darker" prediction is no fault in itself.
@@ -1606,7 +1606,7 @@ claim(
 #
 # *What would Fig. 4 show for a network that knows its training images by heart?* On them, noise of nearly full strength and correlation 1: it knows the image, so it knows the noise. On new images the strength would stay and the correlation fall.
 #
-# *Which of $\epsilon$, $x_0$ and $v$ has a target of the same power at every $t$?* $\epsilon$, always. $v$ only if the images have power 1, by Eq. 3.2; ours have about a fifth.
+# *Which of $\epsilon$, $x_0$ and $v$ has a target of the same power at every $t$?* $\epsilon$ (power 1) and $x_0$ (ours about a fifth), always. $v$ only if the images have power 1, by Eq. 3.2: for ours it falls from 1 to a fifth.
 #
 # *Why does mirroring not hurt here, and where would it?* A mirrored room is as likely as the room. A mirrored page of text is not.
 #
@@ -1630,7 +1630,7 @@ claim(
 # <!-- eq:3.16 -->
 # $$\gamma^*-1=\frac{\mathbb E\,\delta\cdot(\delta_{\text{early}}-\delta)}{\mathbb E\,|\delta_{\text{early}}-\delta|^2} \tag{3.16}$$
 #
-# So $\gamma^* > 1$ says what we hoped for: along its own error, the final network is outdone by the early one.
+# So $\gamma^* > 1$ says what we hoped for: the early network errs more than the final one, in the direction of the final one's error.
 
 # %%
 from bedgen_utils.diffusion import guided
@@ -1721,10 +1721,10 @@ save_table(
 )
 
 # %% [markdown]
-# The hope holds at most times, and most clearly at the ends. It fails at $t = 950$, where $\gamma^*$ is many standard errors below 1: there the early network errs on the other side. And at most times $\gamma^*$ is so close to 1 that a weight of 1.35 makes the squared error *larger*. Yet the samples get better: in the study of section 9, the best guided run within
+# The hope clearly holds at five of the ten times, most at the ends; from 200 to 800 it is undecided. It fails at $t = 950$, where $\gamma^*$ is many standard errors below 1: there the early network errs on the other side. And at most times $\gamma^*$ is so close to 1 that a weight of 1.35 makes the squared error *larger*. Yet the samples get better: in the study of section 9, the best guided run within
 # 20 evaluations has little more than half the excess of the best run without guidance.
 #
-# So denoising real rooms does not explain it. In the table recall rises, which an error "in the same direction, only farther" does not predict either. A sampler meets images of its own making, and their errors build up along the way. Why guidance helps is open here; that it helps is measured, for a weight chosen on validation images.
+# So denoising real rooms does not explain it. In the table, at a weight of 1.35 precision and recall both move towards those of real rooms; at 1.7 precision falls below, and the distances hardly improve. A sampler meets images of its own making, and their errors build up along the way. Why guidance helps is open here; that it helps is measured, for a weight chosen on validation images.
 
 # %%
 by_w = {r["t"]: r for r in best_w}
@@ -1831,7 +1831,7 @@ save_figure(
 )
 
 # %% [markdown]
-# At equal largest singular value, the gradient itself and its sign (what Adam's first step takes) reach about half of the best decrease, give or take, and random steps next to nothing. By this measure of length $-UV^\top$ wins by construction; by the largest entry the sign would. Which one trains best only a trial can say: the row *AdamW alone* of Appendix C.
+# At equal largest singular value, the gradient itself and its sign (what Adam's first step takes) reach two fifths and a third of the best decrease, and random steps next to nothing. By this measure of length $-UV^\top$ wins by construction; by the largest entry the sign would. Which one trains best only a trial can say: the row *AdamW alone* of Appendix C.
 
 # %%
 claim(

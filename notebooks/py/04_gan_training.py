@@ -19,10 +19,10 @@
 #
 # * write a generator, a discriminator and the two steps of a GAN, and say where each gradient flows;
 # * derive the best discriminator, what is left of the game against it, and where the first game goes flat;
-# * explain how a discriminator learns its images by heart, how augmentation prevents it, and why it need not show in the samples;
+# * explain how a discriminator learns its images by heart, how augmentation prevents it, and why it need not leak into the samples;
 # * read the curves of a GAN training, and name what its samples get wrong.
 #
-# **You need** a little probability and PyTorch; notebooks 01 to 03 are not needed. **It takes** two hours to read, with five exercises, and about six minutes to run on two cores, most of them in section 10.
+# **You need** a little probability and PyTorch; notebooks 01 to 03 are not needed. **It takes** two hours to read, with five exercises, and six to fifteen minutes to run on two cores, most of them in section 10.
 #
 # **The report** trained a GAN on about 1,000 bedrooms for 300 epochs, on a GPU. Its FID, a distance to real images, fell from about 300 to 74. It found augmentation necessary. This chapter repeats the experiment on a CPU. Equations (13) to (15) are the report's.
 #
@@ -110,7 +110,7 @@ class SmallGenerator(nn.Module):
 
 
 # %% [markdown]
-# The **discriminator** $D$ goes the other way. It takes an image and returns one number, the *logit* $a(x)$: large if the image looks real, small if it looks generated. Each convolution halves the side, and a leaky ReLU lets a little through below zero, so that no place goes dead. There is no batch normalisation here: the
+# The **discriminator** $D$ goes the other way. It takes an image and returns one number, the *logit* $a(x)$: large if the image looks real, small if it looks generated. Each convolution halves the side, and a leaky ReLU lets a little through below zero, so that no unit goes dead. There is no batch normalisation here: the
 # verdict on an image must not depend on what else is in the batch.
 
 
@@ -349,12 +349,12 @@ exercises.check("04-1", best_discriminator)
 # <!-- eq:4.3 -->
 # $$\mathrm{JS}(p, q) = \tfrac12\,\mathrm{KL}(p\,\|\,\mu) + \tfrac12\,\mathrm{KL}(q\,\|\,\mu), \qquad 0 \le \mathrm{JS} \le \log 2 \tag{4.3}$$
 #
-# (The upper bound holds since $p/\mu \le 2$.) Now $D^* = p/2\mu$ and $1 - D^* = q/2\mu$, so each logarithm gives off a $\log 2$:
+# (The upper bound holds since $p/\mu \le 2$.) Now $D^* = p/2\mu$ and $1 - D^* = q/2\mu$, so each logarithm contributes $-\log 2$:
 #
 # <!-- eq:4.4 -->
 # $$V(D^*, G) = -\log 4 + 2\,\mathrm{JS}(p, q) \tag{4.4}$$
 #
-# Against a perfect opponent the best $G$ copies the data exactly. Then $V = -\log 4$, and $D$ answers ½ to every image.
+# Against a perfect opponent the best $G$ has the density of the data, $q = p$. Then $V = -\log 4$, and $D$ answers ½ to every image.
 #
 # A caveat: a $G$ from 64 numbers to 3,072 has no density in the space of images. Where real and generated images do not overlap at all, JS is $\log 2$ whatever $G$ does nearby, and a perfect $D$ tells it nothing. The rest of the chapter is about a $D$ that is *not* perfect.
 #
@@ -435,7 +435,7 @@ claim(run.profile, "the trained D is off by a few hundredths, averaged over mu",
 # %% [markdown]
 # ## 4. Two steps, two gradients
 #
-# Training alternates between two steps. Real images and generated ones go through $D$ in both.
+# Training alternates between two steps. Generated images go through $D$ in both. Real images enter the step of $D$ only, in the games seen so far; in section 6 they will enter that of $G$ too, and the figure shows them there.
 
 # %% tags=["hide-input"]
 example = to_uint8(inside(z_one))[0].permute(1, 2, 0).numpy()
@@ -691,7 +691,7 @@ claim(
 # %% [markdown]
 # ## 6. Two changes: pairs, and a leash
 #
-# The loop that you are about to write differs from the first game in two ways. Both are in common use.
+# The loop that you are about to write differs from the first game in two ways. $R_1$ is standard; pairs are newer.
 #
 # **Pairs.** In the *relativistic* game ([Jolicoeur-Martineau, 2019](https://arxiv.org/abs/1807.00734)) $D$ never judges an image alone. Real and generated images meet in pairs, and what counts is which of the two looks more real:
 #
@@ -730,13 +730,13 @@ check("slope", slope, -1, 1e-5, "slope of L_G at an image that is 13 behind")
 # <!-- eq:4.9 -->
 # $$R_1 = \frac\gamma2\;\mathbb E_x\,\big\|\nabla_{\!x}\, a(x)\big\|^2 \tag{4.9}$$
 #
-# The norm runs over all pixels and colours of an image. The relativistic game adds the same at generated images, called $R_2$ ([Huang et al., 2024](https://arxiv.org/abs/2501.05441)). Since the gradient of a gradient is costly, the penalty is taken *lazily*: at every 16th step only, with 16 times the weight. It also damps the circling of $G$ and $D$ around
+# The norm runs over all pixels and colours of an image. The same at generated images is their $R_2$; [Huang et al. (2024)](https://arxiv.org/abs/2501.05441) add it to the relativistic game. Since the gradient of a gradient is costly, the penalty is taken *lazily*: at every 16th step only, with 16 times the weight. It also damps the circling of $G$ and $D$ around
 # each other that [notebook 05](05_mode_collapse.ipynb) shows.
 
 # %% [markdown] tags=["exercise"]
 # **Exercise 04-3** · medium · 15 minutes
 #
-# Write $R_1$. You get a function `d` that maps images (N, C, H, W) to logits (N,), images `x`, and `gamma`. To train with it one needs `create_graph=True`. The cell after this exercise holds most of an answer.
+# Write $R_1$. You get a function `d` that maps images (N, C, H, W) to logits (N,), images `x`, and `gamma`. To train with it one needs `create_graph=True`; the check cannot see whether you passed it. The cell after this exercise holds most of an answer.
 
 
 # %% tags=["exercise"]
@@ -1206,7 +1206,7 @@ if device.type == "cpu":  # a GPU draws elsewhere, and rounds in another order
 # Two distances compare 250 samples with rooms that no training saw, the split *validation*. Both use what a fixed network, EfficientNet-Lite0, sees in an image, its *features*. The *Fréchet distance* compares mean and covariance of the features. With few samples it is far from 0 even for real rooms; what real rooms score is its *floor*. The
 # *kernel distance* does not depend on the number of samples on average, and its floor is 0. [Notebook 06](06_evaluation.ipynb) derives both.
 #
-# Each look also asks $D$ for its mean logit on training, validation and generated images. Let $r_v$ be how far unseen rooms lie on the way from the training images to the generated ones. It is 0 for a $D$ that treats seen and unseen rooms alike, and 1 for one to which unseen rooms look as false as generated ones. That $D$ knows its images by heart.
+# Each look also asks $D$ for its mean logit on training, validation and generated images. Let $r_v$ be how far unseen rooms lie on the way from the training images to the generated ones. It is 0 for a $D$ that treats seen and unseen rooms alike, and 1 for one to which unseen rooms look as false as generated ones. That $D$ knows its images by heart. (All are shown to $D$ unaugmented, and the generated ones come from the averaged generator, against which $D$ never trained; so $r_v$ can exceed 1.)
 
 # %%
 from bedgen_utils.features import features
@@ -1368,11 +1368,11 @@ save_figure(
 )
 
 # %% [markdown]
-# With augmentation both distances fall almost to the end. The kernel distance goes from 28 to about 4.5. The Fréchet distance ends less than 500 above the floor. Without augmentation the three runs of the study level off nearly 1,000 above it.
+# With augmentation both distances fall almost to the end. The kernel distance goes from 28 to about 4.5. The Fréchet distance ends about 370 above the floor. Without augmentation the three runs of the study level off nearly 1,000 above it.
 #
 # The controller does what it is for. At first $D$ puts nearly all real images above, and $p_{\text{aug}}$ climbs. From epoch 100 on $r_t$ hovers around its target, and $p_{\text{aug}}$ creeps up to about 0.7 as $D$ learns.
 #
-# What does $D$ know by heart? With augmentation unseen rooms fall about a seventh of the way from the training images towards the generated ones. Without, they fall nearly all of the way: to that $D$ a real bedroom it has not met looks as false as a generated one. What it tells $G$ then is no longer about bedrooms.
+# What does $D$ know by heart? With augmentation unseen rooms fall about a seventh of the way from the training images towards the generated ones. Without, they fall nearly all of the way: to that $D$ a real bedroom it has not met looks as false as a generated one. Much of what it tells $G$ then is about which images it has seen.
 
 # %%
 if run.profile == "cpu":
@@ -1719,7 +1719,7 @@ display(
 )
 
 # %% [markdown]
-# Each seed of ours ends nearer than each of DCGAN. That compares recipes as they stand, not GANs at their best. DCGAN has the settings of its papers; ours were chosen on these very images. Ours are sampled from averaged weights and compute in 16-bit numbers where the processor can, and so see about twice as many images or more.
+# Each seed of ours ends nearer than each of DCGAN. That compares recipes as they stand, not GANs at their best. DCGAN has the settings of its papers; ours were chosen on these very images. Ours are sampled from averaged weights. They are smaller, and compute in 16-bit numbers where the processor can, so they see about twice as many images or more.
 
 # %%
 steps_of_g = {"SNGAN": 5 * 64, "R3GAN": 64}  # images for a step of G
@@ -1851,7 +1851,7 @@ display(
 )
 
 # %% [markdown]
-# It does, and more so. Augmentation brings the kernel distance from above 20 to below 9. Without it, the $D$ of every seed puts unseen photographs below generated ones ($r_v$ above 1). This is one choice of photographs: the seeds change weights and draws, not which photographs are held back.
+# It does. Augmentation brings the kernel distance from above 20 to below 9. Without it, the $D$ of every seed puts unseen photographs below generated ones ($r_v$ above 1). This is one choice of photographs: the seeds change weights and draws, not which photographs are held back.
 
 # %%
 by_kind = dict(list(photographed.groupby("augment")))
