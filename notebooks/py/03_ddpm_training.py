@@ -1156,7 +1156,9 @@ save_figure(
 
 # %% [markdown]
 # At every number of evaluations DDPM is the farthest from real rooms: what fresh noise adds, few steps cannot take out again. With five evaluations, the second-order solver with times by noise is the nearest. With 20, the three samplers without noise are close to each other: most of what is left is the fault of the network. (To the
-# question about the widget: DDPM makes other rooms with another number of steps, since it draws fresh noise at each. The others start from the same noise and draw nothing more, so they refine one and the same room. The noise in the row of two steps stays because the second step starts at small $t$, which our loss hardly weights.)
+# question about the widget: DDPM makes other rooms with another number of steps, since it draws fresh noise at each. The others start from the same noise and draw nothing more, so they refine one and the same room.)
+#
+# The noise in the row of two steps stays because the second step starts at small $t$, which our loss hardly weights.
 
 # %%
 by_name = {
