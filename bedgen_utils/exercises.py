@@ -71,7 +71,7 @@ def check(name: str, answer: Any = None) -> Verdict:
     for mistake, wrong in exercise.mistakes.items():
         if _agree(got, _outcomes(wrong, exercise), exercise.tolerance):
             return Verdict(name, WRONG, mistake)
-    return Verdict(name, WRONG, _difference(got, expected))
+    return Verdict(name, WRONG, _difference(got, expected, exercise.tolerance))
 
 
 def hint(name: str) -> str:
@@ -127,12 +127,14 @@ def _agree(got: list, expected: list, tolerance: float) -> bool:
 
 
 def _scale(values: np.ndarray) -> float:
-    return float(np.abs(values).max(initial=0)) * 1e-2
+    return float(np.abs(values[np.isfinite(values)]).max(initial=0)) * 1e-2
 
 
-def _difference(got: list, expected: list) -> str:
+def _difference(got: list, expected: list, tolerance: float) -> str:
     """The first difference in words, when no known mistake explains it."""
     for outcome, wanted in zip(got, expected, strict=True):
+        if _agree([outcome], [wanted], tolerance):
+            continue
         try:
             a, b = _numbers(outcome), _numbers(wanted)
         except (TypeError, ValueError):

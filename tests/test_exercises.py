@@ -130,6 +130,8 @@ def test_wrong_functions(small, answer, why):
 def test_right_in_any_form(small):
     for answer in (lambda x: x + x, lambda x: (2 * x).tolist(), lambda x: np.asarray(x) * 2):
         assert check("f", answer) == ("f", RIGHT, "")
+    first_alone = check("root", lambda x: x**0.5 if x > 3 else 7.0)
+    assert first_alone.why == "It gives 7, which is not it."  # not the first trial's right 2
     for sqrt in (math.sqrt, np.sqrt, torch.sqrt):
         assert check("root", sqrt).kind == RIGHT
     assert check("draws", lambda n: torch.randn(n)).kind == RIGHT

@@ -130,6 +130,9 @@ EXERCISES = {
             ),
             "The skip comes first in yours. The convolution that follows could learn either; here "
             "h is asked for first.": lambda h, skip: _join(h, skip).roll(3, 1),
+            "You tiled the whole map. Repeat each value in its place.": (
+                lambda h, skip: torch.cat([h.repeat(1, 1, 2, 2), skip], 1)
+            ),
             "You smoothed h on the way up (bilinear). Repeat each value instead.": (
                 lambda h, skip: _join(h, skip, 1, "bilinear")
             ),
@@ -145,11 +148,12 @@ EXERCISES = {
                 1 - 0.9999**10_000
             ),
             "That is what one step leaves. There are 10,000 of them.": 0.9999,
-            "You subtracted 0.0001 at each step. Each step takes its share of what is left: "
-            "shares multiply.": 0.0,
+            "Each step leaves 0.9999 of what was there. Did you subtract, or raise 0.0001 to the "
+            "power? Shares multiply.": 0.0,
             "That is the share of the start after 1,000 steps.": 0.9999**1000,
         },
         hint="After one step 0.9999 of the start is left, after two 0.9999².",
+        tolerance=0.01,
     ),
     "03-4": Exercise(
         answer=_ancestral,

@@ -93,6 +93,9 @@ EXERCISES = {
             "That is Eq. 15, the loss that saturates: log(1 − D).": (
                 lambda fake: -F.softplus(fake).mean()
             ),
+            "The sigmoid of −200 is 0 in float32, and its logarithm −∞: use softplus (Eq. 4.1).": (
+                lambda fake: -fake.sigmoid().log().mean()
+            ),
             "That is what D lowers for generated images. G would learn to be caught.": (
                 lambda fake: F.softplus(fake).mean()
             ),
