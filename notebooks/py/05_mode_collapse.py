@@ -69,7 +69,7 @@ F64 = torch.float64
 # %% [markdown]
 # ## 1. A collapse in seconds, and a cure
 #
-# The data are points on the plane: 25 narrow heaps on a grid. A generator learns to scatter points like them. The package plays two games for it, from the same first weights and with the same number of steps. One is the game of Eq. 13. The other is called WGAN-GP.
+# The data are points on the plane: 25 narrow heaps on a grid. A generator learns to scatter points like them. The package plays two games for it, from the same first weights and with the same number of steps of the generator (WGAN-GP's critic takes five for each). One is the game of Eq. 13. The other is called WGAN-GP.
 
 # %%
 settings = {
@@ -213,7 +213,7 @@ check("counts", [found, near], theirs, 1e-6, "ours and the package's, on true da
 # %% [markdown]
 # In section 1 the game of Eq. 13 has found fewer than half of the 25 modes, and WGAN-GP at least 20.
 #
-# Read both numbers together, because each alone can be fooled. Points spread evenly over the whole square of the grid find no mode, though 7 % of them are near one. The same points drawn together over the middle nine modes "find" all nine, and still only a tenth of them is near one.
+# Read both numbers together, because each alone can be fooled. Points spread evenly over the whole square of the grid find no mode, though 7 % of them are near one. Copies of one data point are all near, and find one mode. The same points drawn together over the middle nine modes "find" all nine, and still only a tenth of them is near one.
 
 # %%
 evenly = torch.rand(100_000, 2, generator=torch.Generator().manual_seed(seed)) - 0.5
@@ -501,7 +501,7 @@ print("step: modes found of 8", {step: ring_counts[step] for step in list(ring_c
 # $$\begin{pmatrix}\dot\psi\\ \dot\theta\end{pmatrix} \approx J_0 \begin{pmatrix}\psi\\ \theta\end{pmatrix}, \qquad
 # J_0 = \begin{pmatrix} 0 & -\frac12 \\ \frac12 & 0 \end{pmatrix}, \qquad \text{eigenvalues } \pm \tfrac{i}{2} \tag{5.5}$$
 #
-# This is a pure rotation. The curved flow, too, keeps its distance from the rest point exactly, since $\psi\dot\psi + \theta\dot\theta = -\psi\theta\,\sigma + \theta\psi\,\sigma = 0$. The players chase each other for ever. Steps of length $\rho$ taken at once even multiply $\psi^2 + \theta^2$ by $1 + \rho^2\sigma(\psi\theta)^2$, so they spiral outwards. (Players that take turns, as ours above, do neither near the rest point: their two steps together have determinant 1, and eigenvalues on the unit circle.)
+# This is a pure rotation. The curved flow, too, keeps its distance from the rest point exactly, since $\psi\dot\psi + \theta\dot\theta = -\psi\theta\,\sigma + \theta\psi\,\sigma = 0$. The players chase each other for ever. Steps of length $\rho$ taken at once even multiply $\psi^2 + \theta^2$ by $1 + \rho^2\sigma(\psi\theta)^2$, so they spiral outwards. (Players that take turns, as ours above, keep circling near the rest point, for $\rho < 4$: their two steps together have determinant 1, and eigenvalues on the unit circle.)
 
 # %%
 psi, theta, eta = sp.symbols("psi theta eta", real=True)
@@ -615,7 +615,7 @@ save_figure(
 )
 
 # %% [markdown]
-# Without looking ahead the players spiral outwards, to more than one and a half times their first distance. One step ahead brings them home. Five steps pull so hard that $\theta$ no longer swings but creeps, and the two arrive later: more is not always faster.
+# Without looking ahead the players spiral outwards, to more than one and a half times their first distance. One step ahead brings them home. Five steps pull so hard that $\theta$ no longer swings. It arrives first and $\psi$ creeps, so the two arrive later: more is not always faster.
 
 # %%
 claim(
@@ -720,7 +720,7 @@ def wasserstein(x, y):
 exercises.check("05-4", wasserstein)
 
 # %% [markdown]
-# In many dimensions nobody can minimise over plans. *Kantorovich-Rubinstein duality* turns the problem round:
+# In many dimensions sorting is lost, and plans of small batches say little. *Kantorovich-Rubinstein duality* turns the problem round:
 #
 # <!-- eq:5.9 -->
 # $$W(P, Q) = \max_{f}\; \mathbb E_{x \sim P}[f(x)] - \mathbb E_{y \sim Q}[f(y)] \qquad \text{over all } f \text{ with } |f(x) - f(y)| \le |x - y| \tag{5.9}$$
@@ -1140,7 +1140,7 @@ display(
 )
 
 # %% [markdown]
-# On the grid both cures beat minimax beyond doubt. That looking ahead does more than asking $D$ more often is likely but not shown: $p = 0.011$ becomes 0.065. And games on the plane do not settle what is best on images. In notebook 04's contest in equal time, from one seed, WGAN-GP comes last of our four games on bedrooms.
+# On the grid, at settings chosen so that minimax fails, both cures beat it beyond doubt. Whether looking ahead does more than asking $D$ more often hangs on the correction: $p = 0.011$ becomes 0.065 by Bonferroni's and 0.043 by Holm's. And games on the plane do not settle what is best on images. In notebook 04's contest in equal time, from one seed, WGAN-GP comes last of our four games on bedrooms.
 # [Lucic et al. (2018)](https://arxiv.org/abs/1711.10337) found no loss that consistently beats the non-saturating one once all are tuned.
 
 # %%
@@ -1328,12 +1328,12 @@ check_fails(
 # <!-- eq:5.15 -->
 # $$\mathrm{TV}(q, q') = \tfrac12 \sum_c |q_c - q'_c| = \max_A \big(q(A) - q'(A)\big) \tag{5.15}$$
 #
-# the largest difference of probability that any set $A$ of classes shows. From finitely many images it is above 0 even for equal shares, so we print what two sets of real images give. Variety within one set is measured by how often two of its images agree. This chance is $\sum_c q_c^2$, and one over it counts the classes as if all were equally frequent, the **effective number**
+# the largest difference of probability that any set $A$ of classes shows. From finitely many images it is above 0 even for equal shares. Variety within one set is measured by how often two of its images agree. This chance is $\sum_c q_c^2$, and one over it counts the classes as if all were equally frequent, the **effective number**
 #
 # <!-- eq:5.16 -->
 # $$K_{\text{eff}} = \frac{1}{\sum_c q_c^2}, \qquad \sum_c q_c^2 = \mathbb E\,\frac{\sum_c n_c (n_c - 1)}{N (N - 1)} \tag{5.16}$$
 #
-# where $n_c$ of $N$ images have class $c$. Unlike a count of classes seen, the right-hand side has no bias: it does not depend on how many images one looks at.
+# where $n_c$ of $N$ images have class $c$. Unlike a count of classes seen, the right-hand side has no bias: its mean does not depend on how many images one looks at.
 
 
 # %%
@@ -1411,7 +1411,7 @@ save_figure(
 )
 
 # %% [markdown]
-# Pale blue, sage, blue and lilac walls are the walls of one room in eleven, among the training images as well. Of 1,500 images of this GAN not a handful has one. Burgundy has all but gone, grey is painted half as often as it should be, and tan three times as often. Here real modes are lost, by a GAN whose images look well and whose precision equals that of real images. Why it lost the cool colours, one run cannot say.
+# Pale blue, sage, blue and lilac walls are the walls of one room in eleven, among the training images as well. Of 1,500 images of this GAN not a handful has one. Burgundy has all but gone, grey is read half as often as it should be, and tan three times as often. Here real modes are lost, by a GAN whose images look good and whose precision equals that of real images. Why it lost the cool colours, one run cannot say.
 
 # %%
 by_wall = {row["wall"]: row for row in wall_rows}
@@ -1444,7 +1444,7 @@ claim(
 # <!-- eq:5.17 -->
 # $$z \mapsto G\Big(\sqrt{64}\;\frac{h(z)}{|h(z)|}\Big), \qquad h(z) = A z + b, \qquad A = \mathbf I,\ b = 0 \text{ at first} \tag{5.17}$$
 #
-# (On that shell lie the latents that $G$ learned from, [notebook 07](07_interpolation.ipynb).) Nothing but modes can be lost here: whatever $h$ does, $G$ paints its own rooms. A new discriminator first learns alone for 100 steps. Then two games are played with the non-saturating losses and the 1,000 training images of $G$. In the *balanced* game $h$ and $D$ step at the same rate, and $D$ pays the $R_1$ penalty (notebook 04). In the *runaway* game $h$ steps fifty times as far as $D$, and nothing bounds $D$.
+# (On that shell lie the latents that $G$ learned from, [notebook 07](07_interpolation.ipynb).) The weights of $G$ cannot get worse here: whatever $h$ does, $G$ paints its own rooms, though $h$ may choose the faint ones. A new discriminator first learns alone for 100 steps. Then two games are played with the non-saturating losses and the 1,000 training images of $G$. In the *balanced* game $h$ and $D$ step at the same rate, and $D$ pays the $R_1$ penalty (notebook 04). In the *runaway* game $h$ steps fifty times as far as $D$, and nothing bounds $D$.
 
 # %%
 from torch import nn
@@ -1571,9 +1571,9 @@ save_figure(
 )
 
 # %% [markdown]
-# This is a collapse on images. In the runaway game the effective number of kinds of room falls from 26 to between 8 and 10, and that of wall colours from 6 to 4, in each of three seeds. Validation images have 33 kinds and nearly 8 colours. Look at the sheets: bed after bed stands before the same pale grey wall. $D$ lags behind, so $h$ gathers where $D$ last looked kindly, as the points of section 3 do.
+# This is a collapse on images. In the runaway game the effective number of kinds of room falls from 26 to between 8 and 10, and that of wall colours from 6 to 4, in each of three seeds. Validation images have 33 kinds and nearly 8 colours. Look at the sheets: bed after bed stands before the same pale grey wall. $D$ lags behind, so $h$ may gather where $D$ last looked kindly.
 #
-# The balanced game is no perfect cure. It, too, gives up a part, and keeps 17 to 20 kinds. Whether the rates or the penalty make the difference, these runs do not say. And the pale rooms are rooms, but faint ones. What do features say of the ends?
+# These games show that a collapse can happen, not that balance prevents one. The balanced game, too, gives up a part, and keeps 17 to 20 kinds; and for the same travel of $h$ (rate times steps) it loses no less. The rates were chosen after trials. And the pale rooms are rooms, but faint ones. What do features say of the ends?
 
 
 # %%
@@ -1631,8 +1631,8 @@ display(
 #
 # * Collapse is lost modes. On a mixture they can be counted, if one asks both for the modes found and for the share of points near one (Eq. 5.2).
 # * The smallest game circles, since its flow keeps the distance from the rest point (Eq. 5.5). Looking one step ahead adds a spring (Eq. 5.7), provided that the gradient runs *through* $D$'s answer.
-# * The Wasserstein distance has a slope where the Jensen-Shannon divergence is flat. Its critic needs a bounded slope between the clouds (Eq. 5.11); a penalty at real points, a hinge, or no bound reports nonsense.
-# * On the grid of 25, over ten seeds, minimax ends at about 12 modes, and both cures at 25. A steeper $D$ alone gets nearly as far. On the ring all games end alike, and on bedrooms WGAN-GP comes last of our four games.
+# * The Wasserstein distance has a slope where the Jensen-Shannon divergence is flat. Its critic needs a bounded slope between the clouds (Eq. 5.11); a penalty at real points or no bound reports nonsense, and what a hinge reports is no distance.
+# * On the grid of 25, over ten seeds, minimax ends at about 12 modes, and both cures at 25. A steeper $D$ alone gets nearly as far. On the ring all games end with alike counts, and on bedrooms WGAN-GP comes last of our four games.
 # * On images precision hardly sees a collapse. Coverage sees it, and so does the effective number of kinds (Eq. 5.16). Our healthy GAN has lost four colours of walls, 9 % of all walls. A game that runs away leaves 8 to 10 of 26 kinds of room, in each of three seeds, while its images stay rooms.
 #
 # <details><summary><b>Six more questions, with answers</b></summary>
@@ -1645,7 +1645,7 @@ display(
 #
 # *A generator repeats each of 1,000 training images exactly. What are its precision and its coverage?* Those of real images, near 0.76 and 0.88 here. Neither notices. The distance to the nearest *training* image does: it is 0 ([notebook 06](06_evaluation.ipynb)).
 #
-# *Play the unrolled game with ten times $D$'s rate. What would you expect?* The foreseen $D$ is then far from the one that $G$ meets, since each step of Adam has about the length of its rate whatever the gradient. $G$ answers threats that do not come. Try it: `run.p.d_rate = 1e-2`.
+# *Play the unrolled game with ten times $D$'s rate. What would you expect?* The foreseen $D$ is then far from the one that $G$ meets, since each step of Adam has about the length of its rate whatever the gradient. $G$ answers threats that do not come. Try it: `run.p.d_rate = 1e-2`. (This answer has not been tested.)
 #
 # *What do the falling rates do?* In the study they fall from 3/5 of the game on. Just then, at 5/8 of it, $G$ itself holds 3 of 25 modes on average in minimax, and 12 at the end. WGAN-GP and $k = 5$ hold 25 at both. So smaller steps calm a dance, and bring back a part of what it lost.
 #
