@@ -651,7 +651,7 @@ def looking_ahead(psi, theta, eta):
 exercises.check("05-3", looking_ahead)
 
 # %% [markdown]
-# In the game of perceptrons unrolling is three lines. $D$ foresees its own steps of Adam, made by the same function as its real ones. (Plain gradient steps will not do: they are unbounded, and $G$ could win by points so far out that $D$'s foreseen answer overshoots.) Through $D$'s answer the first term of $V$ depends on $G$ as well, so $G$ descends all of it.
+# In the game of perceptrons unrolling is three lines. $D$ foresees its own steps of Adam, made by the same function as its real ones. (Plain gradient steps will not do: they grow with the gradient, so $G$ could win by throwing points far out, where $D$'s foreseen step overshoots.) Through $D$'s answer the first term of $V$ depends on $G$ as well, so $G$ descends all of it.
 
 
 # %%
@@ -869,7 +869,7 @@ def slope_penalty(slope, real, fake, u):
 exercises.check("05-5", slope_penalty)
 
 # %% [markdown]
-# Try it: two clouds four apart, so $W = 4$, and a critic trained under each of the four rules. Even the right rule does not quite return 4. A critic of slope $g$ along the way reports $W g$ and pays $\lambda (g - 1)^2$. The best bargain is
+# Try it: two clouds four apart, so $W = 4$, and a critic trained under each of the four rules. The hinge stops near 4 here by accident: its loss is 0 from a difference of 2 on (Eq. 5.10), so where it stops says nothing about the distance. Even the right rule does not quite return 4. A critic of slope $g$ along the way reports $W g$ and pays $\lambda (g - 1)^2$. The best bargain is
 #
 # <!-- eq:5.12 -->
 # $$g^* = 1 + \frac{W}{2\lambda}, \qquad \text{reported} \quad W + \frac{W^2}{2\lambda} = 4.8 \quad\text{for } W = 4,\ \lambda = 10 \tag{5.12}$$
@@ -1164,7 +1164,7 @@ claim(
 # ## 8. Variety of images
 #
 # On bedrooms there are no centres to count. A fixed network turns each image into a vector, its *features* ([notebook 06](06_evaluation.ipynb)), and two shares are computed from these. **Precision**: the share of generated images that lie within reach of some real image, where a real image reaches as far as its third nearest real neighbour. **Coverage** ([Naeem et al., 2020](https://arxiv.org/abs/2002.09797)): the share of real images with
-# some generated one within their reach. (The usual *recall* draws its balls around generated images. Repeated images have balls of radius 0, and count for nothing.)
+# some generated one within their reach. (The usual *recall* asks for real images within reach of generated ones. An image repeated more than three times has reach 0.)
 #
 # What should coverage be for a perfect generator? If $N$ real and $M$ generated images come from one distribution, a real one is left out only if its three nearest among the $N - 1 + M$ others are all real:
 #
@@ -1571,7 +1571,7 @@ save_figure(
 )
 
 # %% [markdown]
-# This is a collapse on images. In the runaway game the effective number of kinds of room falls from 26 to between 8 and 10, and that of wall colours from 6 to 4, in each of three seeds. Validation images have 33 kinds and nearly 8 colours. Look at the sheets: bed after bed stands before the same pale grey wall. $D$ lags behind, so $h$ may gather where $D$ last looked kindly.
+# This is a collapse on images. In the runaway game the effective number of kinds of room falls from 26 to between 8 and 10, and that of wall colours from 6 to 4, in each of three seeds. Validation images have 33 kinds and nearly 8 colours. Look at the sheets: one pale grey room after another. $D$ lags behind, so $h$ may gather where $D$ last looked kindly.
 #
 # These games show that a collapse can happen, not that balance prevents one. The balanced game, too, gives up a part, and keeps 17 to 20 kinds; and for the same travel of $h$ (rate times steps) it loses no less. The rates were chosen after trials. And the pale rooms are rooms, but faint ones. What do features say of the ends?
 

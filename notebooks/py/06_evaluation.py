@@ -224,7 +224,7 @@ exercises.check("06-1", frechet_on_a_line)
 # <!-- eq:6.3 -->
 # $$\mathbb E\,|x-y|^2 = |\mu_1-\mu_2|^2 + \operatorname{Tr}\Sigma_1 + \operatorname{Tr}\Sigma_2 - 2\operatorname{Tr} C \tag{6.3}$$
 #
-# So the cheapest plan has the largest $\operatorname{Tr} C$. How large can it be? The variance of $a\cdot x - b\cdot y$ is not negative, for any vectors $a$ and $b$: $a^\top\Sigma_1 a - 2\,a^\top C\,b + b^\top\Sigma_2 b \ge 0$. Choose $a = \Sigma_1^{-1/2}u$ and $b = \Sigma_2^{-1/2}v$ with unit vectors $u$ and $v$. The first and the last term become 1, and what remains says
+# So the cheapest plan has the largest $\operatorname{Tr} C$. How large can it be? The variance of $a\cdot x - b\cdot y$ is not negative, for any vectors $a$ and $b$: $a^\top\Sigma_1 a - 2\,a^\top C\,b + b^\top\Sigma_2 b \ge 0$. Choose $a = \Sigma_1^{-1/2}u$ and $b = \Sigma_2^{-1/2}v$ with unit vectors $u$ and $v$. ($\Sigma^{1/2}$ is the symmetric matrix with no negative eigenvalue whose square is $\Sigma$; let both be invertible, others follow by continuity.) The first and the last term become 1, and what remains says
 #
 # <!-- eq:6.4 -->
 # $$u^\top K\,v \le 1 \quad\text{for all unit } u, v, \qquad K = \Sigma_1^{-1/2}\, C\,\Sigma_2^{-1/2} \tag{6.4}$$
@@ -405,7 +405,7 @@ except ProtocolError as error:
     print(error)
 
 # %% [markdown]
-# ## 4. Four companions
+# ## 4. Three companions
 #
 # The **kernel distance** compares more than means and covariances. Take a function $\kappa(x, y)$ that says how similar two images are, and ask whether images are more similar within the sets than between them. With $x, x' \sim P$ and $y, y' \sim Q$, all independent, this is the squared *maximum mean discrepancy* (MMD):
 #
@@ -871,7 +871,7 @@ exercises.check("06-5", b_beyond_a)
 # <!-- eq:6.12 -->
 # $$\frac{\nu}{N/2} - \frac{\nu}{N} = \frac{\nu}{N} \tag{6.12}$$
 #
-# which is just what we want to know. (The subtracted term is there because halves of one set share images.)
+# which is just what we want to know. (A half scatters by $\nu/(N/2)$ in all; $\nu/N$ of it is the scatter of its own set.)
 
 
 # %%
@@ -1208,7 +1208,7 @@ claim(
 # %% [markdown]
 # ## 11. A second ruler that shares nothing with the first
 #
-# All numbers so far look through one network. It was trained on photographs, and it may favour one model for reasons of its own. Does our ranking survive other rulers? We take one that shares the formula but not the network, one that shares the network but not the formula, and at last one that shares neither.
+# All numbers so far look through one network. It was trained on photographs, and it may favour one model for reasons of its own. Would other rulers rank two models alike? We take one that shares the formula but not the network, one that shares the network but not the formula, and at last one that shares neither.
 #
 # **The Fréchet wavelet distance** (FWD, [Veeramacheneni et al., 2024](https://arxiv.org/abs/2312.15289)) has no network and no weights. It splits each image into frequency bands, the *wavelet packets*. One step of the simplest wavelet, Haar's, takes each square of four pixels, $a_1, a_2$ above $a_3, a_4$, and forms
 #
@@ -1285,7 +1285,7 @@ check("eq:6.14", brighter[0], 10 / 255 * size / 4, 1e-9, "that packet, from brig
 check("eq:6.14", brighter[1:], 0, 1e-9, "all other packets do not notice")
 
 # %% [markdown]
-# **Density and coverage** ([Naeem et al., 2020](https://arxiv.org/abs/2002.09797)) repair a weakness of precision and recall: one outlier with a huge ball makes everything near it count. Density asks in *how many* real balls a generated image lies, over $k$. Coverage asks which share of the *real* balls holds a generated image. It never draws balls around generated images:
+# **Density and coverage** ([Naeem et al., 2020](https://arxiv.org/abs/2002.09797)) repair a weakness of precision and recall: one outlier with a huge ball makes everything near it count. Density asks in *how many* real balls a generated image lies, over $k$. Coverage asks which share of the *real* balls holds a generated image. It never draws balls around generated images. (Notebook 05 took $k = 3$, here $k = 5$: so the floors differ.)
 #
 # <!-- eq:6.15 -->
 # $$\text{density} = \frac1{kN}\sum_j \Big|\{\,i : y_j \in B(x_i)\}\Big|, \qquad \text{coverage} = \frac1M\,\Big|\big\{\,i : \text{some } y_j \in B(x_i)\big\}\Big| \tag{6.15}$$
