@@ -15,6 +15,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import PIL.Image
 import torch
 from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
@@ -80,10 +81,9 @@ def save_figure(
 
 def _inline(fig: Figure) -> Image:
     """What the page shows: a PNG, or a JPEG where that has less than half as many bytes."""
-    options = {"dpi": fig.dpi, "bbox_inches": "tight"}
     png, jpeg = io.BytesIO(), io.BytesIO()
-    fig.savefig(png, format="png", metadata={"Software": None}, **options)
-    fig.savefig(jpeg, format="jpeg", pil_kwargs={"quality": 85}, **options)
+    fig.savefig(png, format="png", dpi=fig.dpi, bbox_inches="tight", metadata={"Software": None})
+    PIL.Image.open(png).convert("RGB").save(jpeg, "jpeg", quality=85)  # drawn once is enough
     photograph = 2 * len(jpeg.getvalue()) < len(png.getvalue())
     return Image((jpeg if photograph else png).getvalue(), format="jpeg" if photograph else "png")
 
