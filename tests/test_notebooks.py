@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -185,7 +186,9 @@ line_test = pytest.mark.xdist_group("line")
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory):
+def line(request, tmp_path_factory):
+    if "PYTEST_XDIST_WORKER" in os.environ:  # else each worker makes a line of its own: minutes
+        assert any(item.nodeid.endswith("@line") for item in request.session.items)
     out = tmp_path_factory.mktemp("line")
     command = [sys.executable, "-m", "bedgen_utils", "smoke", "--out", str(out)]
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
