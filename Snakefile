@@ -60,7 +60,7 @@ rule notebook:
     priority: lambda wildcards: -int(wildcards.number)
     threads: os.cpu_count()
     resources:
-        gpu=int(LINE.profile in ("gpu", "lsun")),
+        gpu=lambda wildcards: int(pipeline.numbers(LINE, wildcards.number).get("gpu", False)),
     shell:
         "{PYTHON:q} -m tools.pipeline run {wildcards.number} {CONFIG:q} --parent {PARENT} --minutes {params.minutes}"
 

@@ -124,10 +124,10 @@ def start(
 
 def how_long(notebook: str, profile: str) -> str:
     """One sentence: the profile, and what its table says that it takes."""
-    minutes = profile_numbers(profile, notebook)["minutes"]
+    numbers = profile_numbers(profile, notebook)
+    minutes = numbers["minutes"]
     duration = f"{60 * minutes:.0f} seconds" if minutes < 1 else f"{minutes:g} minutes"
-    on_gpu = profile in ("gpu", "lsun")
-    machine = "a data-centre GPU (an estimate)" if on_gpu else "two cores"
+    machine = "a data-centre GPU (an estimate)" if numbers["gpu"] else "two cores"
     return f"Profile {profile}: about {duration} on {machine}."
 
 

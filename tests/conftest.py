@@ -21,3 +21,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 def seeded():
     torch.manual_seed(0)
     np.random.seed(0)
+
+
+def pytest_collection_modifyitems(items):
+    """The longest group first: the other worker does the rest meanwhile."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)

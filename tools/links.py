@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import jupytext
+
 REPO = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\[\]]*\])*\]\(([^()\s]*(?:\([^()\s]*\)[^()\s]*)*)[^()]*\)")
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
@@ -19,12 +21,10 @@ HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 
 def text_of(path: Path) -> str:
     """The Markdown in ``path``; in a notebook's source that is what its comments say."""
-    text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
-        cells = re.split(r"^# %%", text, flags=re.MULTILINE)
-        prose = "\n".join(cell for cell in cells if cell.startswith(" [markdown]"))
-        text = re.sub(r"^# ?", "", prose, flags=re.MULTILINE)
-    return CODE.sub("", text)
+        prose = (cell.source for cell in jupytext.read(path).cells if cell.cell_type == "markdown")
+        return CODE.sub("", "\n".join(prose))
+    return CODE.sub("", path.read_text(encoding="utf-8"))
 
 
 def anchors(path: Path) -> set[str]:

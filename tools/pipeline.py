@@ -126,20 +126,25 @@ def prepare(line: Line) -> filelock.FileLock:
     return lock
 
 
+def numbers(line: Line, number: str) -> dict:
+    """What profiles.toml holds for the notebook in this profile."""
+    from bedgen_utils.run import profile_numbers  # seconds: it imports torch
+
+    return profile_numbers(line.profile, number)
+
+
 # ---- what a notebook reads
 
 
 def reads(line: Line, number: str) -> dict:
     """All that a notebook's results depend on, but for what other notebooks leave for it."""
-    from bedgen_utils.run import profile_numbers
-
     text = line.texts[number].read_text(encoding="utf-8")
     code = "\n".join(row for row in text.splitlines() if not row.startswith("#"))
-    numbers = profile_numbers(line.profile, number)
-    numbers.pop("minutes", None)  # a guess for the reader
+    table = numbers(line, number)
+    table.pop("minutes", None)  # a guess for the reader
     for recipe in ("ddpm", "gan"):  # every notebook gets both
         if not re.search(rf"\b{recipe}\b", code):
-            numbers.pop(recipe, None)
+            table.pop(recipe, None)
     names = modules(line.texts[number])
     studies = re.findall(r"""(?:read_study\(|study=)["'](\w+)["']""", code)
     files = [REPO / "bedgen_utils" / f"{name}.py" for name in names]
@@ -150,8 +155,8 @@ def reads(line: Line, number: str) -> dict:
     return {
         "profile": line.profile,
         "seed": line.seed,
-        "numbers": numbers,
-        "data": data_sha256(numbers.get("source", "rendered")),
+        "numbers": table,
+        "data": data_sha256(table.get("source", "rendered")),
         "source": sha256(line.texts[number]),
         "files": {p.relative_to(REPO).as_posix(): sha256(p) for p in sorted(files) if p.exists()},
     }
@@ -314,10 +319,8 @@ def put(path: Path, data: bytes) -> bool:
 
 def minutes(line: Line, number: str) -> float:
     """How long the notebook took here, else what profiles.toml says."""
-    from bedgen_utils.run import profile_numbers
-
     took = read_json(line.file(number, "ran.json")).get("seconds")
-    return took / 60 if took else profile_numbers(line.profile, number).get("minutes", 1.0)
+    return took / 60 if took else numbers(line, number).get("minutes", 1.0)
 
 
 def study_jobs() -> list[tuple[str, str]]:
