@@ -202,3 +202,8 @@ def test_branches_start_at_zero():
     assert torch.equal(ResBlock(32, 12, 0.0, True)(x, emb), x)
     unet = UNet(16, (8, 32), fold=2, attention_at=4)
     assert not unet(torch.randn(2, 3, 16, 16), torch.tensor([1, 9])).any()
+
+
+def test_another_size_is_refused():
+    with pytest.raises(ValueError, match=r"images of 16 pixels a side, got \(1, 3, 8, 16\)"):
+        UNet(16, (8,))(torch.zeros(1, 3, 8, 16), torch.tensor([1]))
