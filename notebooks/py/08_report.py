@@ -516,7 +516,10 @@ claim_on(
 
 # %% tags=["hide-input"]
 released = {"DDPM": load("ddpm"), "GAN": load("gan")}
-made = {name: model.sample(cfg.n_sheet, seed=0) for name, model in released.items()}
+made = {
+    "DDPM": released["DDPM"].sample(cfg.n_sheet, seed=0, steps=cfg.sheet_steps),
+    "GAN": released["GAN"].sample(cfg.n_sheet, seed=0),
+}
 fig, axes = plt.subplots(1, 2, figsize=(10.5, 3.8))
 for ax, (name, images) in zip(axes, made.items(), strict=True):
     show_images(ax, images, 6, f"{name}, 64 px")
