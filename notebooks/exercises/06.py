@@ -36,16 +36,16 @@ def _root(S: torch.Tensor) -> torch.Tensor:
 def _kernels() -> list[tuple]:
     """Matrices of cubic kernel values of small clouds, (n, n), (m, m) and (n, m)."""
 
-    def k(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    def kappa(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return (a @ b.T / a.shape[1] + 1) ** 3
 
     clouds = (_draws((5, 2), (7, 2)), _draws((8, 3), (4, 3), seed=1))
-    return [(k(x, x), k(y, y), k(x, y)) for x, y in clouds]
+    return [(kappa(x, x), kappa(y, y), kappa(x, y)) for x, y in clouds]
 
 
-def _within(k: torch.Tensor) -> torch.Tensor:
+def _within(values: torch.Tensor) -> torch.Tensor:
     """Mean over pairs of different points."""
-    return (k.sum() - k.trace()) / (len(k) * (len(k) - 1))
+    return (values.sum() - values.trace()) / (len(values) * (len(values) - 1))
 
 
 def _clouds() -> list[tuple]:
@@ -99,6 +99,12 @@ EXERCISES = {
                 lambda S: S.clone()
             ),
             "That is the inverse root, Σ^(−1/2).": lambda S: torch.linalg.inv(_root(S)),
+            "You took the eigenvectors for rows. torch.linalg.eigh gives them as columns, V: the "
+            "root is V √Λ Vᵀ, and yours is Vᵀ √Λ V.": lambda S: (
+                torch.linalg.eigh(S)[1].T
+                @ torch.diag(torch.linalg.eigh(S)[0].sqrt())
+                @ torch.linalg.eigh(S)[1]
+            ),
         },
         hint="Turn to the axes of the eigenvectors, take the root of each eigenvalue there, and "
         "turn back.",
@@ -128,8 +134,8 @@ EXERCISES = {
                 )
             ),
         },
-        hint="How many pairs of different images are there among n? k.trace() is the sum of the "
-        "diagonal.",
+        hint="How many pairs of different images are there among n? kxx.trace() is the sum of "
+        "its diagonal.",
     ),
     "06-4": Exercise(
         answer=lambda real, fake, k: _inside(real, fake, _reach(fake, k + 1)),

@@ -35,6 +35,7 @@ out = None
 
 # %% tags=["hide-input"]
 import io
+import itertools
 import warnings
 
 import matplotlib.pyplot as plt
@@ -106,7 +107,9 @@ def found(figure_id, *keys):
 
 
 def claim_on(sentence, holds, *numbers):
-    """A claim on numbers of other notebooks, not judged where one of them is missing."""
+    """A claim on numbers of other notebooks: for profile cpu only, and where none is missing."""
+    if run.profile != "cpu":  # as for every claim; other profiles may have fewer rows
+        return
     if any(number is None for number in numbers):
         print(f"[claim] {sentence}: not judged, since a number is missing")
     else:
@@ -244,15 +247,15 @@ game = [
 ]
 
 
-def log_odds(u):
-    """-log of the probability that the first of two wins, their logits differing by u."""
+def log_loss(u):
+    """Mean of -log sigmoid(u): of the probability to win by logits that are higher by u."""
     return -np.log(1 / (1 + np.exp(-u))).mean()
 
 
-check("eq:8.2", game, [log_odds(real - fake), log_odds(fake - real)], 1e-12, "both losses")
+check("eq:8.2", game, [log_loss(real - fake), log_loss(fake - real)], 1e-12, "both losses")
 check_fails(
     "eq:8.2",
-    lambda: check("eq:8.2", game, [log_odds(fake - real), log_odds(real - fake)], 1e-9, "losses"),
+    lambda: check("eq:8.2", game, [log_loss(fake - real), log_loss(real - fake)], 1e-9, "losses"),
     "the two players exchanged",
 )
 
@@ -321,27 +324,48 @@ display(
 #
 # The **Fréchet distance** ([Heusel et al., 2017](https://arxiv.org/abs/1706.08500)) is biased: at these $n$ two sets of real rooms are hundreds apart. We give what lies above that floor, the distance less that of as many training images. It is not an FID, whose network is another, and compares with no published number.
 #
-# **Precision** is the share of samples that lie where test images lie, **recall** the share of test images that lie where samples do ([Kynkäänniemi et al., 2019](https://arxiv.org/abs/1904.06991)). Precision does not see blur: in notebook 06 real rooms blurred by a pixel score no lower than sharp ones. So it decides nothing here by itself.
+# **Precision** is the share of samples that lie where test images lie, **recall** the share of test images that lie where samples do ([Kynkäänniemi et al., 2019](https://arxiv.org/abs/1904.06991)). Precision does not see a blur of one pixel: in notebook 06 real rooms so blurred score no lower than sharp ones. So it decides nothing here by itself.
 #
 # Intervals over seeds are Student's t at 95 %. They are computed from differences seed by seed where two models share seeds.
 
 # %% tags=["hide-input"]
-f, g = np.random.default_rng(1).normal(size=(2, 12, 5))
-kernel = (np.concatenate([f, g]) @ np.concatenate([f, g]).T / 5 + 1) ** 3
+cloud = np.random.default_rng(1).normal(size=(21, 5))
+f, g = cloud[:12], cloud[12:]  # 12 and 9 points, so that n is not m
+kernel = (cloud @ cloud.T / 5 + 1) ** 3
 ff, gg, fg = kernel[:12, :12], kernel[12:, 12:], kernel[:12, 12:]
-unbiased = sum((k.sum() - np.trace(k)) / (12 * 11) for k in (ff, gg)) - 2 * fg.mean()
+
+
+def equation_8_3(n, m, left_out=1):
+    """Sums over pairs, divided by these numbers of points; left_out: 1 without the diagonal."""
+    within_f = (ff.sum() - left_out * np.trace(ff)) / (n * (n - left_out))
+    within_g = (gg.sum() - left_out * np.trace(gg)) / (m * (m - left_out))
+    return within_f + within_g - 2 * fg.sum() / (n * m)
+
+
 ours = kernel_distance(f, g)[0]
-check("eq:8.3", ours, unbiased, 1e-10, "two clouds of 12 points, all pairs written out")
-check_fails(
-    "eq:8.3",
-    lambda: check("eq:8.3", ours, ff.mean() + gg.mean() - 2 * fg.mean(), 1e-6, "kernel distance"),
-    "each point counted as a pair with itself",
-)
-blur = found("nb06_responses", "blur", "rows")
+check("eq:8.3", ours, equation_8_3(12, 9), 1e-10, "12 and 9 points, all pairs written out")
+
+
+def off(*sizes):
+    return lambda: check("eq:8.3", ours, equation_8_3(*sizes), 1e-6, "kernel distance")
+
+
+check_fails("eq:8.3", off(12, 9, 0), "each point counted as a pair with itself")
+check_fails("eq:8.3", off(12, 12), "n for m")
+check_fails("eq:8.3", off(9, 12), "n and m exchanged")
+blur, undamaged = (found("nb06_responses", key) for key in ("blur", "undamaged"))
+
+
+def one_pixel_is_no_lower(blur, undamaged):
+    at = dict(zip(blur["levels"], blur["rows"], strict=True))  # rows: precision stands third
+    return at[1.0][2] > np.mean([row[2] for row in undamaged]) - 0.02
+
+
 claim_on(
-    "precision of blurred rooms no lower than that of sharp ones",
-    lambda rows: rows[2][2] > rows[0][2] - 0.06,
+    "precision of rooms blurred by a pixel no lower than that of undamaged ones",
+    one_pixel_is_no_lower,
     blur,
+    undamaged,
 )
 
 # %% [markdown]
@@ -492,7 +516,10 @@ claim_on(
 
 # %% tags=["hide-input"]
 released = {"DDPM": load("ddpm"), "GAN": load("gan")}
-made = {name: model.sample(cfg.n_sheet, seed=0) for name, model in released.items()}
+made = {
+    "DDPM": released["DDPM"].sample(cfg.n_sheet, seed=0, steps=cfg.sheet_steps),
+    "GAN": released["GAN"].sample(cfg.n_sheet, seed=0),
+}
 fig, axes = plt.subplots(1, 2, figsize=(10.5, 3.8))
 for ax, (name, images) in zip(axes, made.items(), strict=True):
     show_images(ax, images, 6, f"{name}, 64 px")
@@ -776,7 +803,13 @@ ax.set(
     xscale="log",
     yscale="log",
 )
-ax.legend(fontsize=8)
+for axis, digits in ((ax.xaxis, (1, 3)), (ax.yaxis, (1, 2, 3, 5))):
+    low, high = axis.get_view_interval()
+    ticks = [digit * 10.0**power for power in range(-3, 5) for digit in digits]
+    ticks = [x for x in ticks if low <= x <= high]
+    axis.set_ticks(ticks, [f"{x:,g}" for x in ticks])
+ax.minorticks_off()
+ax.legend(fontsize=9)
 save_figure(
     run,
     fig,
@@ -1029,9 +1062,9 @@ on_test = parts_of(reader.read(test_images))
 mixes = [
     torch.randperm(len(test_images), generator=torch.Generator().manual_seed(k)) for k in range(200)
 ]
-variation, rows = {}, []
+variation, answers_on, rows = {}, {}, []
 for name in ("DDPM", "GAN"):
-    read = parts_of(reader.read(sets[name][:m]))
+    read = answers_on[name] = parts_of(reader.read(sets[name][:m]))
     variation[name] = {
         part: total_variation(x, on_test[part][0][mixes[0][m:]], count)
         for part, (x, count) in read.items()
@@ -1059,7 +1092,7 @@ display(
 )
 
 # %% [markdown]
-# Neither model lost a common kind of room, and the DDPM's kinds come in the right shares, as far as this test sees. Both distort colours: for the wall, the DDPM is about three times as far from the test images as other real rooms are, the GAN four times. So what these two models lack is a matter of shares, not of whole kinds.
+# Neither model lost a common kind of room, and the DDPM's kinds come in the right shares, as far as this test sees. Both distort the colours of walls and floors, the GAN those of blankets, too. For the wall, the DDPM is nearly three times as far from the test images as other real rooms are, the GAN four times. So what these two models lack is a matter of shares, not of whole kinds.
 
 # %% tags=["hide-input"]
 claim(
@@ -1068,11 +1101,31 @@ claim(
     variation["DDPM"]["kinds"] < highest["kinds"] + 0.04
     and variation["GAN"]["kinds"] > highest["kinds"],
 )
+in_test, count = on_test["kinds"]
+common = in_test.bincount(minlength=count) > 0.02 * len(in_test)
 claim(
     run.profile,
-    "wall colours: DDPM twice to four times, GAN three to five times as far as real rooms",
-    1.9 < variation["DDPM"]["wall_colour"] / chance["wall_colour"].mean() < 4
-    and 2.9 < variation["GAN"]["wall_colour"] / chance["wall_colour"].mean() < 5.5,
+    "no kind that 2 % of the test images show is missing",
+    all(
+        bool(read["kinds"][0].bincount(minlength=count)[common].all())
+        for read in answers_on.values()
+    ),
+)
+claim(
+    run.profile,
+    "above what chance gives: walls and floors of both, blankets of the GAN; not those of the DDPM",
+    all(
+        variation[name][part] > highest[part]
+        for name, part in itertools.product(variation, ("wall_colour", "floor_colour"))
+    )
+    and variation["GAN"]["blanket_colour"] > 2 * highest["blanket_colour"]
+    and variation["DDPM"]["blanket_colour"] < highest["blanket_colour"] + 0.02,
+)
+times = {name: v["wall_colour"] / chance["wall_colour"].mean() for name, v in variation.items()}
+claim(
+    run.profile,
+    "wall colours: 2.7 (DDPM) and 4.0 (GAN) times as far as real rooms, each within 0.5",
+    abs(times["DDPM"] - 2.7) < 0.5 and abs(times["GAN"] - 4.0) < 0.5,
 )
 
 # %% [markdown]
@@ -1160,7 +1213,7 @@ claim(
 # | The GAN's loss saturates for the generator, which then often stops training. | The gradient of Eq. 15 vanishes where $D(G(z))$ is near 0. Yet in three minutes of one seed minimax came second of four games at the full rate, third at a third of it. | **Half holds.** The gradient vanishes; our penalised generators did not stop. One seed. | [04](04_gan_training.ipynb), Eq. 15 |
 # | WGAN trains more stably, with less collapse and more diverse and realistic images. | Grid of 25 modes: WGAN-GP finds all in 10 of 10 seeds, minimax in none, minimax with a steeper discriminator in 8. Bedrooms, three minutes, one seed: last of four games. | **Holds in the plane**, for WGAN-GP, and not for its distance alone. **Not seen on bedrooms**, where one seed decides nothing. | [05](05_mode_collapse.ipynb), [04](04_gan_training.ipynb) |
 # | An unrolled GAN cannot over-optimise for one discriminator. | Grid: all 25 modes in 10 of 10 seeds with five steps ahead, at about five times the cost of a step. | **Holds in the plane.** Not tested on images. | [05](05_mode_collapse.ipynb) |
-# | In mode collapse the generator fixes on a few patterns. | Grid: minimax ends with 0 to 24 of 25 modes. Rooms: no common kind lost, colours shifted. | **Seen in the plane.** In the two models here a shift of shares. | [05](05_mode_collapse.ipynb), section 3.7 |
+# | In mode collapse the generator fixes on a few patterns. | Grid: minimax ends with 0 to 24 of 25 modes. Rooms: no common kind lost, colours of walls and floors shifted. | **Seen in the plane.** In the two models here a shift of shares. | [05](05_mode_collapse.ipynb), section 3.7 |
 # | A U-Net helps by representations of different granularity. | Cut the coarse levels, and the error grows most where noise is loud; cut the fine skip, and it grows most where noise is faint. | **Consistent with it.** No other architecture was trained. | section 3.8 |
 # | Its narrow layers force out information; noise cannot be encoded there. | The middle of ours holds 8,192 numbers, an image 3,072. Skips and a direct path pass by it. | **Not needed:** a network that predicts noise has to pass it on. Whether the middle holds it was not measured. | sections 3.1, 3.8 |
 # | The DDPM failed for want of computing time. | It saw about 455,000 images; the bedroom model of [Ho et al. (2020)](https://arxiv.org/abs/2006.11239) 154 million. | **Plausible, not tested** in its setting. | section 2.1 |
