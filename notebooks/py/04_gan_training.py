@@ -435,7 +435,7 @@ claim(run.profile, "the trained D is off by a few hundredths, averaged over mu",
 # %% [markdown]
 # ## 4. Two steps, two gradients
 #
-# Training alternates between two steps. Generated images go through $D$ in both. Real images enter the step of $D$ only, in the games seen so far; in section 6 they will enter that of $G$ too, and the figure shows them there.
+# Training alternates between two steps. Generated images go through $D$ in both, real ones in the step of $D$ only. (In the game of section 6 they will enter that of $G$ too.)
 
 # %% tags=["hide-input"]
 example = to_uint8(inside(z_one))[0].permute(1, 2, 0).numpy()
@@ -460,7 +460,11 @@ def draw_step(ax, title, of_g):
     ax.set_axis_off()
     ax.text(0.15, 1.2, "z", fontsize=14, ha="center", va="center")
     box(ax, (1.9, 1.2), "G\nlearns" if of_g else "G\nfixed", of_g)
-    for image, y, word in ((example, 1.2, "G(z)"), (example_real, 4.4, "real x")):
+    shown = [(example, 1.2, "G(z)")]
+    if not of_g:  # no real image enters Eq. 15
+        shown.append((example_real, 4.4, "real x"))
+        arrow(ax, (5.55, 4.4), (6.85, 3.3))
+    for image, y, word in shown:
         ax.imshow(image, extent=(3.9, 5.5, y - 0.8, y + 0.8), zorder=2)
         ax.text(4.7, y + 0.95, word, fontsize=11, ha="center", va="bottom")
     box(ax, (7.6, 2.8), "D\nfixed" if of_g else "D\nlearns", not of_g)
@@ -468,7 +472,6 @@ def draw_step(ax, title, of_g):
     arrow(ax, (0.4, 1.3), (1.1, 1.3))
     arrow(ax, (2.7, 1.35), (3.85, 1.35))
     arrow(ax, (5.55, 1.35), (6.85, 2.45))
-    arrow(ax, (5.55, 4.4), (6.85, 3.3))
     arrow(ax, (8.4, 2.95), (9.4, 2.95))
     arrow(ax, (9.4, 2.6), (8.4, 2.6), back=True)
     if of_g:
