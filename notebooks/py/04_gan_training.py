@@ -1025,27 +1025,50 @@ def step_of_g(D, adam, real_seen, fake_seen):
 
 
 # %% [markdown]
-# Is each step as section 4 drew it? $D$'s step must leave no gradient in $G$, and $G$'s step must not move $D$.
+# Is each step as section 4 drew it? $D$'s step must leave no gradient in $G$, $G$'s step must not touch that in $D$, and neither may keep what an earlier step left. We take both twice, at a learning rate of 0, to compare gradients.
 
 # %%
 G, D, z = SmallGenerator(), SmallDiscriminator(), torch.randn(8, 64)
-adam_g, adam_d = torch.optim.Adam(G.parameters()), torch.optim.Adam(D.parameters())
+adam_g, adam_d = (torch.optim.Adam(network.parameters(), lr=0.0) for network in (G, D))
 
 
-def pull_on_g():
-    """The largest gradient that lies in the weights of G."""
-    return max(0.0 if q.grad is None else float(q.grad.abs().max()) for q in G.parameters())
+def pull_on(network):
+    """The gradients that lie in the weights of a network, as one vector."""
+    parts = (torch.zeros_like(q) if q.grad is None else q.grad for q in network.parameters())
+    return torch.cat([part.flatten() for part in parts])
 
 
 step_of_d(D, adam_d, x, G(z), 1.0)
-check("cut", pull_on_g(), 0, 0, "gradient in G after the step of D")
-before = nn.utils.parameters_to_vector(D.parameters()).detach()
+check("cut", pull_on(G), 0, 0, "gradient in G after the step of D")
+of_d = pull_on(D)
 step_of_g(D, adam_g, x, G(z))
-after = nn.utils.parameters_to_vector(D.parameters()).detach()
-check("cut", after, before, 0, "weights of D before and after the step of G")
+check("cut", pull_on(D), of_d, 0, "gradient in D before and after the step of G")
+of_g = pull_on(G)
+step_of_d(D, adam_d, x, G(z), 1.0)
+step_of_g(D, adam_g, x, G(z))
+twice = torch.cat([pull_on(D) - of_d, pull_on(G) - of_g])
+check("anew", twice, 0, 1e-5, "gradients after the first and the second time")
+
+# %% [markdown]
+# Three slips, and each is caught:
+
+
+# %%
+class Forgetful(torch.optim.Adam):
+    """Never sets a gradient to 0."""
+
+    def zero_grad(self, set_to_none=True):
+        pass
+
+
+step_of_d(D, Forgetful(D.parameters(), lr=0.0), x, G(z), 1.0)
+check_fails("anew", lambda: check("anew", pull_on(D), of_d, 1e-5, "D"), "no zero_grad()")
 adam_g.zero_grad()
-pair_losses(D(x), D(G(z)))[0].backward()  # as in the step of D, without detach()
-check_fails("cut", lambda: check("cut", pull_on_g(), 0, 0, "gradient in G"), "no detach()")
+pair_losses(D(x), D(G(z)))[0].backward()  # as in the step of D
+check_fails("cut", lambda: check("cut", pull_on(G), 0, 0, "gradient in G"), "no detach()")
+of_d = pull_on(D)
+pair_losses(D(x).detach(), D(G(z)))[1].backward()  # as in the step of G
+check_fails("cut", lambda: check("cut", pull_on(D), of_d, 0, "in D"), "D not held fixed")
 
 # %% [markdown]
 # The loop draws a batch, lets the controller choose the strength, and takes the two steps. It is a generator that yields a row after each step, so that whoever calls it owns the bookkeeping. Two helpers come from the package. `learning_rate` keeps the rate flat and lets it fall over the last 40 % of the steps.
