@@ -1178,7 +1178,7 @@ claim(
 # %% [markdown]
 # ### The package's loop
 #
-# `train_gan` takes the same steps. Beyond ours it writes checkpoints and resumes, runs on GPUs and in several processes, plays other games, and gives every step its own random numbers. To show that it is the same loop, we hand its draws to ours and compare eight steps. For this the leash is tightened a thousandfold and augmentation starts at 0.4, so that no part is too small to be seen.
+# `train_gan` takes the same steps. Beyond ours it writes checkpoints and resumes, runs on GPUs and in several processes, plays other games, and gives every step its own random numbers. To show that it is the same loop, we hand its draws to ours and compare eight steps, and the averaged weights after them. For this the leash is tightened a thousandfold and augmentation starts at 0.4, so that no part is too small to be seen.
 
 # %%
 from bedgen_utils.train import Loop, train_gan
@@ -1201,21 +1201,36 @@ def table(rows):
     return [[row[key] for key in ("d_loss", "g_loss", "r_t")] for row in rows]
 
 
+def state(network):
+    """Its weights and, of its batch normalisation, the averages, as one vector."""
+    return torch.cat([part.double().flatten() for part in network.state_dict().values()])
+
+
 def our_rows(recipe):
+    """Rows of eight steps, the averaged generator after them, and the generator itself."""
     generator, discriminator = recipe.build()
     average, pipe = copy.deepcopy(generator), AugmentPipe()
     networks = fast(generator.train()), fast(discriminator), average
     controller = Controller(recipe.images, recipe.p_aug)
     batches = drawn_by_the_package(recipe, pipe)
-    return table(train(*networks, batches, 8, recipe, pipe, controller))
+    rows = table(train(*networks, batches, 8, recipe, pipe, controller))
+    return rows, state(average), state(generator)
 
 
 if device.type == "cpu":  # a GPU draws elsewhere, and rounds in another order
     generator, discriminator = tie.build()
-    rows_of_package = train_gan(GAN(generator, tie), discriminator, rooms, tie, log_every=16)
-    theirs = table(rows_of_package)
-    check("loop", our_rows(tie), theirs, 1e-3, "losses and r_t of eight steps, ours and theirs")
-    forgot = our_rows(replace(tie, gamma=10.0 / 4))
+    gan = GAN(generator, tie)
+    theirs = table(train_gan(gan, discriminator, rooms, tie, log_every=16))
+    ours, averaged, latest = our_rows(tie)
+    check("loop", ours, theirs, 1e-3, "losses and r_t of eight steps, ours and theirs")
+    off, off_latest = ((some - state(gan.generator)).abs().mean() for some in (averaged, latest))
+    check("EMA", off, 0, 2e-5, "averaged weights, ours less theirs, mean size")
+    check_fails(
+        "EMA",
+        lambda: check("EMA", off_latest, 0, 2e-5, "weights"),
+        "the weights of the last step instead of the average",
+    )
+    forgot, *_ = our_rows(replace(tie, gamma=10.0 / 4))
     check_fails(
         "loop",
         lambda: check("loop", forgot, theirs, 1e-3, "rows"),
