@@ -1462,6 +1462,13 @@ save_figure(
 final = gan.sample(run.p.n_final, seed=3)
 score = compare(final, reference, split="validation")
 print(score)
+as_many = load_bedrooms(source, "train", size, limit=len(final))
+floor_many = frechet_from_features(moments(as_many, cache=True), reference)
+excess = score.distance - floor_many
+print(
+    f"{excess:.0f} above the floor: {len(as_many):,} real rooms of the split train score", end=" "
+)
+print(f"{floor_many:.0f}")
 fig, axes = plt.subplots(2, 1, figsize=(9, 6.6), height_ratios=[4, 2])
 show_images(axes[0], final[:32], 8, "samples, not selected")
 show_images(axes[1], train_images[:16], 8, "training images, not selected")
@@ -1469,8 +1476,9 @@ save_figure(
     run,
     fig,
     "nb04_samples",
-    "32 samples of the generator and 16 training images, neither selected.",
-    {"distance": score.distance, "n": len(final)},
+    f"32 samples of the generator and 16 training images, neither selected. {len(final):,} samples "
+    f"have a Fréchet distance {excess:.0f} above the floor of {floor_many:.0f}.",
+    {"distance": score.distance, "floor": floor_many, "n": len(final)},
     score.protocol,
 )
 
@@ -1656,7 +1664,8 @@ claim(
 claim(
     run.profile,
     "three seeds without augmentation end at a kernel distance of 12, those with it at 4.3",
-    abs(of_kind("none")["kernel"].mean() - 12) < 0.5,
+    abs(of_kind("none")["kernel"].mean() - 12) < 0.5
+    and abs(of_kind("adaptive")["kernel"].mean() - 4.3) < 0.3,
 )
 
 # %% [markdown]
@@ -1676,10 +1685,8 @@ space = (
     EfficientNetLite0.sha256,
 )
 of_contest = Protocol(2_000, 3_000, "validation", PREPARED, *space)
-floor_many = None
-if run.profile == "cpu":  # what 2,000 real rooms score
-    real_rooms = load_bedrooms(source, "train", 32, limit=2_000)
-    floor_many = frechet_from_features(moments(real_rooms, cache=True), reference)
+if run.profile != "cpu":  # only there is it what 2,000 real rooms of 32 pixels score
+    floor_many = None
 GAMES = {
     "minimax": "minimax (Eq. 13, 15)",
     "non_saturating": "non-saturating",
