@@ -854,30 +854,31 @@ print(
 # %% tags=["hide-input"]
 room = to_float(rooms[2:3])
 strengths, columns = (0.2, 0.5, 0.8), 1 + len(GEOMETRY + COLOUR)
-fig, axes = plt.subplots(1 + len(strengths), columns, figsize=(11, 4.6))
-axes[0, 0].set_title("room", fontsize=10)
-axes[0, 0].imshow(to_uint8(room)[0].permute(1, 2, 0))
-for ax, name in zip(axes[0, 1:], GEOMETRY + COLOUR, strict=True):
+alone = [to_uint8(room)]
+for name in GEOMETRY + COLOUR:
     pipe = AugmentPipe((name,), torch.Generator().manual_seed(seed + 7))
     draws = pipe(room.expand(24, -1, -1, -1), 1.0)
     moved = (draws - room).abs().mean((1, 2, 3))  # of 24 draws one that shows
-    ax.imshow(to_uint8(draws[moved.argsort()[18]]).permute(1, 2, 0))
-    ax.set_title(name, fontsize=10)
-for row, strength in zip(axes[1:], strengths, strict=True):
+    alone.append(to_uint8(draws[moved.argsort()[18]][None]))
+together = []
+for strength in strengths:
     pipe = AugmentPipe(generator=torch.Generator().manual_seed(seed))
-    for ax, image in zip(row, pipe(room.expand(columns, -1, -1, -1), strength), strict=True):
-        ax.imshow(to_uint8(image).permute(1, 2, 0))
-    row[0].set_ylabel(f"all,\n{strength}", fontsize=11)
-for ax in axes.flat:
-    ax.set(xticks=[], yticks=[])
-    ax.grid(False)
-    ax.spines[:].set_visible(False)
+    together.append(to_uint8(pipe(room.expand(columns, -1, -1, -1), strength)))
+fig, (above, below) = plt.subplots(2, 1, figsize=(11, 4.9), height_ratios=[1, 3])
+show_images(above, torch.cat(alone), columns, "each operation alone, applied for certain\n")
+show_images(
+    below, torch.cat(together), columns, "all ten together, each with probability $p_{aug}$"
+)
+for i, name in enumerate(("room", *GEOMETRY, *COLOUR)):
+    above.text(33 * i + 17, -2, name, ha="center", va="bottom", fontsize=10)
+for i, strength in enumerate(strengths):
+    below.text(-3, 33 * i + 17, f"$p_{{aug}}$ = {strength}", ha="right", va="center", fontsize=10)
 save_figure(
     run,
     fig,
     "fig07_augmentation",
     "Above: one room, and the same through each operation alone (a draw that shows it). Below: "
-    f"through all of them with probability 0.2, 0.5 and 0.8 each, {columns} draws.",
+    f"through all of them, {columns} draws; the columns have nothing to do with the names above.",
     {"operations": list(GEOMETRY + COLOUR), "p": list(strengths)},
 )
 
