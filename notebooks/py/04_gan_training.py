@@ -24,7 +24,7 @@
 #
 # **You need** a little probability and PyTorch; notebooks 01 to 03 are not needed. **It takes** two hours to read, with five exercises, and six to fifteen minutes to run on two cores, most of them in section 10.
 #
-# **The report** trained a GAN on about 1,000 bedrooms for 300 epochs, on a GPU. Its FID, a distance to real images, fell from about 300 to 74. It found augmentation necessary. This chapter repeats the experiment on a CPU. Equations (13) to (15) are the report's.
+# **The report** trained a GAN on about 1,000 bedrooms for 300 epochs, on a GPU. Its FID, a distance to real images, fell from about 300 to 74, with augmentation. This chapter repeats that on a CPU. Equations (13) to (15) are the report's.
 #
 # Before: [03 · DDPM training](03_ddpm_training.ipynb). Next: [05 · Mode collapse](05_mode_collapse.ipynb).
 
@@ -82,8 +82,8 @@ print(f"{len(rooms):,} rooms of shape {tuple(rooms.shape[1:])}, 8 of them shown"
 # %% [markdown]
 # ## 2. Two networks
 #
-# The **generator** $G$ takes a *latent*, a vector $z$ of 64 independent standard normal numbers, and returns an image $G(z)$. A linear layer paints a map of 4 x 4 places with 128 channels. Each block `up` doubles the side and halves the channels, with a transposed convolution, batch normalisation and a ReLU. The last
-# convolution writes 12 numbers at each of 16 x 16 places. They are 2 x 2 pixels of three colours, and `pixel_shuffle` lays them out. The tanh keeps all in $[-1, 1]$. (So no convolution works at full resolution: on a CPU, moving large maps costs more than multiplying them.)
+# The **generator** $G$ takes a *latent*, a vector $z$ of 64 independent standard normal numbers, and returns an image $G(z)$. A linear layer paints a map of 4 x 4 places with 128 channels. Each block `up` doubles the side and halves the channels, with a transposed convolution, batch normalisation and a ReLU. (Batch normalisation brings each channel to mean 0 and variance 1 over the batch, then to a learnt mean and scale. In sampling, averages of the training replace the batch's.) The last
+# convolution writes 12 numbers at each of 16 x 16 places. They are 2 x 2 pixels of three colours, and `pixel_shuffle` lays them out. The tanh keeps all in $[-1, 1]$.
 
 
 # %%
@@ -132,7 +132,9 @@ class SmallDiscriminator(nn.Module):
 
 
 # %% [markdown]
-# The package has both, for 64 pixels too, in `bedgen_utils.gan`. With the same weights they give the same images and the same logits.
+# The package has both, for 64 pixels too, in `bedgen_utils.gan`. With the same weights they give the same images and logits.
+#
+# **The checks.** `check` compares two computations, prints a line, and stops the notebook where they differ. `check_fails` shows that a wrong version is caught. `claim` stops a run in profile `cpu` that refutes the text.
 
 # %%
 from bedgen_utils.gan import Discriminator, Generator
@@ -160,7 +162,7 @@ check_fails(
 )
 
 # %% [markdown]
-# What happens inside? The next two figures show real activations: each grid has the nine most active channels of one layer, each scaled to its own range. The generator is the released one for 32 pixels. The discriminator is still untrained; its filters are random, and one already sees edges in what they let through.
+# The next two figures show real activations: each grid has the nine most active channels of a layer, each scaled to its own range. The generator is the released one for 32 pixels. The discriminator is still untrained; its filters are random, and one already sees edges in what they let through.
 
 # %% tags=["hide-input"]
 from torchvision.utils import make_grid
@@ -324,6 +326,8 @@ check_fails("eq:4.2", lambda: check_zero("eq:4.2", swapped, "slope"), "q/(p + q)
 # **Exercise 04-1** · medium · 10 minutes
 #
 # Eq. 13 shows $D$ as many real images as generated ones. Suppose instead that a share `rho` of what it sees is real, so that it maximises $\rho\,\mathbb E_x[\log D(x)] + (1-\rho)\,\mathbb E_z[\log(1 - D(G(z)))]$. What is the best $D$ where the densities are `p` and `q`?
+#
+# (`exercises.check` knows the usual mistakes. `exercises.hint("04-1")` prints a first step; solutions stand in `notebooks/solutions/`.)
 
 
 # %% tags=["exercise"]
@@ -544,7 +548,7 @@ check_fails(
 )
 
 # %% [markdown]
-# The signs matter more than anything else. A small step along each gradient shows them.
+# A small step along each gradient shows the signs.
 
 
 # %%
@@ -658,6 +662,8 @@ right.set(
     title="What an untrained generator receives",
 )
 right.legend()
+for axis in (right.xaxis, right.yaxis):
+    axis.set_minor_formatter(plt.NullFormatter())
 save_figure(
     run,
     fig,
@@ -687,7 +693,7 @@ claim(
 # %% [markdown]
 # ## 6. Two changes: pairs, and a leash
 #
-# The loop that you are about to write differs from the first game in two ways. $R_1$ is standard; pairs are newer.
+# Our loop will differ from the first game in two ways. $R_1$ is standard; pairs are newer.
 #
 # **Pairs.** In the *relativistic* game ([Jolicoeur-Martineau, 2019](https://arxiv.org/abs/1807.00734)) $D$ never judges an image alone. Real and generated images meet in pairs, and what counts is which of the two looks more real:
 #
@@ -726,7 +732,7 @@ check("slope", slope, -1, 1e-5, "slope of L_G at an image that is 13 behind")
 # <!-- eq:4.9 -->
 # $$R_1 = \frac\gamma2\;\mathbb E_x\,\big\|\nabla_{\!x}\, a(x)\big\|^2 \tag{4.9}$$
 #
-# The norm runs over all pixels and colours of an image. The same at generated images is their $R_2$; [Huang et al. (2024)](https://arxiv.org/abs/2501.05441) add it to the relativistic game. Since the gradient of a gradient is costly, the penalty is taken *lazily*: at every 16th step only, with 16 times the weight. It also damps the circling of $G$ and $D$ around
+# The norm runs over all pixels and colours of an image. The same at generated images is their $R_2$; [Huang et al. (2024)](https://arxiv.org/abs/2501.05441) add it to the relativistic game. Since the gradient of a gradient is costly, the penalty is taken *lazily* ([Karras et al., 2020](https://arxiv.org/abs/1912.04958)): at every 16th step only, with 16 times the weight. It also damps the circling of $G$ and $D$ around
 # each other that [notebook 05](05_mode_collapse.ipynb) shows.
 
 # %% [markdown] tags=["exercise"]
@@ -787,7 +793,7 @@ check_fails(
 #
 # $D$ has 168 weights for each of our thousand images. After enough epochs it can know many of them by heart. The more its verdict rests on that, the less its gradient tells $G$ about bedrooms. More images would help. If there are none, make $D$'s task harder: show it images that were shifted, turned, recoloured at random.
 #
-# But then, does $G$ not learn to paint *augmented* rooms? It would, if only the real images were augmented. So in *adaptive discriminator augmentation* ([Karras et al., 2020](https://arxiv.org/abs/2006.06676)) **everything** that $D$ sees passes through the same random operations: real and generated, in $D$'s step and in $G$'s. In $G$'s step the gradient runs back *through* them, so each has to be differentiable. An operation is applied to
+# But then, does $G$ not learn to paint *augmented* rooms? It would, if only the real images were augmented. So in *adaptive discriminator augmentation* ([Karras et al., 2020b](https://arxiv.org/abs/2006.06676)) **everything** that $D$ sees passes through the same random operations: real and generated, in $D$'s step and in $G$'s. In $G$'s step the gradient runs back *through* them, so each has to be differentiable. An operation is applied to
 # each image independently with the probability $p_{\text{aug}}$.
 #
 # Now $G$ is right when the *augmented* images agree in distribution. Does this force the clean ones to agree? The smallest case shows it. Let a share $\pi$ of the rooms have the window on the left. The operation *flip*, when it is applied, mirrors the image with probability ½. Afterwards the share is
@@ -883,7 +889,7 @@ save_figure(
 )
 
 # %% [markdown]
-# Try it yourself (this needs a running kernel; the figure above shows some of the positions). At which strength do *you* stop seeing bedrooms? From which on would you no longer know which colours bedrooms have?
+# Try it yourself (this needs a running kernel; the figure above shows some of the positions). At which strength do *you* stop seeing bedrooms?
 
 # %% tags=["hide-input"]
 import io
@@ -920,12 +926,12 @@ display(widgets.VBox([dial, which, draw, picture]))
 # <!-- eq:4.12 -->
 # $$r_t = \mathbb E_x\big[\operatorname{sign}\big(a(x) - \bar a\big)\big] \tag{4.12}$$
 #
-# over the augmented real images it was just shown. $r_t$ is 0 if it puts as many of them below the mean generated image as above, and 1 if it puts all above, however narrowly. (In the game of Eq. 13 the yardstick is 0 instead of $\bar a$.) Karras et al. hold $r_t$ at 0.6, so that 80 % lie above. Every four batches
+# over the augmented real images it was just shown. $r_t$ is 0 if it puts as many of them below the mean generated image as above, and 1 if it puts all above, however narrowly. (In the game of Eq. 13 the yardstick is 0 instead of $\bar a$.) Karras et al. (2020b) hold $r_t$ at 0.6, so that 80 % lie above. Every four batches
 #
 # <!-- eq:4.13 -->
 # $$p_{\text{aug}} \leftarrow \min\Big(0.8,\ \max\Big(0,\ p_{\text{aug}} + \operatorname{sign}(r_t - 0.6)\,\frac{\text{images since the last change}}{\text{budget}/4}\Big)\Big) \tag{4.13}$$
 #
-# The *budget* is the number of real images that $D$ is shown in the whole training. A quarter of it takes $p_{\text{aug}}$ from 0 to 1. (The paper's 500,000 images would outlast our whole training.)
+# The *budget* is the number of real images that $D$ is shown in the whole training. A quarter of it takes $p_{\text{aug}}$ from 0 to 1.
 
 # %% [markdown] tags=["exercise"]
 # **Exercise 04-5** · medium · 15 minutes
@@ -1165,7 +1171,7 @@ save_figure(
 )
 
 # %% [markdown]
-# First noise, then stains of light and dark, then the first shapes: a pale wall, a brown floor, bright places where windows will be. Nobody told $G$ about any of these. They are not bedrooms yet; that takes ten times as long. The losses say little about it. $D$ stays ahead, with a loss below $\log 2$, and yet the images get better, because both sides learn. To see progress one has to look, or to measure a distance.
+# First noise, then stains of light and dark, then the first shapes: a pale wall, a brown floor, bright places where windows will be. Nobody told $G$ about any of these. Bedrooms take ten times as long. The losses say little about it. $D$ stays ahead, with a loss below $\log 2$, and yet the images get better, because both sides learn.
 
 # %%
 quarter = max(1, steps // 4)
@@ -1313,7 +1319,7 @@ history = gan.history
 print(f"weights: {gan.source}; {history[-1]['seconds'] / 60:.1f} minutes of training")
 
 # %% [markdown]
-# What do real rooms score? Sets of training images take the place of samples. And what happens without augmentation? One run would be an anecdote, so a study trained three seeds for the same 300 epochs with and without (`studies/gan_augmentation.py`, profile `cpu`). The figure shows its curves as the mean and range of three.
+# What do real rooms score? Sets of training images take the place of samples. And what happens without augmentation? A study trained three seeds for the same 300 epochs with and without (`studies/gan_augmentation.py`, profile `cpu`). The figure shows its curves as the mean and range of three.
 
 # %% tags=["hide-input"]
 from bedgen_utils.report import read_study
@@ -1411,7 +1417,7 @@ save_figure(
 # %% [markdown]
 # With augmentation both distances fall almost to the end. The kernel distance goes from 28 to about 4.5. The Fréchet distance ends about 370 above the floor. Without augmentation the three runs of the study level off nearly 1,000 above it.
 #
-# The controller does what it is for. At first $D$ puts nearly all real images above, and $p_{\text{aug}}$ climbs. From epoch 100 on $r_t$ hovers around its target, and $p_{\text{aug}}$ creeps up to about 0.7 as $D$ learns.
+# At first $D$ puts nearly all real images above, and $p_{\text{aug}}$ climbs. From epoch 100 on $r_t$ hovers around its target, and $p_{\text{aug}}$ creeps up to about 0.7 as $D$ learns.
 #
 # What does $D$ know by heart? With augmentation unseen rooms fall about a seventh of the way from the training images towards the generated ones. Without, they fall nearly all of the way: to that $D$ a real bedroom it has not met looks as false as a generated one. Much of what it tells $G$ then is about which images it has seen.
 
@@ -1600,7 +1606,7 @@ claim(
 # %% [markdown]
 # ## 12. What an epoch costs
 #
-# The report's only table says that a training epoch took 2 minutes and one with an evaluation 10. An evaluation that costs four times what it evaluates is a poor bargain. Ours asks a small network about few samples, and costs less than the epoch before it.
+# The report's only table says that a training epoch took 2 minutes and one with an evaluation 10. Ours asks a small network about few samples, and costs less than the epoch before it.
 
 # %% tags=["hide-input"]
 seconds = np.diff([0.0] + [r["seconds"] for r in history])
@@ -1949,7 +1955,8 @@ claim(
 # * Arjovsky & Bottou (2017), *Towards Principled Methods for Training Generative Adversarial Networks*, [arXiv:1701.04862](https://arxiv.org/abs/1701.04862): images without a density, and what the non-saturating loss descends.
 # * Mescheder, Geiger & Nowozin (2018), *Which Training Methods for GANs do actually Converge?*, [arXiv:1801.04406](https://arxiv.org/abs/1801.04406): $R_1$.
 # * Jolicoeur-Martineau (2019), *The relativistic discriminator*, [arXiv:1807.00734](https://arxiv.org/abs/1807.00734), and Huang et al. (2024), *The GAN is dead; long live the GAN! A Modern GAN Baseline*, [arXiv:2501.05441](https://arxiv.org/abs/2501.05441): pairs, and $R_1$ with $R_2$.
-# * Karras et al. (2020), *Training Generative Adversarial Networks with Limited Data*, [arXiv:2006.06676](https://arxiv.org/abs/2006.06676): adaptive augmentation, $r_t$ and $r_v$.
-# * Radford, Metz & Chintala (2016), *Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks*, [arXiv:1511.06434](https://arxiv.org/abs/1511.06434): DCGAN. Zhao et al. (2020), *Differentiable Augmentation for Data-Efficient GAN Training*, [arXiv:2006.10738](https://arxiv.org/abs/2006.10738).
+# * Karras et al. (2020), *Analyzing and Improving the Image Quality of StyleGAN*, [arXiv:1912.04958](https://arxiv.org/abs/1912.04958): the lazy $R_1$.
+# * Karras et al. (2020b), *Training Generative Adversarial Networks with Limited Data*, [arXiv:2006.06676](https://arxiv.org/abs/2006.06676): adaptive augmentation, $r_t$ and $r_v$.
+# * Radford, Metz & Chintala (2016), *Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks*, [arXiv:1511.06434](https://arxiv.org/abs/1511.06434): DCGAN. Odena et al. (2016), *Deconvolution and Checkerboard Artifacts*, [doi:10.23915/distill.00003](https://doi.org/10.23915/distill.00003): the lattice. Zhao et al. (2020), *Differentiable Augmentation for Data-Efficient GAN Training*, [arXiv:2006.10738](https://arxiv.org/abs/2006.10738).
 #
 # Before: [03 · DDPM training](03_ddpm_training.ipynb). Next: [05 · Mode collapse](05_mode_collapse.ipynb), on what it looks like when $G$ paints only a few kinds of rooms.
