@@ -1224,6 +1224,7 @@ def our_rows(recipe):
     return rows, state(average), state(generator)
 
 
+# %%
 if device.type == "cpu":  # a GPU draws elsewhere, and rounds in another order
     generator, discriminator = tie.build()
     gan = GAN(generator, tie)
