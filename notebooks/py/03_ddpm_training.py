@@ -544,6 +544,9 @@ def train(network, images, steps, batch=16, peak=1e-3):
 
 
 # %%
+loss_of_zero = diffusion.abar + (1 - diffusion.abar) * float(power.mean())  # Eq. 3.2, each t
+know_nothing = float((weight * loss_of_zero)[1:].mean())  # the weighted loss of the answer 0
+
 steps = cfg.lesson_steps
 lesson_rooms = load_bedrooms(cfg.source, "train", 32, limit=16 * steps)
 pure_noise = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
@@ -556,7 +559,6 @@ lesson_seconds = time.monotonic() - began
 print(f"{steps} steps, {16 * steps:,} images, {lesson_seconds:.0f} s")
 
 # %% tags=["hide-input"]
-know_nothing = float((weight[t] * expected).mean())  # the loss of the answer 0, Eq. 3.2
 fig, axes = plt.subplots(1, 4, figsize=(10.5, 2.9), width_ratios=(1.3, 1, 1, 1))
 width = max(1, steps // 30)
 means = np.convolve(lesson_losses, np.ones(width) / width, "valid")
@@ -604,16 +606,20 @@ with torch.no_grad():
     }
 print({f"skips times {keep:g}": f"{miss:.2f} of v is missed" for keep, miss in misses.items()})
 last_loss = np.mean(lesson_losses[-3 * width :])
-at_100 = np.mean(lesson_losses[steps // 8 : steps // 5 + 1])
+at_100 = np.mean(lesson_losses[min(80, steps // 2) : 121])
 claim(
     run.profile,
     "the loss falls below a fifth of knowing nothing, most of it in the first 100 steps",
     last_loss < know_nothing / 5 and know_nothing - at_100 > 0.7 * (know_nothing - last_loss),
 )
-claim(run.profile, "v is lost without the skips", misses[1.0] < 0.25 and misses[0.0] > 0.6)
+claim(
+    run.profile,
+    "with skips a fifth of v is missed or less, without them nearly all or more",
+    misses[1.0] < 0.2 and misses[0.0] > 0.9,
+)
 
 # %% [markdown]
-# With its skips the network finds nearly all of $v$, and at $t = 300$ most of $v$ is noise. Without them its answer is worse than 0: this network sends the noise around its middle. That does not show that a middle could not carry it: ours holds 96 x 8 x 8 numbers, twice as many as the image; that of the tutorial holds a sixth of its image. But the argument of the report forgets the skips. The whole network must name the noise, pixel by pixel.
+# With its skips the network misses a fifth of the power of $v$ or less, and at $t = 300$ most of $v$ is noise. Without them it does about as badly as an answer of 0: this network sends the noise around its middle. That does not show that a middle could not carry it: ours holds 96 x 8 x 8 numbers, twice as many as the image; that of the tutorial holds a sixth of its image. But the argument of the report forgets the skips. The whole network must name the noise, pixel by pixel.
 #
 # ## 7. The package, and training in full
 #
@@ -677,13 +683,11 @@ from bedgen_utils.train import TimesByWeight
 
 draw_times = TimesByWeight(diffusion, "min_snr")
 dice = torch.Generator().manual_seed(seed)
-loss_of_zero = diffusion.abar + (1 - diffusion.abar) * float(power.mean())  # of Eq. 3.2
-evenly = float((weight * loss_of_zero)[1:].mean())
 batches = []
 for _ in range(500):
     chosen, likelier = draw_times(16, dice)
     batches.append(float((weight[chosen] * loss_of_zero[chosen] / likelier).mean()))
-check_mean("eq:3.7", batches, evenly, "500 batches drawn by weight, and the even mean")
+check_mean("eq:3.7", batches, know_nothing, "500 batches drawn by weight, and the even mean")
 light = weight[1:] < 0.2 * weight.max()
 drawn = torch.cat([draw_times(16, dice)[0] for _ in range(500)])
 print(
@@ -789,7 +793,7 @@ save_figure(
     run,
     fig,
     "nb03_training",
-    f"Loss, and Fréchet distance of {n_look} samples (guided from the second look on) to the "
+    f"Loss, and Fréchet distance of {n_look} samples (guided once the early network has stopped) to the "
     "validation images, over the images seen. One training, one seed.",
     {
         "loss": [[r["images"], r["loss"]] for r in losses],
@@ -1585,14 +1589,14 @@ save_figure(
 )
 
 # %% [markdown]
-# The losses on validation images are 1 to 8 % higher, at every time. (These are the same images throughout, so the eight gaps are not independent.) A copy would show in the nearest sample of all: none of as many samples is much nearer to a training image than the nearest new room is. On average they are no nearer either. There is no sign of copying. After three and a half epochs of 12,000 images that is no surprise; 300 epochs of 1,000 images would be another matter. [Notebook 06](06_evaluation.ipynb) looks closer.
+# The losses on validation images are 1 to 8 % higher, at every time. (These are the same images throughout, so the eight gaps are not independent.) A copy would show in the nearest sample of all: it is not much nearer to a training image than the nearest of as many new rooms. On average, too, samples are no nearer. There is no sign of copying. After three and a half epochs of 12,000 images that is no surprise; 300 epochs of 1,000 images would be another matter. [Notebook 06](06_evaluation.ipynb) looks closer.
 
 # %%
 gap = np.array([float(b.mean() / a.mean()) for a, b in zip(known, new, strict=True)]) - 1
 claim(run.profile, "losses 1 to 8 % higher, at every time", 0.005 < gap.min() and gap.max() < 0.085)
 claim(
     run.profile,
-    "the nearest sample is no copy; samples are no nearer by two standard errors",
+    "the nearest sample is not much nearer; on average samples are not, by two standard errors",
     of_samples.min() > 0.7 * of_validation.min() and closer < 2 * closer_error,
 )
 
@@ -1863,13 +1867,13 @@ save_figure(
 )
 
 # %% [markdown]
-# At equal largest singular value, the gradient itself and its sign (what Adam's first step takes) reach two fifths and a third of the best decrease, and random steps next to nothing. By this measure of length $-UV^\top$ wins by construction; by the largest entry the sign would. Which one trains best only a trial can say: the row *AdamW alone* of Appendix C.
+# At equal largest singular value, the gradient itself and its sign (what Adam's first step takes) reach between a fifth and a half of the best decrease, and random steps less than a tenth. By this measure of length $-UV^\top$ wins by construction; by the largest entry the sign would. Which one trains best only a trial can say: the row *AdamW alone* of Appendix C.
 
 # %%
 claim(
     run.profile,
-    "gradient and sign: half of the best decrease, give or take; random steps under a tenth",
-    all(0.25 < muon_gains[name] < 0.75 for name in ("gradient", "sign"))
+    "gradient and sign: between a fifth and a half of the best decrease; random under a tenth",
+    all(0.2 < muon_gains[name] < 0.5 for name in ("gradient", "sign"))
     and muon_gains["best of 100 random"] < 0.1,
 )
 
