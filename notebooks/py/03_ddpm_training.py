@@ -483,12 +483,12 @@ print(even_times(4))
 # <!-- eq:3.6 -->
 # $$\bar\theta_k = d_k\,\bar\theta_{k-1} + (1-d_k)\,\theta_k, \qquad d_k = \min\!\Big(d,\ \frac{1+k}{10+k}\Big), \qquad r_k = \prod_{j=1}^{k} d_j \tag{3.6}$$
 #
-# Here $r_k$ is the share that the random weights of the start still have in the average. The first decays $d_k$ are small, so that this share is soon gone. That is the fourth detail.
+# Here $r_k$ is the share that the random weights of the start still have in the average. The decay *warms up*: $d_k$ is small at first, so that this share is soon gone, and rises until it stays at a chosen $d$. That is the fourth detail.
 
 # %% [markdown] tags=["exercise"]
 # **Exercise 03-3** · easy · 5 minutes
 #
-# Eq. 3.6 warms the decay up: $d_k$ rises with $k$, until it stays at the number $d$. Leave that out and take $d_k = d = 0.9999$ from the first step on, as recipes for long runs do. What is the share of the initial weights after 10,000 steps?
+# Leave out that warm-up and take the decay $d = 0.9999$ from the first step on, as recipes for long runs do. What is the share of the initial weights after 10,000 steps?
 
 # %% tags=["exercise"]
 share = ...  # a number from 0 to 1
