@@ -793,8 +793,8 @@ save_figure(
     run,
     fig,
     "nb03_training",
-    f"Loss, and Fréchet distance of {n_look} samples (guided once the early network has stopped) to the "
-    "validation images, over the images seen. One training, one seed.",
+    f"Loss, and Fréchet distance of {n_look} samples (guided once the early network has stopped) "
+    "to the validation images, over the images seen. One training, one seed.",
     {
         "loss": [[r["images"], r["loss"]] for r in losses],
         "distance": [[r["images"], r["distance"]] for r in looks],
