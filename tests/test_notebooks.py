@@ -31,7 +31,7 @@ FIGURES = [
     "tab01_epoch_times",
 ]
 PARAMETERS = """\
-profile = None  # "smoke", "cpu", "released" or "gpu"; None: "cpu", or in Colab "released"
+profile = None  # "smoke", "cpu", "released", "gpu" or "lsun"; None: "cpu", or in Colab "released"
 seed = 0
 out = None"""
 MACHINE = re.compile(

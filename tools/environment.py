@@ -41,7 +41,7 @@ def setup(folder: Path, torch: str | None) -> None:
     lines = [row for row in lock.splitlines() if kind != "cpu" or not CUDA.match(row)]
     (folder / "wanted.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     backend = ["--torch-backend", "cpu"] if kind == "cpu" else []
-    uv(folder, "pip", "install", *backend, "-r", str(folder / "wanted.txt"))
+    uv(folder, "pip", "install", "--compile-bytecode", *backend, "-r", str(folder / "wanted.txt"))
     pip(folder, "--no-deps", "--no-build-isolation", "-e", str(REPO))
     state.write_text(wanted, encoding="utf-8")
     print(f"{folder} is ready", flush=True)

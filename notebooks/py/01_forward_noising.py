@@ -34,7 +34,7 @@
 # Next: [02 · Posterior and bound](02_posterior_and_bound.ipynb).
 
 # %% tags=["parameters"]
-profile = None  # "smoke", "cpu", "released" or "gpu"; None: "cpu", or in Colab "released"
+profile = None  # "smoke", "cpu", "released", "gpu" or "lsun"; None: "cpu", or in Colab "released"
 seed = 0
 out = None
 

@@ -32,7 +32,7 @@
 # Previous: [01 · Forward noising](01_forward_noising.ipynb). Next: [03 · DDPM training](03_ddpm_training.ipynb).
 
 # %% tags=["parameters"]
-profile = None  # "smoke", "cpu", "released" or "gpu"; None: "cpu", or in Colab "released"
+profile = None  # "smoke", "cpu", "released", "gpu" or "lsun"; None: "cpu", or in Colab "released"
 seed = 0
 out = None
 

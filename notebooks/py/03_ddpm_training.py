@@ -32,7 +32,7 @@
 # Before: [02 · Posterior and bound](02_posterior_and_bound.ipynb). Next: [04 · Training a GAN](04_gan_training.ipynb).
 
 # %% tags=["parameters"]
-profile = None  # "smoke", "cpu", "released" or "gpu"; None: "cpu", or in Colab "released"
+profile = None  # "smoke", "cpu", "released", "gpu" or "lsun"; None: "cpu", or in Colab "released"
 seed = 0
 out = None
 

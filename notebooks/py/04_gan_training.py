@@ -29,7 +29,7 @@
 # Before: [03 · DDPM training](03_ddpm_training.ipynb). Next: [05 · Mode collapse](05_mode_collapse.ipynb).
 
 # %% tags=["parameters"]
-profile = None  # "smoke", "cpu", "released" or "gpu"; None: "cpu", or in Colab "released"
+profile = None  # "smoke", "cpu", "released", "gpu" or "lsun"; None: "cpu", or in Colab "released"
 seed = 0
 out = None
 

@@ -30,7 +30,7 @@
 # Before: [04 · GAN training](04_gan_training.ipynb). Next: [06 · Evaluation](06_evaluation.ipynb).
 
 # %% tags=["parameters"]
-profile = None  # "smoke", "cpu", "released" or "gpu"; None: "cpu", or in Colab "released"
+profile = None  # "smoke", "cpu", "released", "gpu" or "lsun"; None: "cpu", or in Colab "released"
 seed = 0
 out = None
 

@@ -30,7 +30,7 @@
 # Before: [05 · Mode collapse](05_mode_collapse.ipynb). Next: [07 · Interpolation](07_interpolation.ipynb).
 
 # %% tags=["parameters"]
-profile = None  # "smoke", "cpu", "released" or "gpu"; None: "cpu", or in Colab "released"
+profile = None  # "smoke", "cpu", "released", "gpu" or "lsun"; None: "cpu", or in Colab "released"
 seed = 0
 out = None
 

@@ -35,7 +35,7 @@
 # Before: [06 · Evaluation](06_evaluation.ipynb). Next: [08 · The report](08_report.ipynb).
 
 # %% tags=["parameters"]
-profile = None  # "smoke", "cpu", "released" or "gpu"; None: "cpu", or in Colab "released"
+profile = None  # "smoke", "cpu", "released", "gpu" or "lsun"; None: "cpu", or in Colab "released"
 seed = 0
 out = None
 

@@ -29,7 +29,7 @@
 # So the original report's main conclusion does not carry over to small rendered rooms; its own setting, photographs and hours, is not tested here. Its Eq. 12 does not give the clean image but the mean of the previous step. Section 4 judges each claim and lists the errata.
 
 # %% tags=["parameters"]
-profile = None  # "smoke", "cpu", "released" or "gpu"; None: "cpu", or in Colab "released"
+profile = None  # "smoke", "cpu", "released", "gpu" or "lsun"; None: "cpu", or in Colab "released"
 seed = 0
 out = None
 
