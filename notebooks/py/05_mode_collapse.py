@@ -583,6 +583,7 @@ lam = (-eta + sp.sqrt(eta**2 - 4)) / 4
 check_zero("eq:5.7", sp.expand((J1 - lam * sp.eye(2)).det()), "its eigenvalue")
 
 
+# %%
 def V(psi, theta):
     return -math.log(2) - softplus(psi * theta)
 
