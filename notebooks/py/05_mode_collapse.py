@@ -1335,16 +1335,17 @@ few = np.array([row["images"] for row in measured])
 for i, (key, style) in enumerate((("coverage", "o-"), ("precision", "s--"))):
     share, bar = (np.array([row[k] for row in measured]) for k in (key, f"{key}, deviation"))
     at, label = few * (0.97, 1.03)[i], f"{key}, generated"
-    ax.errorbar(at, share, bar, fmt=style, label=label, color=COLOURS[i], capsize=3)
+    bars = [np.minimum(bar, share), np.minimum(bar, 1 - share)]
+    ax.errorbar(at, share, bars, fmt=style, label=label, color=COLOURS[i], capsize=3)
     ax.axhline(floor[key], color=COLOURS[i], ls=":", lw=1, label=f"{key}, other real images")
-ax.set(xlabel="different images m", ylabel="share", xscale="log", ylim=(-0.02, 1.25))
+ax.set(xlabel="different images m", ylabel="share", xscale="log", ylim=(-0.02, 1.04))
 ax.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
 save_figure(
     run,
     fig,
     "nb05_pictures",
     f"A generator held to m different images, against {n} validation images: means over disjoint "
-    f"sets of m among {n} generated images, bars one standard deviation among these sets (none for "
+    f"sets of m among {n} generated images, bars one standard deviation among these sets, cut at 0 and 1 (none for "
     "the single set of all), and what other real images reach.",
     {"rows": measured, "real": floor},
     protocol(n, n),
