@@ -1345,7 +1345,8 @@ save_figure(
     fig,
     "nb05_pictures",
     f"A generator held to m different images, against {n} validation images: means over disjoint "
-    f"sets of m among {n} generated images, bars one standard deviation among these sets, cut at 0 and 1 (none for "
+    f"sets of m among {n} generated images, bars one standard deviation among these sets, cut at "
+    "0 and 1 (none for "
     "the single set of all), and what other real images reach.",
     {"rows": measured, "real": floor},
     protocol(n, n),
