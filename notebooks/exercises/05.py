@@ -15,24 +15,35 @@ def _angles(modes: int) -> torch.Tensor:
     return torch.arange(modes) * (2 * math.pi / modes)
 
 
-def _heaps() -> list[tuple]:
-    """60 points around six modes, so that each rule that circulates finds another number of modes.
-
-    Fifteen points and three at half a standard deviation, four at two of them, five too far out,
-    two modes with one stray point each; the rest far away from all.
-    """
-    centres = torch.tensor([[10.0 * k, 0.0] for k in range(6)])
-    std = 0.2
-    heaps = [(0, 15, 0.5), (1, 3, 0.5), (2, 4, 2.0), (3, 1, 0.5), (4, 1, 0.5), (5, 5, 5.0)]
+def _points(std: float, modes: int, total: int, heaps: list[tuple]) -> tuple:
+    """Points around `modes` centres by (mode, points, distance in stds); the rest far from all."""
+    centres = torch.tensor([[10.0 * k, 0.0] for k in range(modes)])
     points = [centres[k] + torch.tensor([std * far, 0.0]) for k, n, far in heaps for _ in range(n)]
-    points += [torch.tensor([0.0, 4.0])] * (60 - len(points))
-    return [(torch.stack(points), centres, std)]
+    points += [torch.tensor([0.0, 4.0])] * (total - len(points))
+    return torch.stack(points), centres, std
 
 
-def _found(points, centres, std, within=3.0, fair=0.2, least=0.0):
+def _heaps() -> list[tuple]:
+    """Two clouds, so that each rule that circulates finds other numbers of modes.
+
+    Of 60 points around six modes: fifteen and three at half a standard deviation, four at two of
+    them, five too far out, two modes with one stray point each. Of 300 around ten modes, a fifth of
+    whose fair share is 6: heaps of 40, 7, 4 and 1.
+    """
+    few = [(0, 15, 0.5), (1, 3, 0.5), (2, 4, 2.0), (3, 1, 0.5), (4, 1, 0.5), (5, 5, 5.0)]
+    many = [(0, 40, 0.5), (1, 7, 0.5), (2, 4, 0.5), (3, 1, 0.5)]
+    return [_points(0.2, 6, 60, few), _points(0.2, 10, 300, many)]
+
+
+def _counts(points, centres, std):
+    distance, nearest = torch.cdist(points, centres).min(1)
+    return nearest[distance < 3 * std].bincount(minlength=len(centres))
+
+
+def _found(points, centres, std, within=3.0, fair=0.2, least=0.0, modes=None):
     distance, nearest = torch.cdist(points, centres).min(1)
     counts = nearest[distance < within * std].bincount(minlength=len(centres))
-    return int((counts >= max(fair * len(points) / len(centres), least)).sum())
+    return int((counts >= max(fair * len(points) / (modes or len(centres)), least)).sum())
 
 
 def _sigmoid(u: float) -> float:
@@ -111,6 +122,15 @@ EXERCISES = {
             "Near means within three standard deviations, not one.": lambda *a: _found(
                 *a, within=1.0
             ),
+            "Your fair share is that of the ring of 8. K is the number of centres given.": (
+                lambda *a: _found(*a, modes=8)
+            ),
+            "Your fair share is that of the grid of 25. K is the number of centres given.": (
+                lambda *a: _found(*a, modes=25)
+            ),
+            "You list the heaps, one number for each centre. How many of them are large enough?": (
+                _counts
+            ),
         },
         hint="torch.cdist gives all distances, min(1) the nearest mode, bincount counts by mode.",
     ),
@@ -125,6 +145,9 @@ EXERCISES = {
                 _through
             ),
             "D moves up V, and you let it move down.": _downhill,
+            "That is G's step, not the gradient: the sign is turned.": (
+                lambda psi, theta, eta: -_direct(psi, theta, eta) - _through(psi, theta, eta)
+            ),
         },
         hint="Write V(ψ + η ∂V/∂ψ, θ) as a function of θ alone, and let torch.func.grad do it.",
     ),
@@ -159,6 +182,9 @@ EXERCISES = {
             ),
             "You asked halfway for every pair: use u.": (
                 lambda slope, real, fake, u: _miss(slope((real + fake) / 2)).square().mean()
+            ),
+            "u is the share of the real point, and you gave it to the generated one.": (
+                lambda slope, real, fake, u: _miss(slope(_between(fake, real, u))).square().mean()
             ),
             "You punish slopes above 1 alone. Eq. 5.11 asks for slope 1, from both sides.": (
                 lambda slope, real, fake, u: (
