@@ -389,10 +389,11 @@ def load_factors(split: str = "train", path: str | Path | None = None) -> list[d
 
 def _csv_rows(text: str) -> list[dict[str, str]]:
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    point = "[.]" if delimiter == "," else ","  # 2,5 for 2.5, where there is room for it
-    number = re.compile(rf"^([+-]?\d+){point}(\d+)$")
     table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="")
-    rows = ({k: number.sub(r"\1.\2", row[k]) for k in table.fieldnames or ()} for row in table)
+    rows = [{k: row[k] for k in table.fieldnames or ()} for row in table]
+    if delimiter != ",":  # there is room for 2,5 in the place of 2.5
+        number = re.compile(r"^([+-]?\d+),(\d+)$")
+        rows = [{k: number.sub(r"\1.\2", v) for k, v in row.items()} for row in rows]
     return [row for row in rows if any(row.values())]
 
 
