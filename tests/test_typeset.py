@@ -92,6 +92,11 @@ def test_a_caption_with_other_numbers_than_figures_is_left_whole():
     assert typeset._shares("Fig. 1. One. Fig. 2. Two.", 3) == [("Fig. 1", "One. Fig. 2. Two.", 3)]
 
 
+def test_a_caption_of_nothing_is_text(tmp_path):
+    nb = new_notebook(cells=[new_code_cell(outputs=[text("text/markdown", "*Words.*")])])
+    assert typeset.markdown(nb, "8", tmp_path, tmp_path).strip() == "Words."
+
+
 def test_code_widgets_asides_and_what_was_printed_are_left_out(written):
     left_out = r"secret|widgets|Guess|aside|folded|Before|minute|\[claim\]|\[eq:|<!--"
     assert not typeset.re.search(left_out, written)

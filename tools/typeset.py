@@ -132,10 +132,10 @@ def markdown(nb: NotebookNode, chapter: str, folder: Path, published: Path) -> s
     for kind, content in parts(nb):
         if kind in counts:
             waiting.append((kind, content))
-        elif kind == "caption":
+        elif kind == "caption" and waiting:
             for name, said, size in _shares(content, len(waiting)):
                 taken, waiting = waiting[:size], waiting[size:]
-                kind = taken[0][0] if taken else "Fig"
+                kind = taken[0][0]
                 if not name:
                     counts[kind] += 1
                     name = f"{kind}. {chapter}.{counts[kind]}"
