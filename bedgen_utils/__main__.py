@@ -16,6 +16,10 @@ COMMANDS = {
     "test": ("all tests; options go to pytest, as in: test -k data -x", [TEST]),
     "lab": ("open the notebooks in JupyterLab", [[PY, "-m", "jupyterlab", "notebooks"]]),
     "compare": ("put a run beside the published one", [[PY, "-m", "tools.compare"]]),
+    "report": (
+        "notebook 08, as it is stored, as a PDF in runs/; needs the extra book",
+        [[PY, "-m", "tools.typeset"]],
+    ),
     "mutants": ("which small edits of the package no test notices", [[PY, "-m", "tools.mutants"]]),
     "notebooks": (
         "bring notebooks/*.ipynb in line with their sources, keeping outputs of unchanged cells",
