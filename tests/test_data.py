@@ -158,6 +158,19 @@ def test_replacing_keeps_the_old_file_until_the_new_one_is_whole(tmp_path):
     assert path.read_text() == "new" and os.listdir(tmp_path) == ["x.txt"]
 
 
+def test_what_killed_writers_left_goes_with_the_next(tmp_path):
+    path = tmp_path / "x [1].bin"
+    for name, age in (
+        (".x [1].bin.old.tmp", 4000),
+        (".x [1].bin.new.tmp", 60),
+        (".y.old.tmp", 4000),
+    ):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    sources.replace_atomically(path, lambda t: t.write_text("new"))
+    assert sorted(os.listdir(tmp_path)) == [".x [1].bin.new.tmp", ".y.old.tmp", "x [1].bin"]
+
+
 def test_two_writers_at_once(tmp_path):
     """Threads, or processes of two containers with one number: each has its own temporary file."""
     path, gate, errors = tmp_path / "x.txt", threading.Barrier(2), []
@@ -417,6 +430,14 @@ def test_home_folder(tmp_path, monkeypatch):
     image(0).save(tmp_path / "rooms" / "0.png")
     zip_of(tmp_path / "rooms.zip", ["0.png"])
     assert load_all("~/rooms") == load_all("~/rooms.zip", "zip") == (1, "")
+
+
+def test_folders_of_the_system_are_no_images(tmp_path):
+    image(0).save(tmp_path / "0.png")
+    for name in ("@eaDir/0.png/THUMB_M.png", "$RECYCLE.BIN/S-1/$R0.png", ".Trash-1000/files/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        image(1).save(tmp_path / name)
+    assert load_all(tmp_path) == (1, "")
 
 
 @posix
@@ -1400,6 +1421,39 @@ def test_cache_folder_of_the_platform(monkeypatch, tmp_path):
     assert sources.cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("BEDGEN_CACHE")
     assert sources.cache_folder() == Path(platformdirs.user_cache_dir("bedgen", appauthor=False))
+
+
+@posix
+def test_a_tilde_and_a_user_without_a_home(monkeypatch, tmp_path):
+    """As in a container that runs under a number the system does not know."""
+    import pwd
+    import tempfile
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("BEDGEN_CACHE", "~/kept")  # .env files are read by no shell
+    assert sources.cache_folder() == tmp_path / "kept"
+    with pytest.raises(FileNotFoundError, match="~nobody-here"):
+        load_bedrooms("folder", path="~nobody-here/rooms")
+
+    def unknown(_):
+        raise KeyError("no such number")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "BEDGEN_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert sources.cache_folder() == Path(tempfile.gettempdir()) / "bedgen"
+
+
+def test_bars_leave_it_to_the_environment(tmp_path, monkeypatch):
+    """disable=False would overrule TQDM_DISABLE."""
+    given, real = [], sources.tqdm
+    recorder = lambda *a, **k: given.append(k.get("disable")) or real(*a, **k)  # noqa: E731
+    monkeypatch.setattr(sources, "tqdm", recorder)
+    (tmp_path / "x").write_bytes(b"12")
+    sources._sha256_of_file(tmp_path / "x")
+    monkeypatch.setattr(sources, "LARGE", 1)
+    sources._sha256_of_file(tmp_path / "x")
+    assert given == [True, None]
 
 
 def test_left_overs_of_killed_processes_are_removed(folder, cache):
