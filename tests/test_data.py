@@ -276,6 +276,29 @@ def test_exif_orientation(turn):
     assert quarters[row, column] > 240 and quarters.sum() - quarters[row, column] < 30
 
 
+def test_exif_that_cannot_be_read_turns_nothing():
+    """Pillow raises SyntaxError; browsers show the image as it lies."""
+    plain = encoded(0)
+    for exif in (b"garbage", b"II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0"):
+        chunk = b"eXIf" + exif
+        chunk = struct.pack(">I", len(exif)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        odd = plain[:33] + chunk + plain[33:]  # behind the header
+        assert np.array_equal(decode(odd, 40), decode(plain, 40)) == (exif == b"garbage")
+
+
+@pytest.mark.parametrize("start", [b"k\0\0", b"k\0\1\0\0\0"], ids=["zTXt", "iTXt"])
+@pytest.mark.parametrize("place", ["before", "behind"])
+def test_text_of_any_size_does_not_cost_the_image(start, place):
+    """Pillow refuses what unpacks to more than 1 MB."""
+    level = png(8, 8, 8, 0, [b"\x40" * 8] * 8)
+    body = (b"zTXt" if len(start) == 3 else b"iTXt") + start + zlib.compress(bytes(3 << 20))
+    text = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    at = 33 if place == "before" else len(level) - 12
+    assert (decode(level[:at] + text + level[at:], 8) == 64).all()
+    with pytest.raises(OSError, match="truncated"):
+        decode(level[:33] + text + level[33:-30], 8)
+
+
 # ---- modes and colours
 
 
@@ -295,6 +318,13 @@ def modes():
         "16-bit TIFF",
         encoded(Image.fromarray(np.full((8, 8), 128 * 257, np.uint16)), "TIFF"),
         grey,
+    )
+    negative = Image.fromarray(np.full((8, 8), 100 * 257, np.uint16))
+    yield "16-bit TIFF, 0 is white", encoded(negative, "TIFF", tiffinfo={262: 0}), (155,) * 3
+    yield (
+        "8-bit TIFF, 0 is white",
+        encoded(Image.new("L", (8, 8), 100), "TIFF", tiffinfo={262: 0}),
+        (100,) * 3,
     )
     yield "16-bit grey", png(8, 8, 16, 0, grey16), grey
     yield "16-bit grey, transparent", png(8, 8, 16, 0, grey16, (b"tRNS", key16)), white
@@ -667,6 +697,35 @@ def test_large_files_are_bounded(tmp_path, monkeypatch):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert n == 1 and "bomb.png" in said and "1 MiB" in said and peak < 16 << 20
+
+
+def test_images_of_too_many_pixels_are_named(tmp_path):
+    """A few bytes that promise 3.6 GB."""
+    image(0).save(tmp_path / "0.png")
+    (tmp_path / "bomb.png").write_bytes(png(30_000, 30_000, 8, 2, [bytes(90_000)] * 9))
+    n, said = load_all(tmp_path)
+    assert n == 1 and "bomb.png" in said and "DecompressionBomb" in said
+
+
+@pytest.mark.parametrize("many, most", [(100, 1), (1 << 24, 4)])
+def test_large_images_are_decoded_one_after_the_other(tmp_path, monkeypatch, many, most):
+    """Eight of 100 million pixels at once would take 5 GB."""
+    inside, seen, real = [], [], data._eight_bits
+
+    def slow(*arguments):
+        inside.append(1)
+        time.sleep(0.02)
+        seen.append(len(inside))
+        inside.pop()
+        return real(*arguments)
+
+    for i in range(8):
+        image(i).save(tmp_path / f"{i}.bmp")
+    monkeypatch.setattr(data, "MANY_PIXELS", many)
+    monkeypatch.setattr(data, "_eight_bits", slow)
+    monkeypatch.setattr(data.os, "cpu_count", lambda: 4)
+    assert load_all(tmp_path)[0] == 8
+    assert max(seen) == 1 if most == 1 else 1 < max(seen) <= most
 
 
 def test_few_encoded_images_are_in_memory_at_once(tmp_path):
@@ -1275,6 +1334,19 @@ def test_a_table_that_a_spreadsheet_wrote(rendered, delimiter, comma):
             for line in text.split("\n")
         ]
         return name, "\ufeff" + "\r\n".join([*lines, delimiter * 5, ""])
+
+    assert load_factors("all", rewritten(rendered, change)) == load_factors("all", rendered)
+
+
+@pytest.mark.parametrize("yes, no", [("WAHR", "FALSCH"), ("Vrai", "Faux"), ("VERO", "FALSO")])
+def test_a_table_in_another_language(rendered, yes, no):
+    """And the line that tells Excel the delimiter, and columns that nobody filled in."""
+
+    def change(name, content):
+        if not name.endswith(".csv"):
+            return name, content
+        text = content.decode().replace("True", yes).replace("false", no).replace(",", ";")
+        return name, "sep=;\r\n" + text.replace("\n", ";;\r\n") + ";;"
 
     assert load_factors("all", rewritten(rendered, change)) == load_factors("all", rendered)
 
