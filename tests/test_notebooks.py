@@ -377,6 +377,17 @@ def test_orphans_and_missing_are_noticed(folder):
     ]
 
 
+def test_conflict_markers_are_named_and_outputs_are_not_lost(folder):
+    path = folder / "01_small.ipynb"
+    text = path.read_text()
+    path.write_text(f"<<<<<<< HEAD\n{text}=======\n{text}>>>>>>> theirs\n")
+    before = path.read_bytes()
+    for call in (nbs.sync, nbs.differences):
+        with pytest.raises(ValueError, match="01_small.ipynb is no notebook.*git checkout"):
+            call(folder)
+    assert path.read_bytes() == before
+
+
 def test_parameters_must_be_there(folder):
     nb = nbs.document(folder / "py" / "01_small.py")
     nbs.set_parameters(nb, profile='a "b" \\d', out=None)
