@@ -190,6 +190,7 @@ def test_weights_of_another_commit_say_which(tmp_path):
 
 def test_a_tilde_means_home_to_writers_as_to_readers(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # where a folder called ~ would be made
     save(GAN(GAME.build()[0], GAME), "~/gan.safetensors")
     assert load("gan", path="~/gan.safetensors").size == 16
     assert (tmp_path / "gan.safetensors").exists()
