@@ -137,7 +137,11 @@ DISTRIBUTION = {
 }
 
 
-MORE = {"mutants.py": "test", "typeset.py": "book"}  # the one works on the tests
+MORE = {  # the first works on the tests
+    "mutants.py": "test",
+    "playground.py": "book",
+    "typeset.py": "book",
+}
 PLACES = {"bedgen_utils": "", "notebooks/py": "", "tools": "run"}
 
 

@@ -1,0 +1,414 @@
+"""The playground: its modules against the package, its networks against PyTorch, its page in a
+browser.
+"""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import browser
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bedgen_utils import diffusion as df
+from bedgen_utils.data import to_uint8
+from bedgen_utils.interpolate import slerp
+from bedgen_utils.models import load
+from bedgen_utils.run import REPO
+from tools import playground
+
+NODE = shutil.which("node")
+STEPS = {"ddpm": df.ddpm_step, "ddim": df.ddim_step, "dpmpp_2m": df.dpmpp_2m_step}
+# On the scale of images, [-1, 1]: of a room after some steps of onnxruntime-web and of PyTorch.
+ROOM_BOUND = 5e-4
+SECONDS_TO_ANSWER = 0.5  # of the GAN, after the pointer moved
+
+needs_node = pytest.mark.skipif(not NODE, reason="Node.js runs the page's modules")
+
+
+@pytest.fixture(scope="module")
+def ddpm():
+    model = load("ddpm")
+    model.network.cpu()
+    model.early.cpu()
+    return model
+
+
+@pytest.fixture(scope="module")
+def gan():
+    model = load("gan")
+    model.generator.cpu()
+    return model
+
+
+# ---- what needs no build
+
+
+def test_table_is_what_sample_uses(ddpm, gan, monkeypatch):
+    """Times, guidance and schedule of `load("ddpm").sample`, caught on their way."""
+    caught = {}
+
+    def catch(model, x, sampler, times, **_):
+        caught.update(model=model, x=x, sampler=sampler, times=times)
+        return x
+
+    monkeypatch.setattr(ddpm.diffusion, "sample", catch)
+    ddpm.sample(1, seed=3)
+    table = playground.table(ddpm, gan)["ddpm"]
+    d = df.GaussianDiffusion(ddpm.diffusion.betas)
+    assert table["abar"] == d.abar.tolist() and table["size"] == caught["x"].shape[-1]
+    assert caught["times"] == d.timesteps(table["steps"], table["rho"], table["sigma_max"])
+    assert caught["sampler"] is df.dpmpp_2m_step  # the first choice of the page
+    assert re.search(r'id="sampler">\s*<option value="dpmpp_2m"', page_text())
+    x, t = torch.randn(1, 3, 64, 64), torch.tensor([400])
+    expected = df.guided(ddpm.network, ddpm.early, table["guidance"])(x, t)
+    torch.testing.assert_close(caught["model"](x, t), expected)
+    assert playground.table(ddpm, gan)["gan"] == {"size": 64, "latent": gan.generator.latent}
+
+
+def page_text():
+    return (playground.PAGE / "index.html").read_text(encoding="utf-8")
+
+
+def equations():
+    """(number, TeX) of each numbered equation on the page."""
+    for number, inside in re.findall(r'data-eq="([\d.]+)">(.*?)</div>', page_text(), re.DOTALL):
+        assert f"<span>({number})</span>" in inside
+        for tex in re.findall(r"<annotation[^>]*>(.*?)</annotation>", inside):
+            yield number, html.unescape(tex)
+
+
+def test_equations_are_those_of_the_notebooks():
+    sources = {
+        p.name[:2]: re.sub(r"\n#?\s*", " ", p.read_text(encoding="utf-8"))
+        for p in (REPO / "notebooks" / "py").glob("*.py")
+    }
+    found = list(equations())
+    for number, tex in found:
+        chapter = sources[f"{int(number.split('.')[0]):02d}"]
+        (stated,) = [e for e in re.findall(r"\$\$(.*?)\$\$", chapter) if rf"\tag{{{number}}}" in e]
+        assert tex in stated, number
+    assert {n for n, _ in found} == {
+        "1.6", "2.17", "2.29", "3.9", "3.10", "3.14", "7.6", "7.8", "7.10",
+    }  # fmt: skip
+
+
+def test_page_names_no_other_host():
+    """An address of another host could only stand there to be asked for."""
+    for path in playground.PAGE.iterdir():
+        if path.is_file():
+            text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+            assert set(re.findall(r"(?:https?:)?//[\w.-]+\.\w+|https?://[\w.-]+", text)) <= {
+                "http://localhost"
+            }, path
+
+
+def test_controls_have_names():
+    """Each field stands inside its label; each canvas says what it shows."""
+    text = page_text()
+    outside = re.sub(r"<label>.*?</label>", "", text, flags=re.DOTALL)
+    assert not re.findall(r"<(?:input|select)", outside)
+    assert len(re.findall(r"<canvas", text)) == len(re.findall(r"<canvas[^>]*aria-label=", text))
+    assert len(re.findall(r"<progress", text)) == len(re.findall(r"<progress[^>]*aria-label", text))
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    used = re.findall(r'\$\("([\w-]+)"\)', (playground.PAGE / "page.js").read_text())
+    assert set(used) <= set(ids)
+
+
+# ---- the modules, in Node, with a formula for a network
+
+
+def in_node(job: str, **given):
+    done = subprocess.run(
+        [NODE, REPO / "tests" / "playground.mjs"],
+        input=json.dumps({"job": job, **given}), capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def d():
+    return df.GaussianDiffusion(df.cosine_beta_schedule(1000))
+
+
+@needs_node
+def test_times(d):
+    ways = [(None, 20.0), (3.0, 40.0), (3.0, 20.0), (7.0, 40.0)]
+    wanted = [(n, *way) for n in [*range(1, 61), 100, 250, 1000] for way in ways]
+    asked = [{"steps": n, "rho": rho, "sigmaMax": s} for n, rho, s in wanted]
+    assert in_node("timesteps", abar=d.abar.tolist(), wanted=asked) == [
+        d.timesteps(*one) for one in wanted
+    ]
+
+
+@needs_node
+def test_times_from_the_middle(d):
+    """A process that ends at t is a process of its own, and the page takes its times."""
+    wanted = [(n, t) for n in (1, 5, 10, 40) for t in (1, 2, 40, 400, 999)]
+    asked = [{"steps": n, "from": t, "rho": 3.0, "sigmaMax": 40} for n, t in wanted]
+    for (n, t), ours in zip(
+        wanted, in_node("timesteps", abar=d.abar.tolist(), wanted=asked), strict=True
+    ):
+        shorter = df.GaussianDiffusion(d.betas[: t + 1])
+        assert ours == shorter.timesteps(min(n, t), 3.0, 40.0), (n, t)
+
+
+@needs_node
+@pytest.mark.parametrize("gamma", [1, 1.35])
+@pytest.mark.parametrize("name", STEPS)
+def test_samplers(d, name, gamma):
+    """From the same noise the page's samplers and the package's make the same image."""
+
+    def network(x, t):
+        return torch.sin(3 * x + t.reshape(-1, 1, 1, 1) / 500)
+
+    def early(x, t):
+        return torch.cos(2 * x - t.reshape(-1, 1, 1, 1) / 300)
+
+    times = d.timesteps(12, 3.0, 40.0)
+    x = torch.randn(1, 3, 6, 6)
+    model = network if gamma == 1 else df.guided(network, early, gamma)
+    draws = torch.Generator().manual_seed(5)
+    theirs = d.sample(model, x, STEPS[name], times, generator=draws)
+    draws = torch.Generator().manual_seed(5)
+    noises = [torch.randn(x.shape, generator=draws).flatten().tolist() for _ in times]
+    ours = in_node(
+        "sample", abar=d.abar.tolist(), x=x.flatten().tolist(), times=times, step=name,
+        gamma=gamma, noises=noises,
+    )  # fmt: skip
+    torch.testing.assert_close(torch.tensor(ours), theirs.flatten(), atol=2e-4, rtol=0)
+
+
+@needs_node
+def test_noising(d):
+    x, noise = torch.randn(2, 1, 3, 4, 4)
+    ours = in_node(
+        "qSample", x=x.flatten().tolist(), abar=float(d.abar[400]), noise=noise.flatten().tolist()
+    )
+    theirs = d.q_sample(x, torch.tensor([400]), noise)
+    torch.testing.assert_close(torch.tensor(ours), theirs.flatten(), atol=1e-6, rtol=0)
+
+
+@needs_node
+def test_walk():
+    corners = torch.randn(4, 128)
+    places = [(0, 0), (0, 1), (1, 0), (1, 1), (0.3, 0.8), (0.5, 0.5)]
+    for four in (corners, corners[[0, 0, 1, 1]]):  # two corners may be one
+        for ours, (r, c) in zip(
+            in_node("square", corners=four.tolist(), places=places), places, strict=True
+        ):
+            top, bottom = slerp(four[0:1], four[1:2], c), slerp(four[2:3], four[3:4], c)
+            theirs = slerp(top, bottom, r)[0]
+            torch.testing.assert_close(torch.tensor(ours), theirs, atol=1e-4, rtol=0)
+
+
+@needs_node
+def test_random_numbers_are_normal():
+    seeds, n = [0, 1, 2, 4294967295], 20_000
+    x = np.array(in_node("normals", seeds=seeds, n=n))
+    assert np.abs(x.mean(1)).max() < 4 / n**0.5 and np.abs(x.std(1) - 1).max() < 4 / (2 * n) ** 0.5
+    assert np.abs((x**4).mean(1) - 3).max() < 4 * (96 / n) ** 0.5
+    far = (np.abs(x) > 3).mean()
+    assert 0.0020 < far < 0.0035  # 0.0027
+    with_next = (x[:, 1:] * x[:, :-1]).mean(1)
+    between = np.corrcoef(x)[np.triu_indices(4, 1)]
+    assert np.abs([*with_next, *between]).max() < 4.5 / n**0.5
+    assert len(np.unique(x)) > 0.99 * x.size  # seeds share no stretch of numbers
+
+
+@needs_node
+def test_pixels():
+    x = torch.randn(3, 5, 5)
+    ours = torch.tensor(in_node("pixels", x=x.flatten().tolist())).reshape(5, 5, 4)
+    assert (ours[..., 3] == 255).all()
+    difference = ours[..., :3].permute(2, 0, 1) - to_uint8(x).int()
+    assert difference.abs().max() == 0
+
+
+@needs_node
+def test_shrinking():
+    pixels = torch.randint(0, 256, (24, 24, 4))
+    ours = in_node("shrink", pixels=pixels.flatten().tolist(), size=6, factor=4)
+    theirs = nn.functional.avg_pool2d(pixels[..., :3].permute(2, 0, 1).float(), 4) / 127.5 - 1
+    torch.testing.assert_close(torch.tensor(ours), theirs.flatten(), atol=1e-5, rtol=0)
+
+
+# ---- the built page, with the released networks, in a browser
+
+
+@pytest.fixture(scope="module")
+def site():
+    """The playground's folder, made by its tool if it is not there."""
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package, reason=f"{package} (extra book) writes or runs the networks")
+    folder = playground.BUILT
+    if not shutil.which("npm") and not (folder / "ort").exists():
+        pytest.skip("npm fetches onnxruntime-web")
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.playground", folder], cwd=REPO, capture_output=True, text=True
+    )
+    if "npm" in done.stderr and "pack" in done.stderr:
+        pytest.skip("npm could not fetch onnxruntime-web (no network?)")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    if not browser.find():
+        pytest.skip("no Chromium is installed")
+    with browser.Server(site) as server:
+        yield f"{server.address}/index.html"
+
+
+READY = "document.documentElement.dataset.ready"
+together = pytest.mark.xdist_group("playground")
+
+
+@pytest.mark.slow
+@together
+def test_export_equals_pytorch(site, ddpm, gan):
+    table = json.loads((site / "models" / "table.json").read_text())
+    for name, (network, shapes) in playground.networks(ddpm, gan).items():
+        path = site / "models" / f"{name}.onnx"
+        assert table["networks"][name]["bytes"] == path.stat().st_size < playground.LARGEST_FILE
+        assert playground.difference(network, shapes, path, n=3) < playground.BOUND
+        for folder in (b"site-packages", str(REPO).encode()):  # of the machine that exported
+            assert folder not in path.read_bytes()
+
+
+@pytest.mark.slow
+@together
+@pytest.mark.parametrize("width", [1400, 390])
+def test_page_opens(address, tmp_path, width):
+    with browser.Page(tmp_path, width) as page:
+        page.open(address, READY)
+        assert page.errors == []
+        assert all(r.startswith(("http://127", "data:")) for r in page.requests)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate("document.getElementById('cannot').hidden")
+        heights = page.evaluate(
+            "[...document.querySelectorAll('math')].filter(m => m.checkVisibility())"
+            ".map(m => m.getBoundingClientRect().height)"
+        )
+        assert len(heights) > 8 and min(heights) > 10
+
+
+@pytest.mark.slow
+@together
+def test_without_webassembly(address, tmp_path):
+    with browser.Page(tmp_path, before="delete globalThis.WebAssembly") as page:
+        page.open(address)
+        said = page.evaluate("document.getElementById('cannot').innerText")
+        assert "WebAssembly" in said and page.errors == []
+        assert page.evaluate("document.getElementById('gan-start').disabled")
+
+
+# Runs the page's own modules on numbers of the test's. {...} are its parameters.
+IN_PAGE = """
+(async ({name, gamma, step, times, x, noises, abar}) => {
+  const models = await import("./models.js");
+  const { sample, SAMPLERS, guided } = await import("./sampler.js");
+  const table = await (await fetch("models/table.json")).json();
+  const network = (name) => models.network(name, table.networks[name]);
+  if (name === "gan") return [...await (await network("gan"))(Float32Array.from(x))];
+  const asked = gamma === 1 ? await network("ddpm")
+    : guided(await network("ddpm"), await network("ddpm_early"), gamma);
+  const noise = () => Float32Array.from(noises.shift());
+  const how = { abar: table.ddpm.abar, times, step: SAMPLERS[step], noise };
+  let end;
+  const network_at = (x, t) => asked(x, Float32Array.of(t));
+  for await (const { next } of sample(network_at, Float32Array.from(x), how)) end = next;
+  return [...end];
+})
+"""
+
+
+def in_page(page, **given) -> Tensor:
+    return torch.tensor(page.evaluate(f"{IN_PAGE}({json.dumps(given)})", timeout=600))
+
+
+@pytest.mark.slow
+@together
+def test_rooms_equal_pytorch(address, tmp_path, ddpm, gan):
+    """The page's room is `load("ddpm").sample`'s from the same noise, with the default guidance."""
+    seed, n = 4, 5
+    largest = {}
+    with browser.Page(tmp_path) as page:
+        page.open(address, READY)
+        z = torch.randn(1, gan.generator.latent, generator=torch.Generator().manual_seed(seed))
+        ours = in_page(page, name="gan", x=z.flatten().tolist())
+        with torch.no_grad():
+            theirs = gan.generator(z)
+        largest["gan"] = float((ours - theirs.flatten()).abs().max())
+        times = ddpm.diffusion.timesteps(n, 3.0, 40.0)
+        for name, step in STEPS.items():
+            x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
+            draws = torch.Generator().manual_seed(seed * 1_000_003 + 1)
+            noises = [torch.randn(3, 64, 64, generator=draws).flatten().tolist() for _ in times]
+            ours = in_page(
+                page, name="ddpm", gamma=ddpm.guidance, step=name, times=times,
+                x=x.flatten().tolist(), noises=noises if name == "ddpm" else [],
+            ).reshape(1, 3, 64, 64)  # fmt: skip
+            theirs = ddpm.sample(1, seed=seed, steps=n, sampler=step)
+            assert (to_uint8(ours).int() - theirs.int()).abs().max() <= 1, name
+            # Once more before it is rounded.
+            draws = torch.Generator().manual_seed(seed * 1_000_003 + 1)
+            model = df.guided(ddpm.network, ddpm.early, ddpm.guidance)
+            floats = ddpm.diffusion.sample(model, x, step, times, generator=[draws])
+            largest[name] = float((ours - floats).abs().max())
+        assert page.errors == []
+    print("largest differences:", largest)
+    assert max(largest.values()) < ROOM_BOUND, largest
+
+
+PIXELS = "document.getElementById('{}').getContext('2d').getImageData(0, 0, 64, 64).data.join()"
+
+
+@pytest.mark.slow
+@together
+def test_a_reader_plays(address, tmp_path):
+    """Walks, samples, stops, and brings an image back; nothing is asked of another host."""
+    with browser.Page(tmp_path / "profile") as page:
+        page.open(address, READY)
+        click = "document.getElementById('{}').click()"
+        page.evaluate(click.format("gan-start"))
+        page.wait("document.getElementById('gan-says').textContent.startsWith('r = ')")
+        box = page.evaluate(
+            "(b => [b.x, b.y, b.width, b.height])"
+            "(document.getElementById('walk').getBoundingClientRect())"
+        )
+        seconds = []
+        for place in (0.1, 0.5, 0.9):
+            before = page.evaluate(PIXELS.format("walk"))
+            page.move(box[0] + place * box[2], box[1] + place * box[3])
+            page.evaluate(f"globalThis.before = {json.dumps(before)}")
+            seconds.append(page.wait(f"({PIXELS.format('walk')}) !== before", timeout=30))
+        print("seconds until the room had changed:", seconds)
+        assert min(seconds) < SECONDS_TO_ANSWER
+
+        page.evaluate("document.getElementById('steps').value = 3")
+        page.evaluate("document.getElementById('gamma').value = 1")
+        page.evaluate(click.format("ddpm-run"))
+        page.wait("document.getElementById('ddpm-says').textContent.startsWith('done: 3 steps')")
+        assert page.evaluate("document.getElementById('strip').children.length") == 3
+        page.evaluate("document.getElementById('steps').value = 1000")
+        page.evaluate(click.format("ddpm-run"))
+        page.wait("document.getElementById('ddpm-says').textContent.startsWith('step ')")
+        page.evaluate(click.format("ddpm-run"))
+        page.wait("document.getElementById('ddpm-says').textContent.startsWith('stopped after')")
+
+        page.evaluate(click.format("take-gan"))
+        page.evaluate("document.getElementById('own-steps').value = 2")
+        page.evaluate(click.format("own-run"))
+        page.wait("document.getElementById('own-says').textContent.includes('back in 2 steps')")
+        assert page.errors == []
+        asked = [r for r in page.requests if not r.startswith("data:")]
+        assert len(asked) > 10 and all(address.startswith(r[:21]) for r in asked), asked
