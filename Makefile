@@ -10,7 +10,7 @@ ARGS  ?=
 PROFILE ?=
 TORCH ?=
 PY    := $(VENV)/bin/python
-TASKS := figures smoke released test lab studies compare report mutants notebooks lint lock
+TASKS := figures smoke released test lab studies compare report book mutants notebooks lint lock
 
 .PHONY: help setup clean $(TASKS)
 

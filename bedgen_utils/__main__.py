@@ -20,6 +20,10 @@ COMMANDS = {
         "notebook 08, as it is stored, as a PDF in runs/; needs the extra book",
         [[PY, "-m", "tools.typeset"]],
     ),
+    "book": (
+        "the notebooks, as they are stored, as a site in book/_build/html; installs the extra book",
+        [[PY, "-m", "tools.environment", "book"], [PY, "-m", "tools.book"]],
+    ),
     "mutants": ("which small edits of the package no test notices", [[PY, "-m", "tools.mutants"]]),
     "notebooks": (
         "bring notebooks/*.ipynb in line with their sources, keeping outputs of unchanged cells",
