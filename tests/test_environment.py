@@ -137,7 +137,7 @@ DISTRIBUTION = {
 }
 
 
-MORE = {"mutants.py": "test", "typeset.py": "book"}  # the one works on the tests
+MORE = {"book.py": "book", "mutants.py": "test", "typeset.py": "book"}  # the one works on the tests
 PLACES = {"bedgen_utils": "", "notebooks/py": "", "tools": "run"}
 
 
@@ -213,6 +213,16 @@ def test_setup_without_cuda(setup):
     assert setup()[0] == [] and setup("cpu")[0] == []
     calls, wanted = setup("default")
     assert calls and "torch-backend" not in str(calls) and "nvidia" in wanted
+
+
+def test_an_extra_is_installed_once_and_moves_nothing(tmp_path, monkeypatch):
+    called = []
+    monkeypatch.setattr(environment, "call", called.append)
+    for _ in range(2):
+        environment.extra(tmp_path, "book")
+    (command,) = [" ".join(c) for c in called if "uv pip" in " ".join(c)]
+    assert "--constraint requirements.lock" in command
+    assert all(name in command.split() for name in EXTRAS["book"])
 
 
 def test_versions_agree():
