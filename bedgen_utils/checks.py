@@ -35,7 +35,8 @@ def check_zero(tag: str, expression: Any, how: str) -> None:
     several = isinstance(expression, (list, tuple, sp.MatrixBase))
     left = [sp.simplify(part) for part in (expression if several else [expression])]
     found = f"left − right simplifies to {', '.join(map(str, left))}"
-    _report(tag, how, found, all(part == 0 for part in left), f"{left} is not 0")
+    # Of nothing, nothing is shown.
+    _report(tag, how, found, left != [] and all(part == 0 for part in left), f"{left} is not 0")
 
 
 def check_mean(tag: str, draws: Any, expected: Any, how: str, sigmas: float = 5.0) -> None:

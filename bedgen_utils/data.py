@@ -15,7 +15,9 @@ import io
 import json
 import os
 import re
+import struct
 import sys
+import threading
 import time
 import warnings
 import zlib
@@ -86,10 +88,35 @@ def decode(data: bytes, size: int) -> np.ndarray:
     Colours follow an embedded ICC profile or a PNG's gamma; transparent parts become white; of an
     animation the first frame counts. Raises ValueError for pixels of floating-point numbers or more
     than 16 bits, and what Pillow raises where ``data`` is no image, cut short or a bomb."""
+    try:
+        return _decode(data, size)
+    except ValueError:
+        if len(bare := _without_text(data)) == len(data):
+            raise
+        return _decode(bare, size)
+
+
+# Small images are decoded side by side. Of those of hundreds of megabytes each has its turn, in a
+# thread that ends with it, for the C library keeps what a thread has freed: eight of 25 million
+# pixels take 0.2 GB instead of 1.2.
+MANY_PIXELS = 1 << 24
+_turn = threading.Lock()
+
+
+def _decode(data: bytes, size: int) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as image:
         depth = data[24] if image.format == "PNG" else 8
-        colours, alpha = _eight_bits(ImageOps.exif_transpose(image), depth)
-        result = _srgb(colours, image.info)
+        if image.width * image.height <= MANY_PIXELS:
+            return _square(image, depth, size)
+        with _turn, ThreadPoolExecutor(1) as one:
+            return one.submit(_square, image, depth, size).result()
+
+
+def _square(image: Image.Image, depth: int, size: int) -> np.ndarray:
+    colours, alpha = _eight_bits(_upright(image), depth)
+    if image.mode == "I;16" and getattr(image, "tag_v2", {}).get(262) == 0:
+        colours = ImageOps.invert(colours)  # a TIFF with 0 for white: Pillow minds 8 bits alone
+    result = _srgb(colours, image.info)
     if alpha is not None:
         result = Image.composite(result, Image.new("RGB", result.size, "white"), alpha)
     if min(result.size) == size:  # cut between pixels, also where the margins are odd
@@ -98,6 +125,26 @@ def decode(data: bytes, size: int) -> np.ndarray:
     else:
         result = ImageOps.fit(result, (size, size), Image.Resampling.BICUBIC)
     return np.asarray(result).transpose(2, 0, 1)
+
+
+def _without_text(data: bytes) -> bytes:
+    """A PNG without its text, of which Pillow takes 1 MB; anything else as it is."""
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return data
+    at, kept = 8, [data[:8]]
+    while at + 8 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] not in (b"tEXt", b"zTXt", b"iTXt"):
+            kept.append(data[at:end])
+        at = end
+    return b"".join(kept)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except (SyntaxError, struct.error, KeyError, TypeError, ValueError):
+        return image  # its EXIF says nothing that can be read: browsers show it as it lies
 
 
 def _eight_bits(image: Image.Image, depth: int) -> tuple[Image.Image, Image.Image | None]:
@@ -169,7 +216,7 @@ def _decoded(opened: Source, order, size: int, left_out: dict[str, str], strict:
 # the same file without its end (.part), and a note of how far it is good (.json). Images lie in the
 # order they are given in, so every part is the beginning of the whole, and nothing is kept of N.
 
-CACHE_FORMAT = 2  # counted up when decode(), choose() or the layout changes
+CACHE_FORMAT = 3  # counted up when decode(), choose() or the layout changes
 HEADER = 128  # bytes before the pixels, with room for any count
 NOTE_EVERY = 1024  # images
 
@@ -387,10 +434,17 @@ def load_factors(split: str = "train", path: str | Path | None = None) -> list[d
     return [by_name[name] for name in names]
 
 
+# As spreadsheets write them in English, German, French, Italian, Spanish, Dutch.
+TRUTH = dict.fromkeys(("true", "wahr", "vrai", "vero", "verdadero", "waar"), True)
+TRUTH |= dict.fromkeys(("false", "falsch", "faux", "falso", "onwaar"), False)
+
+
 def _csv_rows(text: str) -> list[dict[str, str]]:
+    text = re.sub(r"^sep=.\r?\n", "", text)  # how Excel is told the delimiter
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="")
-    rows = [{k: row[k] for k in table.fieldnames or ()} for row in table]
+    columns = [name for name in table.fieldnames or () if name]  # others a spreadsheet left empty
+    rows = [{k: row[k] for k in columns} for row in table]
     if delimiter != ",":  # there is room for 2,5 in the place of 2.5
         number = re.compile(r"^([+-]?\d+),(\d+)$")
         rows = [{k: number.sub(r"\1.\2", v) for k, v in row.items()} for row in rows]
@@ -398,7 +452,7 @@ def _csv_rows(text: str) -> list[dict[str, str]]:
 
 
 def _typed(texts: list[str]) -> list:
-    for kind in (int, float, lambda text: {"true": True, "false": False}[text.lower()]):
+    for kind in (int, float, lambda text: TRUTH[text.lower()]):
         try:
             return [None if text == "" else kind(text) for text in texts]
         except (ValueError, KeyError):

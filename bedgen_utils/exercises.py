@@ -118,7 +118,7 @@ def _numbers(outcome: Any) -> np.ndarray:
 def _agree(got: list, expected: list, tolerance: float) -> bool:
     try:
         pairs = [(_numbers(a), _numbers(b)) for a, b in zip(got, expected, strict=True)]
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         return False
     return all(
         a.shape == b.shape and np.allclose(a, b, rtol=tolerance, atol=tolerance * _scale(b))
@@ -139,6 +139,8 @@ def _difference(got: list, expected: list, tolerance: float) -> str:
             a, b = _numbers(outcome), _numbers(wanted)
         except (TypeError, ValueError):
             return f"It gives {type(outcome).__name__} where numbers are expected."
+        except OverflowError:
+            return "It gives a number too large for float64."
         if a.shape != b.shape:
             return f"It gives shape {a.shape} where {b.shape} is expected."
         if a.size == 1:

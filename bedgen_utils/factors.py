@@ -112,9 +112,11 @@ class FactorNet(nn.Module):
     @torch.no_grad()
     def read(self, images: Tensor, batch: int = 500) -> Tensor:
         """The likeliest classes (N, K) on uint8 images (N, 3, S, S), S a multiple of 32."""
-        if images.dtype != torch.uint8 or images.shape[-1] % SIZE or not len(images):
+        square = images.shape[1:-1] == (3, images.shape[-1])
+        if images.dtype != torch.uint8 or not square or images.shape[-1] % SIZE or not len(images):
             found = f"{images.dtype} {tuple(images.shape)}"
-            raise ValueError(f"expected uint8 images of a multiple of {SIZE} pixels, got {found}")
+            what = f"uint8 images (N, 3, S, S) of a multiple of {SIZE} pixels"
+            raise ValueError(f"expected {what}, got {found}")
         device, shrink = next(self.parameters()).device, images.shape[-1] // SIZE
         answers = []
         for part in images.split(batch):
@@ -175,16 +177,16 @@ def load_classifier(path: str | Path | None = None) -> FactorNet:
 
     ValueError if the file is damaged or altered or its factors are not ours.
     """
-    path = Path(path or RELEASED)
+    path = Path(path or RELEASED).expanduser()
     try:
         tensors, header = read_weights(path)
         if header.get("factors") != FACTORS:
             raise ValueError(f"{path} has other factors")
-    except ValueError as error:
+        network = FactorNet(**header["network"])
+        network.load_state_dict(tensors)
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
         again = f"{path.name} is damaged or was not made for these factors; train it again"
         raise ValueError(f"{error}: {again}") from error
-    network = FactorNet(**header["network"])
-    network.load_state_dict(tensors)
     return network.eval().requires_grad_(False)
 
 

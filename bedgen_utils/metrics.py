@@ -270,6 +270,7 @@ def precision_recall(real: Array, fake: Array, k: int = 3, chunk: int = 1000) ->
         # the nearest neighbour of a centre among the centres is itself, hence k + 1
         radii = [distances(c, centres).kthvalue(k + 1).values for c in centres.split(chunk)]
         reach = torch.cat(radii)
+        _check_finite(OVERFLOW, reach)  # infinite balls hold everything
         inside = [(distances(p, centres) <= reach).any(1) for p in points.split(chunk)]
         return float(torch.cat(inside).double().mean())
 
@@ -308,7 +309,10 @@ def frechet_bootstrap(fake: Array, real: Cloud, draws: int = 50, seed: int = 0) 
 
     N of the N `fake` features are drawn with replacement, `draws` times. Such a set holds about
     63 % of them, so its distance is too large: the interval is value ± 2 error, not percentiles.
+    ValueError below 2 draws, which have no scatter.
     """
+    if draws < 2:
+        raise ValueError(f"a scatter needs at least 2 draws, not {draws}")
     fake = _cloud(fake)
     real = _as_moments(real, fake.shape[1])
     g, n = torch.Generator().manual_seed(seed), len(fake)

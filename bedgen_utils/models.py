@@ -186,11 +186,24 @@ def load(name: str, run: Run | None = None, path: str | Path | None = None) -> D
     if name not in NOTEBOOKS:
         raise ValueError(f"no model is called {name!r}; there are 'ddpm' and 'gan'")
     path, source = _find(name, run, path)
-    if not path.exists():
+    if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}; notebook {NOTEBOOKS[name]} makes them")
     tensors, header = read_weights(path)
-    if header["kind"] != name:
-        raise ValueError(f"{path} holds a model of kind {header['kind']!r} and not {name!r}")
+    if (kind := header.get("kind")) != name:
+        raise ValueError(f"{path} holds a model of kind {kind!r} and not {name!r}")
+    try:
+        return _built(name, tensors, header, source)
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{path} does not fit this code ({error!r:.200}): it was written by another commit, "
+            f"{header.get('made_by', {}).get('commit', 'unknown')}; take that one, or train anew"
+        ) from error
+
+
+def _built(name: str, tensors: dict[str, Tensor], header: dict, source: str) -> DDPM | GAN:
+    """The model that a weights file holds. KeyError, TypeError, RuntimeError or ValueError where
+    its recipe or its tensors are not those of this code.
+    """
     marks = sorted(int(key.split("/")[1]) for key in tensors if key.startswith("samples/"))
     shared = {
         "history": header["history"],
@@ -224,7 +237,7 @@ def _find(name: str, run: Run | None, path: str | Path | None) -> tuple[Path, st
 
 def write_weights(path: str | Path, tensors: dict[str, Tensor], header: dict) -> None:
     """Write ``tensors`` with a ``header`` of what JSON holds, and a checksum of them."""
-    path = Path(path)
+    path = Path(path).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(header | {"sha256": _checksum(tensors)})
     replace_atomically(path, lambda temporary: save_file(tensors, temporary, {"header": text}))

@@ -7,6 +7,7 @@ Every figure and table of a run is a file in ``run.own / "figures"`` and a row o
 import hashlib
 import io
 import json
+import re
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -196,13 +197,15 @@ def read_study(name: str) -> pd.DataFrame:
     """The rows of ``studies/results/NAME.csv``: what took hours and was measured once, by a script
     in ``studies/``.
 
-    FileNotFoundError where it is not there.
+    FileNotFoundError where it is not there, ValueError where git has left conflict markers in it.
     """
     path = STUDIES / f"{name}.csv"
     if not path.exists():
         raise FileNotFoundError(
             f"{path} is missing; a script in studies/ makes it, git checkout brings it back"
         )
+    if re.search(r"(?m)^(<{7}|={7}|>{7})", path.read_text(encoding="utf-8")):
+        raise ValueError(f"{path} holds conflict markers of git: they would be read as rows")
     return pd.read_csv(path, dtype={"commit": str})
 
 

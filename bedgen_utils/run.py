@@ -156,9 +156,13 @@ def code_version() -> str:
     "unknown" outside git, and where the files lie inside another project's repository.
     """
 
+    # In a hook of any repository GIT_DIR names that one.
+    env = {k: v for k, v in os.environ.items() if k[:4] != "GIT_" or k[:10] == "GIT_CONFIG"}
+
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(REPO), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
 
     try:
         if not os.path.samefile(git("rev-parse", "--show-toplevel"), REPO):

@@ -6,6 +6,7 @@ knows what an image looks like; that is ``data``.
 """
 
 import errno
+import glob
 import hashlib
 import importlib
 import json
@@ -13,7 +14,9 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 import threading
+import time
 import uuid
 import weakref
 import zipfile
@@ -48,14 +51,22 @@ HUB = "pcuenq/lsun-bedrooms@274fa3dcfe3f703f5fe8c92c5a2d309d01452eec"
 
 
 def cache_folder() -> Path:
-    """Where decoded images are kept: $BEDGEN_CACHE, else the platform's. Delete it freely."""
-    usual = platformdirs.user_cache_dir("bedgen", appauthor=False)
-    return Path(os.environ.get("BEDGEN_CACHE") or usual)
+    """Where decoded images are kept: $BEDGEN_CACHE, else the platform's, for a user without a home
+    the temporary folder. Delete it freely."""
+    with suppress(RuntimeError):  # no home, as in a container that runs under any number
+        chosen = os.environ.get("BEDGEN_CACHE")
+        return Path(chosen or platformdirs.user_cache_dir("bedgen", appauthor=False)).expanduser()
+    return Path(tempfile.gettempdir()) / "bedgen"
 
 
 def replace_atomically(path: Path, write) -> None:
     """Let ``write(temporary_path)`` make a file, then put it in the place of ``path`` in one step:
-    a reader sees the old file or the new one, never a part. Of two writers the last one wins."""
+    a reader sees the old file or the new one, never a part. Of two writers the last one wins. What
+    a killed one left there is removed when it is an hour old."""
+    for old in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(OSError):
+            if time.time() - old.stat().st_mtime > 3600:
+                old.unlink()
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         write(temporary)
@@ -401,7 +412,7 @@ def open_source(source: str, path: str | Path | None, split: str = "all") -> Any
             raise ValueError(f"{what} {value!r} is unknown; choose one of {', '.join(known)}")
     if path is None and source not in USUAL:
         raise ValueError(f'source "{source}" needs path=, where the images are')
-    place = Path(USUAL[source] if path is None else path).expanduser()
+    place = Path(os.path.expanduser(USUAL[source] if path is None else path))
     opened = SOURCES[source](place)
     if not len(opened.names):
         raise ValueError(f"no images ({', '.join(ENDINGS)}) in {place}{listed(opened.left_out)}")
@@ -416,7 +427,9 @@ def _extra(module: str) -> Any:
 
 
 def _is_image(name: str) -> bool:
-    hidden = any(p.startswith((".", "__MACOSX")) and p not in (".", "..") for p in name.split("/"))
+    # Resource forks of macOS, thumbnails of a Synology disk, the bin of Windows: nobody's images.
+    of_the_system = (".", "__MACOSX", "@eaDir", "$RECYCLE.BIN")
+    hidden = any(p.startswith(of_the_system) and p not in (".", "..") for p in name.split("/"))
     return name.lower().endswith(ENDINGS) and not hidden
 
 
@@ -473,9 +486,10 @@ def _split_by_folder(name: str, left_out: Mapping[str, str]) -> int:
 
 def _sha256_of_file(path) -> str:
     state, size = hashlib.sha256(), os.path.getsize(path)
+    quiet = {"disable": True} if size < LARGE else {}  # disable=False would overrule TQDM_DISABLE
     bar = tqdm(
         desc=f"hashing {Path(path).name}", total=size, unit="B", unit_scale=True,
-        leave=False, disable=size < LARGE,
+        leave=False, **quiet,
     )  # fmt: skip
     with open(path, "rb") as f, bar:
         while piece := f.read(1 << 20):

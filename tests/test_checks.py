@@ -42,7 +42,7 @@ def test_check_zero_simplifies_every_part():
     check_zero("eq:4", zero, "Pythagoras")
     check_zero("eq:4", [zero, 0], "both")
     check_zero("eq:4", sp.Matrix([zero, zero]), "a vector")
-    for wrong in (x, [zero, x], sp.Matrix([zero, x])):
+    for wrong in (x, [zero, x], sp.Matrix([zero, x]), []):
         with pytest.raises(AssertionError, match="is not 0"):
             check_zero("eq:4", wrong, "x")
 

@@ -158,6 +158,19 @@ def test_replacing_keeps_the_old_file_until_the_new_one_is_whole(tmp_path):
     assert path.read_text() == "new" and os.listdir(tmp_path) == ["x.txt"]
 
 
+def test_what_killed_writers_left_goes_with_the_next(tmp_path):
+    path = tmp_path / "x [1].bin"
+    for name, age in (
+        (".x [1].bin.old.tmp", 4000),
+        (".x [1].bin.new.tmp", 60),
+        (".y.old.tmp", 4000),
+    ):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    sources.replace_atomically(path, lambda t: t.write_text("new"))
+    assert sorted(os.listdir(tmp_path)) == [".x [1].bin.new.tmp", ".y.old.tmp", "x [1].bin"]
+
+
 def test_two_writers_at_once(tmp_path):
     """Threads, or processes of two containers with one number: each has its own temporary file."""
     path, gate, errors = tmp_path / "x.txt", threading.Barrier(2), []
@@ -263,6 +276,29 @@ def test_exif_orientation(turn):
     assert quarters[row, column] > 240 and quarters.sum() - quarters[row, column] < 30
 
 
+def test_exif_that_cannot_be_read_turns_nothing():
+    """Pillow raises SyntaxError; browsers show the image as it lies."""
+    plain = encoded(0)
+    for exif in (b"garbage", b"II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0"):
+        chunk = b"eXIf" + exif
+        chunk = struct.pack(">I", len(exif)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        odd = plain[:33] + chunk + plain[33:]  # behind the header
+        assert np.array_equal(decode(odd, 40), decode(plain, 40)) == (exif == b"garbage")
+
+
+@pytest.mark.parametrize("start", [b"k\0\0", b"k\0\1\0\0\0"], ids=["zTXt", "iTXt"])
+@pytest.mark.parametrize("place", ["before", "behind"])
+def test_text_of_any_size_does_not_cost_the_image(start, place):
+    """Pillow refuses what unpacks to more than 1 MB."""
+    level = png(8, 8, 8, 0, [b"\x40" * 8] * 8)
+    body = (b"zTXt" if len(start) == 3 else b"iTXt") + start + zlib.compress(bytes(3 << 20))
+    text = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    at = 33 if place == "before" else len(level) - 12
+    assert (decode(level[:at] + text + level[at:], 8) == 64).all()
+    with pytest.raises(OSError, match="truncated"):
+        decode(level[:33] + text + level[33:-30], 8)
+
+
 # ---- modes and colours
 
 
@@ -282,6 +318,13 @@ def modes():
         "16-bit TIFF",
         encoded(Image.fromarray(np.full((8, 8), 128 * 257, np.uint16)), "TIFF"),
         grey,
+    )
+    negative = Image.fromarray(np.full((8, 8), 100 * 257, np.uint16))
+    yield "16-bit TIFF, 0 is white", encoded(negative, "TIFF", tiffinfo={262: 0}), (155,) * 3
+    yield (
+        "8-bit TIFF, 0 is white",
+        encoded(Image.new("L", (8, 8), 100), "TIFF", tiffinfo={262: 0}),
+        (100,) * 3,
     )
     yield "16-bit grey", png(8, 8, 16, 0, grey16), grey
     yield "16-bit grey, transparent", png(8, 8, 16, 0, grey16, (b"tRNS", key16)), white
@@ -417,6 +460,14 @@ def test_home_folder(tmp_path, monkeypatch):
     image(0).save(tmp_path / "rooms" / "0.png")
     zip_of(tmp_path / "rooms.zip", ["0.png"])
     assert load_all("~/rooms") == load_all("~/rooms.zip", "zip") == (1, "")
+
+
+def test_folders_of_the_system_are_no_images(tmp_path):
+    image(0).save(tmp_path / "0.png")
+    for name in ("@eaDir/0.png/THUMB_M.png", "$RECYCLE.BIN/S-1/$R0.png", ".Trash-1000/files/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        image(1).save(tmp_path / name)
+    assert load_all(tmp_path) == (1, "")
 
 
 @posix
@@ -646,6 +697,35 @@ def test_large_files_are_bounded(tmp_path, monkeypatch):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert n == 1 and "bomb.png" in said and "1 MiB" in said and peak < 16 << 20
+
+
+def test_images_of_too_many_pixels_are_named(tmp_path):
+    """A few bytes that promise 3.6 GB."""
+    image(0).save(tmp_path / "0.png")
+    (tmp_path / "bomb.png").write_bytes(png(30_000, 30_000, 8, 2, [bytes(90_000)] * 9))
+    n, said = load_all(tmp_path)
+    assert n == 1 and "bomb.png" in said and "DecompressionBomb" in said
+
+
+@pytest.mark.parametrize("many, most", [(100, 1), (1 << 24, 4)])
+def test_large_images_are_decoded_one_after_the_other(tmp_path, monkeypatch, many, most):
+    """Eight of 100 million pixels at once would take 5 GB."""
+    inside, seen, real = [], [], data._eight_bits
+
+    def slow(*arguments):
+        inside.append(1)
+        time.sleep(0.02)
+        seen.append(len(inside))
+        inside.pop()
+        return real(*arguments)
+
+    for i in range(8):
+        image(i).save(tmp_path / f"{i}.bmp")
+    monkeypatch.setattr(data, "MANY_PIXELS", many)
+    monkeypatch.setattr(data, "_eight_bits", slow)
+    monkeypatch.setattr(data.os, "cpu_count", lambda: 4)
+    assert load_all(tmp_path)[0] == 8
+    assert max(seen) == 1 if most == 1 else 1 < max(seen) <= most
 
 
 def test_few_encoded_images_are_in_memory_at_once(tmp_path):
@@ -1258,6 +1338,19 @@ def test_a_table_that_a_spreadsheet_wrote(rendered, delimiter, comma):
     assert load_factors("all", rewritten(rendered, change)) == load_factors("all", rendered)
 
 
+@pytest.mark.parametrize("yes, no", [("WAHR", "FALSCH"), ("Vrai", "Faux"), ("VERO", "FALSO")])
+def test_a_table_in_another_language(rendered, yes, no):
+    """And the line that tells Excel the delimiter, and columns that nobody filled in."""
+
+    def change(name, content):
+        if not name.endswith(".csv"):
+            return name, content
+        text = content.decode().replace("True", yes).replace("false", no).replace(",", ";")
+        return name, "sep=;\r\n" + text.replace("\n", ";;\r\n") + ";;"
+
+    assert load_factors("all", rewritten(rendered, change)) == load_factors("all", rendered)
+
+
 def test_factors_that_are_missing_are_an_error(rendered):
     short = rewritten(rendered, lambda n, b: (n, b.replace(b"000003.png", b"9.png")))
     with pytest.raises(KeyError, match="000003"):
@@ -1400,6 +1493,39 @@ def test_cache_folder_of_the_platform(monkeypatch, tmp_path):
     assert sources.cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("BEDGEN_CACHE")
     assert sources.cache_folder() == Path(platformdirs.user_cache_dir("bedgen", appauthor=False))
+
+
+@posix
+def test_a_tilde_and_a_user_without_a_home(monkeypatch, tmp_path):
+    """As in a container that runs under a number the system does not know."""
+    import pwd
+    import tempfile
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("BEDGEN_CACHE", "~/kept")  # .env files are read by no shell
+    assert sources.cache_folder() == tmp_path / "kept"
+    with pytest.raises(FileNotFoundError, match="~nobody-here"):
+        load_bedrooms("folder", path="~nobody-here/rooms")
+
+    def unknown(_):
+        raise KeyError("no such number")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "BEDGEN_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert sources.cache_folder() == Path(tempfile.gettempdir()) / "bedgen"
+
+
+def test_bars_leave_it_to_the_environment(tmp_path, monkeypatch):
+    """disable=False would overrule TQDM_DISABLE."""
+    given, real = [], sources.tqdm
+    recorder = lambda *a, **k: given.append(k.get("disable")) or real(*a, **k)  # noqa: E731
+    monkeypatch.setattr(sources, "tqdm", recorder)
+    (tmp_path / "x").write_bytes(b"12")
+    sources._sha256_of_file(tmp_path / "x")
+    monkeypatch.setattr(sources, "LARGE", 1)
+    sources._sha256_of_file(tmp_path / "x")
+    assert given == [True, None]
 
 
 def test_left_overs_of_killed_processes_are_removed(folder, cache):

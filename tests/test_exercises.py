@@ -113,6 +113,7 @@ def test_not_attempted(small, answer):
         (lambda x: x / 2, "halved"),
         (lambda x: x / 0.0 if False else x[:1], "shape (1,) where (2,)"),
         (lambda x: [1, "a"], "numbers are expected"),
+        (lambda x: 10**400, "too large for float64"),
         (lambda x: x.nothing, "raises AttributeError"),
         (lambda: 1, "raises TypeError"),
         (3.0, "A function is asked for"),

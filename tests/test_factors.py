@@ -20,6 +20,7 @@ from bedgen_utils.factors import (
     train_factors,
     view,
 )
+from bedgen_utils.models import read_weights, write_weights
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,9 @@ def test_read_refuses_what_is_no_image_of_a_multiple_of_32():
         ((2, 3, 32, 32), torch.float32),
         ((2, 3, 48, 48), torch.uint8),
         ((0, 3, 32, 32), torch.uint8),
+        ((2, 3, 64, 32), torch.uint8),
+        ((2, 1, 32, 32), torch.uint8),
+        ((3, 32, 32), torch.uint8),
     ):
         with pytest.raises(ValueError, match="32"):
             network.read(torch.zeros(shape, dtype=dtype))
@@ -246,6 +250,12 @@ def test_a_damaged_altered_or_foreign_classifier_is_refused(tmp_path):
     for name, metadata in (("other", {"header": json.dumps(header)}), ("bare", None)):
         save_file(load_file(good), tmp_path / name, metadata)
         with pytest.raises(ValueError, match="train it again"):
+            load_classifier(tmp_path / name)
+    tensors, header = read_weights(good)
+    del header["sha256"]
+    for name, change in (("wide", {"network": {"width": 9}}), ("new", {"network": {"depth": 3}})):
+        write_weights(tmp_path / name, tensors, header | change)
+        with pytest.raises(ValueError, match=f"{name} is damaged or was not made for these"):
             load_classifier(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         load_classifier(tmp_path / "absent")

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 
 import pytest
 import torch
@@ -133,8 +134,11 @@ def test_absent_inception_weights_say_what_to_download_and_where(tmp_path, monke
 
 
 def test_weights_in_the_home_folder_are_named_without_its_owner(tmp_path, monkeypatch):
-    monkeypatch.setattr(module.Path, "home", lambda: tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="~/here: fetch"):
+        verify(tmp_path / "here", None, "", "fetch it")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # nobody's home is known
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/here: fetch"):
         verify(tmp_path / "here", None, "", "fetch it")
 
 

@@ -358,6 +358,8 @@ def test_bootstrap_draws_as_many_with_replacement_by_its_seed():
     assert found.bias == pytest.approx(d.mean() - found.value, rel=1e-9)
     assert frechet_bootstrap(fake, real) == frechet_bootstrap(fake, real, draws=50, seed=0)
     assert frechet_bootstrap(fake, real, draws=4) != found
+    with pytest.raises(ValueError, match="at least 2 draws"):
+        frechet_bootstrap(fake, real, draws=1)
 
 
 def test_small_sets_are_warned_about_once_and_not_in_every_draw():
@@ -426,7 +428,7 @@ def test_infinity_is_refused_as_nan_is_and_overflow_is_no_distance():
             call(x[0], x)
         with pytest.raises(ValueError, match="4.* 3|3.* 4"):
             call(x, gaussian(20, 3, 0))
-    for call in (kernel_distance, frechet_from_features):
+    for call in (kernel_distance, precision_recall, frechet_from_features):
         with pytest.raises(ValueError, match="too large|infinity"):
             call(1e200 * x, x)
 

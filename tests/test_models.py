@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from bedgen_utils.diffusion import GaussianDiffusion, ddim_step, ddpm_step, linear_beta_schedule
-from bedgen_utils.models import DDPM, GAN, load, save
+from bedgen_utils.models import DDPM, GAN, load, read_weights, save, write_weights
 from bedgen_utils.train import DDPMRecipe, GANRecipe
 
 RECIPE = DDPMRecipe(size=16, widths=(32, 32), fold=2, T=50)
@@ -80,6 +80,10 @@ def test_a_diverged_network_raises_and_paints_nothing_black():
     nn.init.constant_(model.network.last.bias, float("nan"))
     with pytest.raises(ValueError, match="NaN"):
         model.sample(1)
+    gan = GAN(GAME.build()[0].eval())
+    nn.init.constant_(gan.generator.to_pixels.bias, float("nan"))
+    with pytest.raises(ValueError, match="NaN"):
+        gan.sample(1)
 
 
 # ---- files
@@ -130,8 +134,9 @@ def test_weights_that_float16_cannot_hold_stay_float32(tmp_path):
 
 def test_what_is_no_weights_file_is_named_with_what_to_do(tmp_path):
     path = tmp_path / "w.safetensors"
-    with pytest.raises(FileNotFoundError, match="notebook 03"):
-        load("ddpm", path=path)
+    for absent in (path, tmp_path):
+        with pytest.raises(FileNotFoundError, match="notebook 03"):
+            load("ddpm", path=absent)
     with pytest.raises(ValueError, match="'ddpm' and 'gan'"):
         load("vae")
     save(denoiser(), path)
@@ -159,6 +164,36 @@ def test_what_is_no_weights_file_is_named_with_what_to_do(tmp_path):
     network, diffusion = RECIPE.build()
     with pytest.raises(ValueError, match="recipe"):
         save(DDPM(network, diffusion), path)
+
+
+def test_weights_of_another_commit_say_which(tmp_path):
+    """Whole files, but the recipe or the tensors are not those of this code."""
+    path = tmp_path / "w.safetensors"
+    save(GAN(GAME.build()[0], GAME), path, {"commit": "abc123"})
+    tensors, header = read_weights(path)
+    for key in ("sha256", "made_by"):
+        header.pop(key)
+    recipe, made_by = header["recipe"], {"made_by": {"commit": "abc123"}}
+    fewer = dict(list(tensors.items())[1:])
+    for wrong_tensors, change in (
+        (tensors, {"recipe": recipe | {"newer": 1}}),
+        (tensors, {"recipe": recipe | {"width": 16}}),
+        (fewer, {}),
+    ):
+        write_weights(path, wrong_tensors, header | made_by | change)
+        with pytest.raises(ValueError, match=r"w\.safetensors does not fit this code.*abc123"):
+            load("gan", path=path)
+    write_weights(path, tensors, {"history": []})
+    with pytest.raises(ValueError, match="kind None"):
+        load("gan", path=path)
+
+
+def test_a_tilde_means_home_to_writers_as_to_readers(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # where a folder called ~ would be made
+    save(GAN(GAME.build()[0], GAME), "~/gan.safetensors")
+    assert load("gan", path="~/gan.safetensors").size == 16
+    assert (tmp_path / "gan.safetensors").exists()
 
 
 def test_a_run_takes_its_own_weights_before_the_released_ones(tmp_path):

@@ -185,15 +185,35 @@ def test_papermill_alone_from_any_folder(tmp_path):
 line_test = pytest.mark.xdist_group("line")
 
 
+# Every Python of the line, its kernels too, begins with this: only the machine itself is reached.
+NO_NETWORK = """
+import socket
+
+def only_here(real, host_of):
+    def call(*given, **named):
+        if host_of(*given) not in (None, "", "localhost", "127.0.0.1", "::1"):
+            raise AssertionError(f"the network is used: {given}")
+        return real(*given, **named)
+    return call
+
+socket.getaddrinfo = only_here(socket.getaddrinfo, lambda host, *_: host)
+host_of = lambda _, address: address[0] if isinstance(address, tuple) else None
+socket.socket.connect = only_here(socket.socket.connect, host_of)
+"""
+
+
 @pytest.fixture(scope="module")
 def line(request, tmp_path_factory):
     if "PYTEST_XDIST_WORKER" in os.environ:  # else each worker makes a line of its own: minutes
         assert any(item.nodeid.endswith("@line") for item in request.session.items)
     out = tmp_path_factory.mktemp("line")
     command = [sys.executable, "-m", "bedgen_utils", "smoke", "--out", str(out)]
-    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    offline = tmp_path_factory.mktemp("offline")
+    (offline / "sitecustomize.py").write_text(NO_NETWORK)
+    options = {"cwd": REPO, "env": os.environ | {"PYTHONPATH": str(offline)}}
+    done = subprocess.run(command, capture_output=True, text=True, **options)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
-    again = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    again = subprocess.run(command, capture_output=True, text=True, **options)
     return out, json.loads((out / "figures" / "manifest.json").read_text()), again
 
 
@@ -375,6 +395,17 @@ def test_orphans_and_missing_are_noticed(folder):
         "02_other.ipynb has no source py/02_other.py",
         "01_small.ipynb is missing",
     ]
+
+
+def test_conflict_markers_are_named_and_outputs_are_not_lost(folder):
+    path = folder / "01_small.ipynb"
+    text = path.read_text()
+    path.write_text(f"<<<<<<< HEAD\n{text}=======\n{text}>>>>>>> theirs\n")
+    before = path.read_bytes()
+    for call in (nbs.sync, nbs.differences):
+        with pytest.raises(ValueError, match="01_small.ipynb is no notebook.*git checkout"):
+            call(folder)
+    assert path.read_bytes() == before
 
 
 def test_parameters_must_be_there(folder):

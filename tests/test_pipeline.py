@@ -181,6 +181,14 @@ def test_wrong_settings_are_refused(line, wrong):
         pipeline.line([f"folder={line.texts['01'].parents[1]}", wrong])
 
 
+def test_images_that_cannot_be_asked_for_are_left_to_the_notebook(monkeypatch, tmp_path):
+    """Before a run each source of images is hashed; one that is absent is no traceback there."""
+    monkeypatch.setitem(sys.modules, "lmdb", None)
+    (tmp_path / "data.mdb").touch()
+    assert "pip install" in pipeline.data_sha256(f"lsun:{tmp_path}")
+    assert "is not a folder" in pipeline.data_sha256("folder:~nobody-here/rooms")
+
+
 def test_folders(monkeypatch, tmp_path):
     repo = pipeline.REPO
     for profile, target in (("cpu", repo), ("smoke", repo / "runs" / "smoke" / "published")):

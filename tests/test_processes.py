@@ -5,13 +5,16 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from bedgen_utils.gan import LOSSES
-from bedgen_utils.models import DDPM, GAN
+from bedgen_utils.models import DDPM, GAN, load
+from bedgen_utils.run import profile_numbers
 from bedgen_utils.train import DDPMRecipe, GANRecipe, train_ddpm, train_gan
+from tools.pipeline import claim
 
 DENOISER = DDPMRecipe(
     size=16, widths=(32, 32), fold=2, T=20, images=96, batch=16, rate=1e-3, warmup=2
@@ -107,6 +110,46 @@ def test_another_number_of_processes_resumes(tmp_path):
     resumed = launch(tmp_path, 2, names, tmp_path / "run")[1]
     for name in names:
         assert_alike(whole[name], resumed[name])
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """``python -m tools.train`` of a few steps, on images of noise; gives the folder it writes."""
+    from tools import train
+
+    numbers = profile_numbers("smoke", "03") | profile_numbers("smoke", "04")
+    numbers |= {"ddpm": {"size": 16, "widths": (32, 32), "fold": 2, "T": 20, "images": 32}}
+    numbers |= {"gan": {"size": 16, "latent": 8, "width": 8, "d_width": 8, "images": 32}}
+    numbers |= {"n_look": 4, "looks": [16, 32], "evaluate_every": 16, "steps": 2}
+    noise = torch.randint(256, (20, 3, 16, 16), generator=torch.Generator().manual_seed(5))
+    monkeypatch.setattr(train, "profile_numbers", lambda *_: numbers)
+    monkeypatch.setattr(train, "load_bedrooms", lambda *_: noise.to(torch.uint8))
+    monkeypatch.setattr(train, "compare", lambda made, *_, split: SimpleNamespace(distance=1.0))
+    monkeypatch.setattr("bedgen_utils.run.dataset_sha256", lambda _: "0" * 64)
+
+    def call(*arguments):
+        given = ["train", *arguments, "--profile", "smoke", "--out", str(tmp_path / "trained")]
+        monkeypatch.setattr(sys, "argv", given)
+        train.main()
+        return tmp_path / "trained"
+
+    return call
+
+
+@pytest.mark.parametrize("model", ["ddpm", "gan"])
+def test_the_command_trains_evaluates_and_writes_what_load_reads(command, model):
+    made = load(model, path=command(model) / f"{model}.safetensors")
+    looks = [row["images"] for row in made.history if "distance" in row]
+    assert looks == [16, 32] and list(made.samples) == looks
+    assert made.samples[16].shape == (4, 3, 16, 16)
+
+
+def test_two_commands_in_one_folder(command, tmp_path):
+    """The second would write over the checkpoint of the first."""
+    lock = claim(tmp_path / "trained")
+    with pytest.raises(ValueError, match="another run is at work"):
+        command("ddpm")
+    lock.release()
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(monkeypatch):

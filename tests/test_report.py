@@ -101,6 +101,10 @@ def test_what_is_drawn_from_a_study_says_so(run, tmp_path, monkeypatch):
     assert len(study["sha256"]) == 64
     with pytest.raises(FileNotFoundError, match=r"missing.*studies/"):
         read_study("other")
+    rows = (tmp_path / "long.csv").read_text()
+    (tmp_path / "long.csv").write_text(f"{rows}<<<<<<< HEAD\n=======\n>>>>>>> theirs\n")
+    with pytest.raises(ValueError, match="long.csv holds conflict markers"):
+        read_study("long")
 
 
 def test_half_a_manifest_is_an_error_and_never_rows_lost(tmp_path):

@@ -140,6 +140,18 @@ def test_only_our_own_repositorys_commit_is_ours(tmp_path, monkeypatch):
     assert len(code_version()) == 12  # what a run writes does not make it other code
 
 
+def test_a_hook_of_another_repository_does_not_make_its_commit_ours(tmp_path, monkeypatch):
+    """Git names its repository in the variables of a hook."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for folder in (ours, theirs):
+        git(tmp_path, "init", "-q", str(folder))
+        git(folder, "commit", "-q", "--allow-empty", "-m", folder.name)
+    monkeypatch.setattr(runs, "REPO", ours)
+    right = code_version()
+    monkeypatch.setenv("GIT_DIR", str(theirs / ".git"))
+    assert code_version() == right != "unknown"
+
+
 @pytest.mark.slow
 def test_a_run_outside_git_is_unknown(tmp_path):
     shutil.copytree(REPO / "bedgen_utils", tmp_path / "bedgen_utils")

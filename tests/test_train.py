@@ -400,6 +400,21 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(tmp_path, dam
         assert load_checkpoint(path) is None
 
 
+class Bomb:
+    """As in a checkpoint from a stranger: unpickled, it calls what it likes."""
+
+    def __reduce__(self):
+        return open, (Bomb.path, "w")
+
+
+def test_no_checkpoint_runs_code(tmp_path):
+    Bomb.path = str(tmp_path / "it ran")
+    torch.save({"step": Bomb()}, tmp_path / "c.checkpoint")
+    with pytest.warns(UserWarning, match="c.checkpoint is not a whole checkpoint"):
+        assert load_checkpoint(tmp_path / "c.checkpoint") is None
+    assert os.listdir(tmp_path) == ["c.checkpoint"]
+
+
 def test_a_checkpoint_keeps_the_memory_format(tmp_path):
     x = torch.randn(2, 8, 4, 4).contiguous(memory_format=torch.channels_last)
     save_checkpoint(tmp_path / "c.checkpoint", {"x": x})

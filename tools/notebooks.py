@@ -197,7 +197,7 @@ def differences(folder: Path = NOTEBOOKS) -> list[str]:
             continue
         old, new = (
             [(c.cell_type, c.source.strip(), sorted(c.metadata.get("tags", []))) for c in nb.cells]
-            for nb in (nbformat.read(path, 4), document(source))
+            for nb in (read(path), document(source))
         )
         if old != new:
             pairs = enumerate(zip(old, new, strict=False))
@@ -212,11 +212,20 @@ def sync(folder: Path = NOTEBOOKS) -> list[Path]:
     for source in sources(folder).values():
         path, nb = folder / f"{source.stem}.ipynb", document(source)
         if path.exists():
-            _take_outputs(nb.cells, nbformat.read(path, 4).cells)
+            _take_outputs(nb.cells, read(path).cells)
         if write(nb, path):
             changed.append(path)
     solved = {folder / "solutions" / name: nb for name, nb in solutions(folder).items()}
     return changed + [path for path, nb in solved.items() if write(nb, path)]
+
+
+def read(path: Path) -> NotebookNode:
+    """ValueError, with what to do, where it is no notebook, as with conflict markers of git."""
+    try:
+        return nbformat.read(path, 4)
+    except ValueError as error:
+        why = f"{path} is no notebook ({error!r:.60}): git checkout brings back the last good one"
+        raise ValueError(why) from error
 
 
 def solutions(folder: Path) -> dict[str, NotebookNode]:
@@ -273,7 +282,7 @@ def publishable(
         sys.prefix: "<environment>",
         str(REPO): ".",
         sys.base_prefix: "<python>",
-        str(Path.home()): "~",
+        os.path.expanduser("~"): "~",
         tempfile.gettempdir(): "<temporary>",
     }
     for cell, done in zip(nb.cells, ran, strict=True):

@@ -168,7 +168,7 @@ def data_sha256(source: str) -> str:
 
     try:
         return dataset_sha256(source)
-    except (ValueError, OSError) as error:  # the notebook will say so where it needs the data
+    except (ValueError, OSError, ImportError) as error:  # the notebook that needs it will say so
         return str(error)
 
 
