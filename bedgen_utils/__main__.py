@@ -71,7 +71,14 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("run it from a checkout of the repository")
     sys.path.insert(0, str(REPO))
     if options.command == "clean":
-        for name in ("runs", ".snakemake", ".pytest_cache", ".ruff_cache", ".mypy_cache"):
+        for name in (
+            "runs",
+            "book/_build",
+            ".snakemake",
+            ".pytest_cache",
+            ".ruff_cache",
+            ".mypy_cache",
+        ):
             shutil.rmtree(REPO / name, ignore_errors=True)
         return 0
     if options.command in RUNS or options.command == "studies":

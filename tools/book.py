@@ -79,8 +79,9 @@ def pages(rows: dict, books: dict[str, NotebookNode], labels: Labels) -> dict[st
     readme = (REPO / "README.md").read_text(encoding="utf-8")
     makers = fragments(readme, rows, books, labels)
     texts = {
-        path.name: linked(made.fill(path.read_text(encoding="utf-8"), makers), labels)
+        path.name: linked(made.fill(made.relinked(text, "book", ""), makers), labels)
         for path in sorted(BOOK.glob("*.md"))
+        if (text := path.read_text(encoding="utf-8"))
     }
     text = (NOTEBOOKS / "notation.md").read_text(encoding="utf-8")
     texts["notation.md"] = made.notation(text, labels)

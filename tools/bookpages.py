@@ -145,38 +145,45 @@ def tools(path: str, what: str = "the notebook") -> str:
 def with_figures(
     cell: NotebookNode, number: str, rows: dict[str, dict], before: str
 ) -> list[NotebookNode]:
-    """``cell``, and a cell without source for each further image of its outputs.
+    """``cell``, and cells without source for what follows its first image or stands before it.
 
     Each image gets its caption, which then is no output of its own, a name to be linked by where
     this notebook saves it, and words for those who do not see it: the caption, or that of the file
     it shows, or else the sentence that leads to it (``before`` is the text above).
     """
-    parts: list[list[NotebookNode]] = [[]]
-    for output in cell.outputs:
-        if is_image(output) and any(map(is_image, parts[-1])):
-            parts.append([])
-        parts[-1].append(output)
-    shown = [name for name in re.findall(r'"((?:fig|nb)\d\d_\w+)"', cell.source) if name in rows]
     names = {row["caption"]: n for n, row in rows.items() if row["notebook"] == number}
-    cells = []
-    for k, outputs in enumerate(parts):
+    shown = [name for name in re.findall(r'"((?:fig|nb)\d\d_\w+)"', cell.source) if name in rows]
+    cells, images = [], 0
+    for k, (outputs, caption) in enumerate(parted(cell.outputs)):
         part = cell if not k else nbformat.v4.new_code_cell("", id=f"{cell.id}-{k}")
         part.outputs = outputs
         if k:
             part.metadata["tags"] = ["remove-input"]
-        if any(map(is_image, outputs)):
-            at = next(i for i, o in enumerate(outputs) if is_image(o))
-            caption = caption_of(outputs[at + 1]) if len(outputs) > at + 1 else ""
-            about = caption or (rows[shown[k]]["caption"] if len(shown) > k else last(before))
-            part.metadata["mystnb"] = {"image": {"alt": plain(about)}}
+        if is_image(outputs[0]):
+            of_file = rows[shown[images]]["caption"] if len(shown) > images else ""
+            about = {"image": {"alt": plain(caption or of_file) or last(before)}}
             if caption:
-                del outputs[at + 1]
-                figure = {"caption": caption}
-                if caption in names:
-                    figure["name"] = label(names[caption])
-                part.metadata["mystnb"]["figure"] = figure
+                about["figure"] = {"caption": caption}
+            if caption in names:
+                about["figure"]["name"] = label(names[caption])
+            part.metadata["mystnb"] = about
+            images += 1
         cells.append(part)
-    return cells
+    return cells or [cell]
+
+
+def parted(outputs: list[NotebookNode]) -> list[tuple[list[NotebookNode], str]]:
+    """``outputs`` in groups: each image alone, with the caption that follows it, or with ""."""
+    parts: list[tuple[list[NotebookNode], str]] = []
+    for output in outputs:
+        images = bool(parts) and is_image(parts[-1][0][0])
+        if images and not parts[-1][1] and (caption := caption_of(output)):
+            parts[-1] = parts[-1][0], caption
+        elif parts and not images and not is_image(output):
+            parts[-1][0].append(output)
+        else:
+            parts.append(([output], ""))
+    return parts
 
 
 def last(text: str) -> str:
@@ -197,8 +204,9 @@ def place(path: str) -> str:
         "notebooks/notation.md": "notation.md",
         "data/sample_sheet.png": "sample_sheet.png",
     }
-    stems = {f"notebooks/{file.name}" for file in chapters().values()}
-    return own.get(path, path if path in stems else "")
+    if path in {f"notebooks/{file.name}" for file in chapters().values()}:
+        return path
+    return path[5:] if re.fullmatch(r"book/\w+\.md", path) else own.get(path, "")
 
 
 def relinked(text: str, folder: str, at: str | None = None) -> str:
