@@ -10,7 +10,7 @@ ARGS  ?=
 PROFILE ?=
 TORCH ?=
 PY    := $(VENV)/bin/python
-TASKS := figures smoke released test lab studies compare report mutants notebooks lint lock
+TASKS := figures smoke released test lab studies compare report book mutants notebooks lint lock
 
 .PHONY: help setup clean $(TASKS)
 
@@ -31,4 +31,4 @@ setup:
 	 echo "      Install one, or name it: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1
 
 clean:
-	rm -rf runs .snakemake .pytest_cache .ruff_cache .mypy_cache
+	rm -rf runs book/_build .snakemake .pytest_cache .ruff_cache .mypy_cache

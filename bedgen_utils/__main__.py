@@ -20,6 +20,10 @@ COMMANDS = {
         "notebook 08, as it is stored, as a PDF in runs/; needs the extra book",
         [[PY, "-m", "tools.typeset"]],
     ),
+    "book": (
+        "the notebooks, as they are stored, as a site in book/_build/html; installs the extra book",
+        [[PY, "-m", "tools.environment", "book"], [PY, "-m", "tools.book"]],
+    ),
     "mutants": ("which small edits of the package no test notices", [[PY, "-m", "tools.mutants"]]),
     "notebooks": (
         "bring notebooks/*.ipynb in line with their sources, keeping outputs of unchanged cells",
@@ -67,7 +71,14 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("run it from a checkout of the repository")
     sys.path.insert(0, str(REPO))
     if options.command == "clean":
-        for name in ("runs", ".snakemake", ".pytest_cache", ".ruff_cache", ".mypy_cache"):
+        for name in (
+            "runs",
+            "book/_build",
+            ".snakemake",
+            ".pytest_cache",
+            ".ruff_cache",
+            ".mypy_cache",
+        ):
             shutil.rmtree(REPO / name, ignore_errors=True)
         return 0
     if options.command in RUNS or options.command == "studies":

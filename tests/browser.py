@@ -42,13 +42,16 @@ class Server:
 
 
 class Page:
-    """One tab. ``errors``: what the console was told; ``requests``: every address asked for."""
+    """One tab. ``errors``: what the console was told; ``requests``: every address asked for, and no
+    host but this machine is found.
+    """
 
     def __init__(self, profile: Path, width: int = 1400, height: int = 900, before: str = ""):
         read_end, self._to = os.pipe()
         self._from, write_end = os.pipe()
         options = (
             f"--headless=new --no-sandbox --disable-gpu --no-first-run --disable-dev-shm-usage "
+            f"--host-resolver-rules='MAP * ~NOTFOUND, EXCLUDE 127.0.0.1' "
             f"--remote-debugging-pipe --user-data-dir='{profile}' about:blank"
         )
         self._process = subprocess.Popen(  # Chromium listens at 3 and answers at 4
@@ -71,10 +74,7 @@ class Page:
             "Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=False, flatten=True
         )
         self.call("Page.addScriptToEvaluateOnNewDocument", source=before)
-        self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
-        )  # fmt: skip
+        self.resize(width, height)
 
     def __enter__(self) -> "Page":
         return self
@@ -130,10 +130,19 @@ class Page:
                 return message["result"]
             self._note(message)
 
+    def resize(self, width: int, height: int = 900) -> None:
+        size = {"width": width, "height": height}
+        self.call("Emulation.setDeviceMetricsOverride", **size, deviceScaleFactor=1, mobile=False)
+
     def open(self, address: str, ready: str = "true") -> None:
-        """Go to ``address`` and wait until ``ready`` holds there."""
+        """Go to ``address`` and wait until ``ready`` holds there; errors and requests are new."""
+        self.call("Page.navigate", url="about:blank")
+        self.wait("location.href === 'about:blank'")
+        self.errors.clear()
+        self.requests.clear()
         self.call("Page.navigate", url=address)
-        self.wait(f"document.readyState === 'complete' && ({ready})")
+        there = "location.href !== 'about:blank' && document.readyState === 'complete'"
+        self.wait(f"{there} && ({ready})")
 
     def evaluate(self, expression: str, timeout: float = 120.0):
         """The value of ``expression``, awaited if it is a promise."""

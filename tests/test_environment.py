@@ -137,7 +137,8 @@ DISTRIBUTION = {
 }
 
 
-MORE = {  # the first works on the tests
+MORE = {  # mutants works on the tests
+    "book.py": "book",
     "mutants.py": "test",
     "playground.py": "book",
     "typeset.py": "book",
@@ -217,6 +218,16 @@ def test_setup_without_cuda(setup):
     assert setup()[0] == [] and setup("cpu")[0] == []
     calls, wanted = setup("default")
     assert calls and "torch-backend" not in str(calls) and "nvidia" in wanted
+
+
+def test_an_extra_is_installed_once_and_moves_nothing(tmp_path, monkeypatch):
+    called = []
+    monkeypatch.setattr(environment, "call", called.append)
+    for _ in range(2):
+        environment.extra(tmp_path, "book")
+    (command,) = [" ".join(c) for c in called if "uv pip" in " ".join(c)]
+    assert "--constraint requirements.lock" in command
+    assert all(name in command.split() for name in EXTRAS["book"])
 
 
 def test_versions_agree():

@@ -10,6 +10,7 @@ import argparse
 import re
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 
@@ -45,6 +46,19 @@ def setup(folder: Path, torch: str | None) -> None:
     pip(folder, "--no-deps", "--no-build-isolation", "-e", str(REPO))
     state.write_text(wanted, encoding="utf-8")
     print(f"{folder} is ready", flush=True)
+
+
+def extra(folder: Path, name: str) -> None:
+    """Install the extra ``name`` beside what the lock pins, once for each of its contents."""
+    text = (REPO / "pyproject.toml").read_text(encoding="utf-8")
+    extras = tomllib.loads(text)["project"]["optional-dependencies"]
+    state, wanted = folder / f"{name}.txt", "\n".join(extras[name]) + "\n"
+    if state.exists() and state.read_text(encoding="utf-8") == wanted:
+        return
+    print(f"installing the packages of the extra {name} (once)", flush=True)
+    pip(folder, "uv")
+    uv(folder, "pip", "install", "--constraint", "requirements.lock", *extras[name])
+    state.write_text(wanted, encoding="utf-8")
 
 
 def lock() -> None:
@@ -86,12 +100,14 @@ def call(command: list[str]) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["setup", "lock", "colab"])
+    parser.add_argument("what", choices=["setup", "lock", "colab", "book"])
     parser.add_argument("--venv", type=Path, help="the folder (.venv beside pyproject.toml)")
     parser.add_argument("--torch", choices=["default", "cpu"], help="which builds of PyTorch")
     options = parser.parse_args()
     if options.what == "lock":
         lock()
+    elif options.what == "book":
+        extra(options.venv.resolve() if options.venv else Path(sys.prefix), "book")
     elif options.what == "setup":
         setup((options.venv or REPO / ".venv").resolve(), options.torch)
     elif options.venv:

@@ -1,0 +1,390 @@
+"""The book: what its pages say, and what a browser makes of them.
+
+The site is built where the extra ``book`` is installed, and opened where Chromium is. Both is so in
+the workflow ``book``; what else a test needs is in every environment.
+"""
+
+import re
+import runpy
+from importlib.util import find_spec
+from pathlib import Path
+
+import browser
+import nbformat
+import pytest
+import yaml
+
+from tools import book, bookpages
+from tools.crossref import Labels, labelled, linked, plain
+from tools.pipeline import manifest
+
+REPO = Path(__file__).resolve().parents[1]
+CHAPTERS = bookpages.chapters()
+WIDTHS = (1400, 390)
+
+
+# ---- links within text
+
+
+@pytest.fixture
+def labels():
+    found = Labels()
+    found.learn("01", "## 7. A trap\n\n<!-- eq:1.6 -->\n$$x \\tag{1.6}$$\n\n### 7.1 More\n")
+    found.learn("01", "<!-- eq:7-step-1 -->\n$$y \\tag{7a}$$\n\n<!-- eq:01-sum -->\n$$z$$")
+    found.learn("02", "**Exercise 02-1** · easy · 5 minutes\n\nDo it.")
+    found.figures["fig08"] = "fig08-curve"
+    return found
+
+
+def test_labels_are_found(labels):
+    assert labels.equations == {"1.6": "eq-1.6", "7a": "eq-7-step-1", "01-sum": "eq-01-sum"}
+    assert set(labels.sections) == {("01", "7"), ("01", "7.1")} and labels.exercises == {"02-1"}
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("by Eq. 1.6.", "by Eq. [1.6](#eq-1.6)."),
+        ("Eq. 1.6, 9 and 7a", "Eq. [1.6](#eq-1.6), 9 and [7a](#eq-7-step-1)"),
+        ("Fig. 8 and Fig. 9", "[Fig. 8](#fig08-curve) and Fig. 9"),
+        ("section 7", "section [7](#sec-01-7)"),
+        ("sections 3, 7 and 7.1", "sections 3, [7](#sec-01-7) and [7.1](#sec-01-7.1)"),
+        ("notebook 02, section 7", "notebook 02, section 7"),
+        ("[02](b.ipynb), section 7; section 7", "[02](b.ipynb), section 7; section [7](#sec-01-7)"),
+        ("Exercise 02-1, not 02-9", "Exercise [02-1](#exercise-02-1), not 02-9"),
+        ("`Eq. 1.6` and $x$ and $Eq. 1.6$", "`Eq. 1.6` and $x$ and $Eq. 1.6$"),
+        ("[Eq. 1.6](#there)", "[Eq. 1.6](#there)"),
+        ("## Eq. 1.6\n\nEq. 1.6", "## Eq. 1.6\n\nEq. [1.6](#eq-1.6)"),
+        ("```\nEq. 1.6\n```", "```\nEq. 1.6\n```"),
+    ],
+)
+def test_what_text_speaks_of_is_linked(labels, text, expected):
+    assert linked(text, labels, "01") == expected
+
+
+def test_labels_stand_above_what_they_name():
+    text = labelled("## 7. A trap\n\n<!-- eq:1.6 -->\n$$x \\tag{1.6}$$\n\nEnd.", "01")
+    assert text == "(sec-01-7)=\n## 7. A trap\n\n(eq-1.6)=\n\n$$x \\tag{1.6}$$\n\nEnd."
+    text = labelled("**Exercise 02-1** · easy\n\nDo it.\n", "02")
+    assert text.startswith("(exercise-02-1)=\n:::{admonition} Exercise 02-1 · easy\n")
+    assert text.endswith("\n\nDo it.\n:::")
+
+
+def test_words_for_who_does_not_see():
+    assert (
+        plain("# *Walk* by $\\bar\\alpha_t$, [notebook 01](01.ipynb)")
+        == "Walk by alpha_t, notebook 01"
+    )
+
+
+@pytest.mark.parametrize(
+    "repository, expected",
+    [("", "the tests, [02](../notebooks/02_b.ipynb#x), [card](../data.md)"),
+     ("me/it", "[the tests](https://github.com/me/it/blob/main/tests/test_book.py), "
+      "[02](../notebooks/02_b.ipynb#x), [card](../data.md)")],
+)  # fmt: skip
+def test_links_to_files_of_the_repository(monkeypatch, repository, expected):
+    monkeypatch.setattr(bookpages, "address", lambda: (repository, "main"))
+    monkeypatch.setattr(bookpages, "chapters", lambda: {"02": Path("notebooks/02_b.ipynb")})
+    text = "[the tests](../tests/test_book.py), [02](02_b.ipynb#x), [card](../data/README.md)"
+    assert bookpages.relinked(text, "notebooks", "solutions") == expected
+
+
+def test_a_page_is_found_or_named():
+    assert bookpages.section("# A\n\n## B\n\nb\n\n## C\n\nc\n", "B") == "b"
+    with pytest.raises(ValueError, match="'D'"):
+        bookpages.section("# A\n\n## B\n", "D")
+    assert bookpages.fill("<!-- made: a -->!", {"a": lambda: "b"}) == "b!"
+    with pytest.raises(KeyError, match="other"):
+        bookpages.fill("<!-- made: other -->", {})
+
+
+# ---- figures
+
+
+def output(**data):
+    kinds = {"png": "image/png", "markdown": "text/markdown"}
+    return nbformat.v4.new_output("display_data", {kinds[k]: v for k, v in data.items()})
+
+
+def test_each_figure_gets_caption_name_and_words():
+    rows = {"nb01_a": {"caption": "First, $x_0$.", "notebook": "01"}}
+    cell = nbformat.v4.new_code_cell('save_figure(run, fig, "nb01_a")', id="c")
+    said = {"markdown": "*First, $x_0$.*"}, {"markdown": "| t |"}
+    cell.outputs = [output(png="A"), output(**said[0]), output(png="B"), output(**said[1])]
+    assert bookpages.figure_names(cell, "01", rows) == ["nb01_a"]
+    one, two, three = bookpages.with_figures(cell, "01", rows, "A start. Then *eight* rooms.")
+    assert one.metadata.mystnb == {
+        "image": {"alt": "First, x_0."},
+        "figure": {"caption": "First, $x_0$.", "name": "nb01-a"},
+    }
+    assert len(one.outputs) == 1 and one.source and two.source == three.source == ""
+    assert two.metadata.tags == three.metadata.tags == ["remove-input"]
+    assert two.metadata.mystnb == {"image": {"alt": "Then eight rooms."}}
+    assert [o.data["text/markdown"] for o in three.outputs] == ["| t |"]
+
+
+# ---- pages
+
+
+@pytest.fixture(scope="module")
+def books():
+    return {number: nbformat.read(path, 4) for number, path in CHAPTERS.items()}
+
+
+@pytest.fixture(scope="module")
+def texts(books):
+    rows = manifest(REPO / "figures")
+    return book.pages(rows, books, bookpages.learn(books, rows))
+
+
+def test_every_page_is_there(texts, books):
+    asked = {n for n in books if bookpages.exercises_of(n)}
+    names = {
+        f"{n}.md" for n in ("index", "errata", "measured", "notation", "solutions", "teaching")
+    }
+    wanted = names | {"data.md", "studies.md"} | {f"solutions/{n}.md" for n in asked}
+    assert set(texts) - {"playground/index.md"} == wanted and len(asked) == 7
+    listed = "\n".join(texts.values())
+    for path in CHAPTERS.values():
+        assert re.search(rf"(?m)^notebooks/{path.stem}$", listed), f"{path.stem} is in no toctree"
+    assert "<!-- made" not in listed
+
+
+def test_every_chapter_has_a_card(texts):
+    rows = bookpages.contents((REPO / "README.md").read_text(encoding="utf-8"))
+    assert list(rows) == list(CHAPTERS) == list(book.CARDS)
+    assert all(CHAPTERS[n].stem == row["stem"] for n, row in rows.items())
+    assert texts["index.md"].count("<li>") == len(CHAPTERS)
+    assert {figure for figure, _ in book.CARDS.values()} <= set(manifest(REPO / "figures"))
+
+
+def test_every_wrong_formula_is_among_the_errata(texts, books):
+    said = "".join(
+        o.get("text", "") for nb in books.values() for c in nb.cells for o in c.get("outputs", [])
+    )
+    count = said.count(": caught, as it should be (")
+    assert count > 50
+    rows = re.findall(r"(?m)^\| .+ \| .* \| .+ \|$", texts["errata.md"].partition("## Every")[2])
+    assert len([r for r in rows if not r.startswith("| what is wrong")]) == count
+    assert "[12](#eq-12)" in texts["errata.md"]
+
+
+def test_every_exercise_has_hint_and_solution(texts, books):
+    for number in books:
+        module = REPO / "notebooks" / "exercises" / f"{number}.py"
+        exercises = runpy.run_path(str(module))["EXERCISES"] if module.exists() else {}
+        known = bookpages.exercises_of(number)
+        assert {n: (e.hint, list(e.mistakes)) for n, e in exercises.items()} == known
+        page = texts.get(f"solutions/{number}.md", "")
+        for name in exercises:
+            own = page.partition(f"(solution-{name})=")[2].partition("(solution-")[0]
+            assert own.count("<details>") == 2 and f'exercises.check("{name}"' in own
+
+
+def test_every_numbered_equation_can_be_linked(books):
+    found = bookpages.learn(books, {}).equations
+    for nb in books.values():
+        for cell in nb.cells:
+            if cell.cell_type == "markdown":
+                assert set(re.findall(r"\\tag\{([^}]+)\}", cell.source)) <= set(found)
+    assert {str(n) for n in range(1, 16)} <= set(found)
+
+
+def test_a_playground_is_linked_where_there_is_one(books, tmp_path, monkeypatch):
+    rows = manifest(REPO / "figures")
+    found = bookpages.learn(books, rows)
+    for there in (False, True):
+        monkeypatch.setattr(book, "PLAYGROUND", tmp_path)
+        if there:
+            (tmp_path / "index.html").write_text("<h1>Play</h1>")
+        pages = book.pages(rows, books, found)
+        assert ("playground/index.md" in pages) == there
+        assert ('href="playground/index.html"' in pages["index.md"]) == there
+
+
+def test_the_badge_does_not_come_from_another_host(books, monkeypatch):
+    monkeypatch.setattr(bookpages, "address", lambda: ("me/it", "main"))
+    nb = nbformat.from_dict(books["01"])
+    badge = "[![Open in Colab](https://colab.research.google.com/a.svg)](https://colab)"
+    nb.cells[0].source = nb.cells[0].source.replace("\n", f"\n\n{badge}\n", 1)
+    made = bookpages.page(nb, "01", Labels(), {}).cells[0].source
+    assert "colab-badge" not in made and "![" not in made
+    assert "/github/me/it/blob/main/notebooks/01_forward_noising.ipynb" in made
+
+
+# ---- the site
+
+
+def test_what_is_wrong_with_a_site_is_said(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<p id="here"><a href="#here"></a><a href="#gone"></a><a href="b.html#x"></a>'
+        '<a href="c.html"></a><a href="https://elsewhere.org"></a><img src="i.png">'
+        '<script src="https://elsewhere.org/s.js"></script><img src="i.png" alt="">'
+    )
+    (tmp_path / "b.html").write_text('<p id="x">')
+    (tmp_path / "i.png").write_bytes(b"1234")
+    assert book.problems(tmp_path) == [
+        "a.html: #gone: there is no such anchor",
+        "a.html: c.html is not there",
+        "a.html: loads https://elsewhere.org/s.js",
+        "a.html: the image i.png has no alt text",
+    ]
+    (tmp_path / "playground").mkdir()
+    (tmp_path / "playground" / "weights").write_bytes(bytes(1000))
+    (tmp_path / "a.html").write_text("")
+    assert book.problems(tmp_path) == [] and book.size(tmp_path) == 4 + 10
+
+
+def test_another_mathjax_is_refused(tmp_path, monkeypatch):
+    other = tmp_path / "tex-chtml.js"
+    other.write_text("other")
+
+    class File(str):
+        def locate(self):
+            return other
+
+    name = "sphinx-mathjax-offline/static/mathjax/tex-chtml.js"
+    monkeypatch.setattr(book, "library", lambda _: [File(name)])
+    with pytest.raises(ValueError, match="is not the MathJax"):
+        book.write_static(tmp_path / "static")
+
+
+def test_a_missing_library_is_named(monkeypatch):
+    with pytest.raises(SystemExit, match="no-such-library is missing: `make book`"):
+        book.library("no-such-library")
+
+
+def test_the_workflow_builds_what_make_builds():
+    flow = yaml.safe_load((REPO / ".github" / "workflows" / "book.yml").read_text())
+    runs = [step.get("run", "") for job in flow["jobs"].values() for step in job["steps"]]
+    assert any("make book" in run for run in runs) and any("test_book" in run for run in runs)
+    assert "book/_build/" in (REPO / ".gitignore").read_text()
+
+
+# ---- the site in a browser
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    missing = [name for name in ("sphinx", "myst_nb", "furo") if not find_spec(name)]
+    if missing:
+        pytest.skip(f"the extra book is not installed: {', '.join(missing)}")
+    book.library("sphinx-mathjax-offline")
+    return book.build(tmp_path_factory.mktemp("book"))
+
+
+@pytest.fixture(scope="module")
+def served(site):
+    with browser.Server(site) as server:
+        yield f"{server.address}/"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    if not browser.find():
+        pytest.skip("no Chromium is installed")
+    with browser.Page(tmp_path_factory.mktemp("profile")) as page:
+        yield page
+
+
+def read(page, address, width=1400):
+    """Open ``address`` and wait for all its formulas."""
+    page.resize(width)
+    page.open(address)
+    page.evaluate("window.MathJax?.startup?.promise.then(() => true)")
+
+
+SEEN = """(async () => {
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  for (const image of document.images) image.loading = 'eager';
+  await Promise.all([...document.images].map((image) => image.decode().catch(() => 0)));
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), raw = [];
+  while (texts.nextNode()) {
+    const node = texts.currentNode;
+    if (node.parentElement.closest('pre, code, script, style, mjx-container')) continue;
+    if (/\\$\\$|\\\\\\(|\\\\\\[|\\\\(tag|frac|bar|mathbb)\\b/.test(node.data)) raw.push(node.data);
+  }
+  const name = (e) => `${e.tagName} ${e.className} ${e.textContent.slice(0, 40)}`;
+  return {
+    wide: document.documentElement.scrollWidth - innerWidth,
+    unread: all('.math').filter((e) => !e.querySelector('mjx-container')).map(name),
+    broken: all('mjx-merror, [data-mjx-error]').map(name),
+    raw,
+    lost: [...document.images].filter((i) => !i.naturalWidth).map((i) => i.src),
+    cut: [...document.images].filter((i) => i.getBoundingClientRect().right > innerWidth + 1)
+      .map((i) => i.src),
+    open: all('details[open]').map(name),
+    shown: all('div.cell_input').filter((e) => !e.closest('details')).length,
+  };
+})()"""
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("book")
+def test_site_is_small_and_holds_all(site):
+    assert book.size(site) < book.LIMIT
+    assert book.problems(site) == []
+    for path in CHAPTERS.values():
+        assert (site / "notebooks" / path.name).read_bytes() == path.read_bytes()
+        assert (site / "notebooks" / f"{path.stem}.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("book")
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_page_in_a_browser(site, served, page, width):
+    """No formula is left as text, nothing is wider than the screen, no figure is cut or lost, the
+    console is silent, and no other host is asked.
+    """
+    wrong, paths = [], sorted(p.relative_to(site) for p in site.rglob("*.html"))
+    assert len(paths) > 20
+    for path in paths:
+        if path.parts[0] == "playground":  # has tests of its own
+            continue
+        read(page, f"{served}{path}", width)
+        seen = page.evaluate(SEEN)
+        shown = seen.pop("shown")
+        if path.parts[0] == "notebooks" and path.name[:2] in CHAPTERS and path.name[:2] != "08":
+            assert shown > 10, f"{path} shows {shown} cells"
+        if seen.pop("wide") > 0:
+            wrong.append(f"{path}: wider than {width} pixels")
+        wrong += [f"{path}: {what}: {found[:3]}" for what, found in seen.items() if found]
+        wrong += [f"{path}: {error}" for error in page.errors]
+        asked = (url for url in page.requests if not url.startswith((served, "data:")))
+        wrong += [f"{path} asks {url}" for url in asked]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("book")
+def test_search_finds_a_term(served, page):
+    read(page, f"{served}search.html?q=slerp")
+    find = "[...document.querySelectorAll('#search-results li a')].map((a) => a.href)"
+    wait = "new Promise((go) => setTimeout(go, 200))"
+    for _ in range(100):
+        if found := page.evaluate(find):
+            break
+        page.evaluate(wait)
+    assert any("07_interpolation.html" in url for url in found), found
+    assert page.errors == []
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("book")
+def test_a_link_to_an_equation_shows_it(served, page):
+    read(page, f"{served}notebooks/02_posterior_and_bound.html#eq-12")
+    page.evaluate("new Promise((go) => setTimeout(go, 500))")
+    at = "document.getElementById('eq-12').getBoundingClientRect().top"
+    assert 0 <= page.evaluate(at) < 900
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("book")
+def test_light_and_dark(served, page):
+    read(page, f"{served}index.html")
+    shade = """(theme) => { document.body.dataset.theme = theme;
+      return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number) }"""
+    light, dark = (page.evaluate(f"({shade})('{theme}')") for theme in ("light", "dark"))
+    assert min(light[:3]) > 230 and max(dark[:3]) < 50
+    assert page.evaluate("document.querySelectorAll('.theme-toggle').length") >= 1

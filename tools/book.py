@@ -1,0 +1,276 @@
+"""The book: a static site from the notebooks as they are stored. Nothing is run.
+
+``python -m tools.book`` (``make book``) writes what Sphinx reads to book/_build/source: the
+notebooks, the texts of book/, pages that ``bookpages`` makes. Sphinx makes book/_build/html of it,
+with warnings as errors; then every link, anchor and image of the site is looked at. All that a page
+loads lies in the site: a reader needs no network. Sphinx, MyST-NB, Furo and a copy of MathJax come
+from the extra ``book``. Furo, because its pages load 0.1 MB beside their text and MathJax, and a
+theme with Bootstrap and icon fonts ten times as much.
+
+``book/playground/`` is linked; what runs there ``playground`` puts beside it: the networks, and the
+runtime, which npm fetches.
+``python -m tools.book --serve`` shows the site, and builds it first where it has not been built.
+"""
+
+import argparse
+import hashlib
+import http.server
+import re
+import shutil
+import sys
+import time
+from functools import partial
+from html.parser import HTMLParser
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import PIL.Image
+import PIL.ImageOps
+from nbformat import NotebookNode
+
+from . import bookpages as made
+from . import playground
+from .crossref import Labels, linked
+from .notebooks import NOTEBOOKS, REPO, document
+from .pipeline import manifest, put, sources
+
+BOOK = REPO / "book"
+BUILD = BOOK / "_build"
+PLAYGROUND = BOOK / "playground"
+LIMIT = 60e6  # bytes of the site, the playground left out
+# tex-chtml.js of MathJax 3.2.2, as its npm package has it.
+MATHJAX = "0a6ded5abbce13331658dd239f34382abd06492c74b71b61e8caa8112ec55fa5"
+# The figure on the card of each chapter, and which part of its width: 0 left, 1 right.
+CARDS = {
+    "01": ("fig01_forward_noising", 0.5),
+    "02": ("nb02_paths", 0),
+    "03": ("nb03_unet_inside", 0),
+    "04": ("nb04_growth", 0),
+    "05": ("nb05_film_cures", 1),
+    "06": ("nb06_transport", 0),
+    "07": ("fig10_interpolation", 0),
+    "08": ("nb08_side_by_side", 0),
+}
+
+
+# ---- what Sphinx reads
+
+
+def write_sources(folder: Path) -> None:
+    """Write every page to ``folder``; a file that says the same already stays as it is."""
+    rows = manifest(REPO / "figures")
+    books = {number: nbformat.read(path, 4) for number, path in made.chapters().items()}
+    labels = made.learn(books, rows)
+    texts = pages(rows, books, labels)
+    for number, nb in books.items():
+        name = f"notebooks/{made.chapters()[number].name}"
+        texts[name] = nbformat.writes(made.page(nb, number, labels, rows))
+    for name, text in texts.items():
+        put(folder / name, text.encode())
+    for image in ("data/sample_sheet.png", "figures/nb08_released.png"):
+        put(folder / Path(image).name, (REPO / image).read_bytes())
+    for path in folder.rglob("*"):  # pages that are no more
+        if path.suffix in (".md", ".ipynb") and str(path.relative_to(folder)) not in texts:
+            path.unlink()
+
+
+def pages(rows: dict, books: dict[str, NotebookNode], labels: Labels) -> dict[str, str]:
+    """By file name, the text of every page that is no notebook."""
+    readme = (REPO / "README.md").read_text(encoding="utf-8")
+    makers = fragments(readme, rows, books, labels)
+    texts = {
+        path.name: linked(made.fill(made.relinked(text, "book", ""), makers), labels)
+        for path in sorted(BOOK.glob("*.md"))
+        if (text := path.read_text(encoding="utf-8"))
+    }
+    text = (NOTEBOOKS / "notation.md").read_text(encoding="utf-8")
+    texts["notation.md"] = made.notation(text, labels)
+    for name in ("data", "studies"):
+        text = (REPO / name / "README.md").read_text(encoding="utf-8")
+        text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
+        texts[f"{name}.md"] = made.relinked(text, name, "")
+    for number in filter(made.exercises_of, books):
+        solved = document(sources(NOTEBOOKS)[number], solved=True)
+        texts[f"solutions/{number}.md"] = made.solutions(number, solved, labels)
+    if has_playground():
+        # The page of that name is copied over what Sphinx makes of this.
+        texts["playground/index.md"] = "# Playground\n\nBoth models, run by the browser.\n"
+    return texts
+
+
+def fragments(readme: str, rows: dict, books: dict[str, NotebookNode], labels: Labels) -> dict:
+    """What may be asked for by ``<!-- made: NAME -->`` in a text of book/."""
+    table, asked = made.contents(readme), [n for n in books if made.exercises_of(n)]
+    stems = [f"notebooks/{row['stem']}" for row in table.values()]
+
+    def readme_says(heading: str) -> str:
+        return made.relinked(made.section(readme, heading), "", "")
+
+    return {
+        "path": partial(made.path_through, table),
+        "chapters": lambda: "\n".join(stems[:-1]),
+        "report": lambda: stems[-1],
+        "solutions": lambda: "\n".join(f"solutions/{n}" for n in asked),
+        "playground": lambda: made.PLAYGROUND if has_playground() else "",
+        "play": lambda: made.PLAY if has_playground() else "",
+        "found": partial(readme_says, "What came out"),
+        "measured": partial(readme_says, "What is measured, and what is not"),
+        "times": partial(readme_says, "How long it took, in detail"),
+        "caught": partial(made.errata, books),
+        "errata": partial(made.errata_of_report, books["08"], labels),
+        "mistakes": lambda: "\n\n".join(made.mistakes(n, labels) for n in asked),
+        "timings": partial(made.timings, table, books),
+        "provenance": partial(made.provenance, rows),
+        "protocols": partial(made.protocols, rows),
+    }
+
+
+def has_playground() -> bool:
+    return (PLAYGROUND / "index.html").exists()
+
+
+# ---- what pages load
+
+
+def write_static(folder: Path) -> None:
+    """MathJax with its fonts, and the pictures of the front page."""
+    found = {str(f): f for f in library("sphinx-mathjax-offline")}
+    start = "sphinx-mathjax-offline/static/mathjax/"
+    for name, file in found.items():
+        inside = name.removeprefix(start)
+        if inside == "tex-chtml.js" or inside.startswith("output/chtml/fonts/woff-v2/"):
+            data = Path(file.locate()).read_bytes()
+            if inside == "tex-chtml.js" and hashlib.sha256(data).hexdigest() != MATHJAX:
+                raise ValueError(f"{name} is not the MathJax that is expected")
+            put(folder / "mathjax" / inside, data)
+    for number, (figure, where) in CARDS.items():
+        path = folder / "cards" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with PIL.Image.open(REPO / "figures" / f"{figure}.png") as image:
+            card = PIL.ImageOps.fit(image.convert("RGB"), (600, 400), centering=(where, 0.5))
+            card.save(path, quality=80)
+
+
+def library(name: str) -> list:
+    try:
+        return files(name) or []
+    except PackageNotFoundError:
+        raise SystemExit(
+            f"{name} is missing: `make book` installs it, or `pip install` with the extra book"
+        ) from None
+
+
+# ---- the site
+
+
+def build(folder: Path) -> Path:
+    """The site, in ``folder``/html; SystemExit where Sphinx or a link complains."""
+    from sphinx.cmd.build import build_main  # seconds, and only where the extra is installed
+
+    write_static(folder / "static")
+    write_sources(folder / "source")
+    site = folder / "html"
+    options = ["-W", "--keep-going", "-q", "-c", str(BOOK), "-d", str(folder / "doctrees")]
+    options += ["-D", f"html_static_path=static,{folder / 'static'}"]
+    if status := build_main([*options, "-b", "html", str(folder / "source"), str(site)]):
+        raise SystemExit(status)
+    for path in made.chapters().values():
+        shutil.copy2(path, site / "notebooks")
+    for path in (NOTEBOOKS / "solutions").glob("*.ipynb"):
+        shutil.copy2(path, site / "solutions")
+    if has_playground():
+        shutil.copytree(PLAYGROUND, site / "playground", dirs_exist_ok=True)
+    if wrong := problems(site):
+        raise SystemExit("\n".join(wrong))
+    return site
+
+
+class Links(HTMLParser):
+    """What a page defines and what it asks for."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.unseen: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = dict(attributes)
+        self.ids |= {value for key in ("id", "name") if (value := given.get(key))}
+        if tag == "a" and given.get("href"):
+            self.links.append(given["href"] or "")
+        elif tag == "link" and given.get("rel") in ("stylesheet", "icon", "preload"):
+            self.loads.append(given.get("href") or "")
+        elif tag in ("script", "img", "iframe", "source", "video", "audio") and given.get("src"):
+            self.loads.append(given["src"] or "")
+        if tag == "img" and "alt" not in given:
+            self.unseen.append(given.get("src") or "")
+
+
+def problems(site: Path) -> list[str]:
+    """Links, anchors and files that are not there, what other hosts are asked for, and images
+    without a word for those who do not see them.
+    """
+    read = {path: Links(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
+    found = []
+    for path, page in read.items():
+        name = path.relative_to(site)
+        found += [f"{name}: the image {src[:80]} has no alt text" for src in page.unseen]
+        for link in page.loads:
+            if urlsplit(link).scheme not in ("", "data") or link.startswith("//"):
+                found.append(f"{name}: loads {link}")
+        for link in {*page.links, *page.loads}:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            target = target / "index.html" if target.is_dir() else target
+            there = read.get(target)
+            if not target.exists():
+                found.append(f"{name}: {link} is not there")
+            elif parts.fragment and there and unquote(parts.fragment) not in there.ids:
+                found.append(f"{name}: {link}: there is no such anchor")
+    return sorted(found)
+
+
+def size(folder: Path, but: str = "playground") -> int:
+    """Bytes of the files in ``folder``, those below ``but`` left out."""
+    paths = (p for p in folder.rglob("*") if p.is_file())
+    return sum(p.stat().st_size for p in paths if p.relative_to(folder).parts[0] != but)
+
+
+def serve(site: Path, port: int) -> None:
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
+        print(f"http://127.0.0.1:{port}/ shows {site}; Ctrl-C ends it", flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            pass
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Build the book: book/_build/html.")
+    parser.add_argument("--out", type=Path, default=BUILD, help="the folder to build in")
+    parser.add_argument("--serve", type=int, nargs="?", const=8000, metavar="PORT")
+    options = parser.parse_args()
+    site = options.out / "html"
+    if options.serve is None or not (site / "index.html").exists():
+        began = time.monotonic()
+        site = build(options.out.resolve())
+        if has_playground():
+            playground.build(site / "playground")
+        took, large = time.monotonic() - began, size(site)
+        print(f"{site}: {large / 1e6:.0f} MB in {took:.0f} s; python -m tools.book --serve")
+        if large > LIMIT:
+            sys.exit(f"that is more than {LIMIT / 1e6:.0f} MB")
+    if options.serve is not None:
+        serve(site, options.serve)
+
+
+if __name__ == "__main__":
+    main()
