@@ -114,7 +114,7 @@ def page(nb: NotebookNode, number: str, labels: Labels, rows: dict[str, dict]) -
         else:
             cells += with_figures(cell, number, rows, before)
             if "exercise" in tags_of(cell) and (name := asked(cell)):
-                link = f"[Solution of {name}](../solutions/{number}.md#solution-{name})"
+                link = f"[Solution of {name}](#solution-{name})"
                 cells.append(nbformat.v4.new_markdown_cell(link, id=f"solution-{name}"))
     title, path = cells[0], f"notebooks/{chapters()[number].name}"
     title.source = re.sub(r"\n+\[!\[Open in Colab\].*", "", title.source, count=1)
