@@ -1513,7 +1513,7 @@ save_figure(
 )
 
 # %% [markdown]
-# Does the ranking survive? In part. (There is one training run of each: the DDPM on 12,000 images, the GAN on 1,000. The DDPM samples by DPM-Solver++ in 10 steps, 20 at 64 pixels, with guidance 1.35.) Both Fréchet distances, with a network and without, put the DDPM before the GAN by more than their errors. The kernel distance and the coverage (by McNemar's test: the balls are the same) leave that open. Coverage among pixels prefers the GAN. But it also prefers blurred rooms to sharp ones, and so discredits itself. Density and precision in features have a weakness of this kind, too: density gives blurred rooms and both models more than real rooms.
+# Does the ranking survive? In part. (There is one training run of each: the DDPM on 12,000 images, the GAN on 1,000. The DDPM samples by DPM-Solver++ in 10 steps, 20 at 64 pixels, with guidance 1.35.) Both Fréchet distances, with a network and without, put the DDPM before the GAN by more than their errors. The kernel distance and the coverage (by McNemar's test: the balls are the same) leave that open. Coverage among pixels prefers the GAN. But it gives blurred rooms no less than sharp ones, and so discredits itself. Density and precision in features have a weakness of this kind, too: density gives blurred rooms and both models more than real rooms.
 #
 # The controls show how much depends on the ruler. In the network's features, storing real rooms as JPEG costs most of what the DDPM's faults cost. In wavelet packets it costs about a third. (Section 8 made its JPEG at 64 pixels; at 32 a block of 8 x 8 is a quarter of the side.) At 64 pixels, with 100 images, both Fréchet distances leave the order of the released models open; the kernel distance, which has no bias, just puts the DDPM first.
 
@@ -1538,15 +1538,10 @@ claim(
 floor_row, stored, soft = (row for row in models[:3])
 claim(
     run.profile,
-    "coverage among pixels prefers the GAN, and blurred rooms to sharp ones",
-    all(
-        by_name[better][key] > by_name[worse][key]
-        and paired_p(covers[better][key], covers[worse][key]) < 0.01
-        for key, better, worse in (
-            ("coverage, pixels", "GAN", "DDPM"),
-            ("coverage, pixels", soft["images"], floor_row["images"]),
-        )
-    ),
+    "coverage among pixels prefers the GAN, and gives blurred rooms no less than sharp ones",
+    paired_p(covers["GAN"]["coverage, pixels"], covers["DDPM"]["coverage, pixels"]) < 0.01
+    and by_name["GAN"]["coverage, pixels"] > by_name["DDPM"]["coverage, pixels"]
+    and soft["coverage, pixels"] >= floor_row["coverage, pixels"],
 )
 
 # %% tags=["hide-input"]
@@ -1762,7 +1757,7 @@ else:
 # * At $N < D$ the bootstrap overstates the scatter about twofold. Random halves come nearer.
 # * A nearest-pixel resize costs a quarter or more of what separates the GAN from real rooms.
 # * There is no sign that the GAN copies: as many of its samples are suspiciously near to unseen rooms as to training images.
-# * Both Fréchet distances, in features and in wavelet packets, put this run's DDPM before its GAN. The kernel distance and coverage leave that open. Coverage among pixels disagrees, and discredits itself by preferring blurred rooms.
+# * Both Fréchet distances, in features and in wavelet packets, put this run's DDPM before its GAN. The kernel distance and coverage leave that open. Coverage among pixels disagrees, and discredits itself: it gives blurred rooms no less than sharp ones.
 # * So: protocol, floor, interval and a second ruler, or no number.
 
 # %%
