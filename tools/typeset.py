@@ -63,7 +63,8 @@ def libraries() -> tuple:
         import pypandoc
         import typst
     except ImportError as error:
-        wanted = pyproject()["project"]["optional-dependencies"]["book"]
+        extra = pyproject()["project"]["optional-dependencies"]["book"]
+        wanted = [name for name in extra if name.startswith(("pypandoc", "typst"))]
         install = " ".join([sys.executable, "-m pip install", *(f'"{name}"' for name in wanted)])
         raise SystemExit(f"the report needs {error.name}, which this installs: {install}") from None
     return pypandoc, typst
