@@ -14,7 +14,7 @@ import nbformat
 import pytest
 import yaml
 
-from tools import book, bookpages
+from tools import book, bookpages, notebooks
 from tools.crossref import Labels, labelled, linked, plain
 from tools.pipeline import manifest
 
@@ -84,7 +84,7 @@ def test_words_for_who_does_not_see():
       "[02](../notebooks/02_b.ipynb#x), [card](../data.md)")],
 )  # fmt: skip
 def test_links_to_files_of_the_repository(monkeypatch, repository, expected):
-    monkeypatch.setattr(bookpages, "address", lambda: (repository, "main"))
+    monkeypatch.setattr(notebooks, "address", lambda: (repository, "main"))
     monkeypatch.setattr(bookpages, "chapters", lambda: {"02": Path("notebooks/02_b.ipynb")})
     text = "[the tests](../tests/test_book.py), [02](02_b.ipynb#x), [card](../data/README.md)"
     assert bookpages.relinked(text, "notebooks", "solutions") == expected
@@ -204,7 +204,7 @@ def test_a_playground_is_linked_where_there_is_one(books, tmp_path, monkeypatch)
 
 
 def test_the_badge_does_not_come_from_another_host(books, monkeypatch):
-    monkeypatch.setattr(bookpages, "address", lambda: ("me/it", "main"))
+    monkeypatch.setattr(notebooks, "address", lambda: ("me/it", "main"))
     nb = nbformat.from_dict(books["01"])
     badge = "[![Open in Colab](https://colab.research.google.com/a.svg)](https://colab)"
     nb.cells[0].source = nb.cells[0].source.replace("\n", f"\n\n{badge}\n", 1)

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tools import typeset
+from tools import notebooks, typeset
 
 PIXEL = base64.b64encode(b"\x89PNG one pixel").decode()
 TITLE = """# 08 · The report: a small thing, measured
@@ -110,7 +110,7 @@ def test_equations_are_numbered_and_stand_below_each_other(written):
 def test_no_link_is_dead(written, monkeypatch):
     assert "[notebook\u00a001](#notebook-01), section\u00a02; data)" in written
     assert "[Eq.\u00a08.1](#eq-8.1) and [Fig.\u00a04](#fig-4), not Fig. 9." in written
-    monkeypatch.setattr(typeset, "address", lambda: ("owner/name", "main"))
+    monkeypatch.setattr(notebooks, "address", lambda: ("owner/name", "main"))
     link = typeset.RELATIVE.sub(typeset._link, "[data](../data/README.md)")
     assert link == "[data](https://github.com/owner/name/blob/main/data/README.md)"
 
@@ -118,7 +118,7 @@ def test_no_link_is_dead(written, monkeypatch):
 def test_the_notebooks_that_are_linked_are_listed(written, notebook, monkeypatch):
     row = "* [Notebook 01:]{#notebook-01} *The first*, `notebooks/01_first.ipynb`."
     assert row in typeset.notebooks(written, notebook.parent)
-    monkeypatch.setattr(typeset, "address", lambda: ("owner/name", "main"))
+    monkeypatch.setattr(notebooks, "address", lambda: ("owner/name", "main"))
     there = "(https://github.com/owner/name/blob/main/notebooks/01_first.ipynb)"
     assert there in typeset.notebooks(written, notebook.parent)
 

@@ -33,7 +33,7 @@ from nbformat import NotebookNode
 from . import bookpages as made
 from . import playground
 from .crossref import Labels, linked
-from .notebooks import NOTEBOOKS, REPO, document
+from .notebooks import NOTEBOOKS, REPO, document, read
 from .pipeline import manifest, put, sources
 
 BOOK = REPO / "book"
@@ -61,7 +61,7 @@ CARDS = {
 def write_sources(folder: Path) -> None:
     """Write every page to ``folder``; a file that says the same already stays as it is."""
     rows = manifest(REPO / "figures")
-    books = {number: nbformat.read(path, 4) for number, path in made.chapters().items()}
+    books = {number: read(path) for number, path in made.chapters().items()}
     labels = made.learn(books, rows)
     texts = pages(rows, books, labels)
     for number, nb in books.items():

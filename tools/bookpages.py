@@ -26,7 +26,7 @@ from .crossref import (
     plain,
     section_label,
 )
-from .notebooks import NOTEBOOKS, REPO, address, tags_of
+from .notebooks import NOTEBOOKS, REPO, in_colab, on_github, tags_of
 from .pipeline import sources
 
 ROW = re.compile(r"(?m)^\| (\d\d) \| \[([^\]]+)\]\(notebooks/(\S+)\.ipynb\)[^|]*\|(.+)\|$")
@@ -135,9 +135,7 @@ def asked(cell: NotebookNode) -> str:
 def tools(path: str, what: str = "the notebook") -> str:
     """The line below a title: what can be done with the notebook ``path``."""
     links = [f'<a href="{path.rpartition("/")[2]}" download>Download {what}</a>']
-    repository, branch = address()
-    if repository:
-        where = f"https://colab.research.google.com/github/{repository}/blob/{branch}/{path}"
+    if where := in_colab(path):
         links.append(f'<a href="{where}">Open in Colab</a>')
     return f'<p class="tools">{" ".join(links)}</p>'
 
@@ -215,7 +213,6 @@ def relinked(text: str, folder: str, at: str | None = None) -> str:
     A link to what the book does not have leads to the repository, or is none where the address of
     that is not set.
     """
-    repository, branch = address()
     at = folder if at is None else at
 
     def new(match: re.Match) -> str:
@@ -223,10 +220,10 @@ def relinked(text: str, folder: str, at: str | None = None) -> str:
         anchor = match[2] or ""
         if found := place(path):
             return f"]({relpath(found, at or '.')}{anchor})"
-        known = (REPO / path).exists()
-        if repository and known:
-            return f"](https://github.com/{repository}/blob/{branch}/{path}{anchor})"
-        return "]()" if known else match[0]
+        if not (REPO / path).exists():
+            return match[0]
+        there = on_github(path)
+        return f"]({there}{anchor})" if there else "]()"
 
     text = LINK.sub(new, text)
     return re.sub(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(\)", r"\1", text)

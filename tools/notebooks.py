@@ -146,12 +146,21 @@ def address() -> tuple[str, str]:
     return given["repository"], given["branch"]
 
 
+def on_github(path: str, site: str = "https://github.com") -> str:
+    """Where ``path`` of this repository can be read; "" where the address is not set."""
+    repository, branch = address()
+    return f"{site}/{repository}/blob/{branch}/{path}" if repository else ""
+
+
+def in_colab(path: str) -> str:
+    """Where the notebook ``path`` opens in Colab; "" where the address is not set."""
+    return on_github(path, "https://colab.research.google.com/github")
+
+
 def badge(path: str) -> str:
     """A link that opens ``path`` of this repository in Colab; "" where the address is not set."""
-    repository, branch = address()
     image = "https://colab.research.google.com/assets/colab-badge.svg"
-    place = f"https://colab.research.google.com/github/{repository}/blob/{branch}/{path}"
-    return f"[![Open in Colab]({image})]({place})" if repository else ""
+    return f"[![Open in Colab]({image})]({place})" if (place := in_colab(path)) else ""
 
 
 def with_badges(readme: str) -> str:

@@ -16,7 +16,6 @@ run by onnxruntime and by PyTorch on the same inputs, and the largest difference
 """
 
 import argparse
-import hashlib
 import json
 import shutil
 import subprocess
@@ -30,6 +29,8 @@ from torch import Tensor, nn
 
 from bedgen_utils.models import DDPM, GAN, RELEASED, load
 from bedgen_utils.run import REPO
+
+from .pipeline import sha256
 
 PAGE = REPO / "book" / "playground"
 BUILT = REPO / "book" / "_build" / "html" / "playground"
@@ -146,10 +147,6 @@ def table(ddpm: DDPM, gan: GAN) -> dict:
         },
         "gan": {"size": gan.size, "latent": gan.generator.latent},
     }
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_models(folder: Path) -> None:

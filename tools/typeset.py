@@ -23,10 +23,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from posixpath import normpath
 
-import nbformat
 from nbformat import NotebookNode
 
-from .notebooks import NOTEBOOKS, REPO, address, pyproject
+from .notebooks import NOTEBOOKS, REPO, on_github, pyproject, read
 from .pipeline import manifest
 
 TEMPLATE = Path(__file__).with_suffix(".typ")
@@ -252,12 +251,7 @@ def _link(match: re.Match) -> str:
     text, target = match.groups()
     if notebook := re.match(r"(\d\d)_\w+\.ipynb", target):
         return f"[{'notebook ' * text.isdigit()}{text}](#notebook-{notebook[1]})"
-    return f"[{text}]({there})" if (there := on_github(f"notebooks/{target}")) else text
-
-
-def on_github(path: str) -> str:
-    repository, branch = address()
-    return f"https://github.com/{repository}/blob/{branch}/{normpath(path)}" if repository else ""
+    return f"[{text}]({there})" if (there := on_github(normpath(f"notebooks/{target}"))) else text
 
 
 # ---- as Typst, and as a PDF
@@ -268,7 +262,7 @@ def notebooks(text: str, folder: Path) -> str:
     rows = []
     for number in sorted(set(re.findall(r"\(#notebook-(\d\d)\)", text))):
         (path,) = folder.glob(f"{number}_*.ipynb")
-        title = re.match(r"# (?:\d\d · )?(.+)", nbformat.read(path, 4).cells[0].source)[1]
+        title = re.match(r"# (?:\d\d · )?(.+)", read(path).cells[0].source)[1]
         there = on_github(f"notebooks/{path.name}")
         where = f"[`notebooks/{path.name}`]({there})" if there else f"`notebooks/{path.name}`"
         rows.append(f"* [Notebook {number}:]{{#notebook-{number}}} *{title}*, {where}.")
@@ -277,7 +271,7 @@ def notebooks(text: str, folder: Path) -> str:
 
 def document(path: Path, folder: Path) -> str:
     """The whole of ``path`` in Typst; its images and the template go into ``folder``."""
-    nb, number, published = nbformat.read(path, 4), path.name[:2], path.parents[1] / "figures"
+    nb, number, published = read(path), path.name[:2], path.parents[1] / "figures"
     if not any(cell.get("outputs") for cell in nb.cells):
         how = f'make figures ARGS="--only {number}"'
         raise SystemExit(f"{path} has no outputs to print: {how} runs it and stores them")
