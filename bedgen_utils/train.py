@@ -28,6 +28,8 @@ import importlib.util
 import json
 import math
 import os
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -35,6 +37,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import filelock
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -190,39 +193,39 @@ def train_ddpm(
     training alone) and ``loss``, the mean since the row before. evaluate: called after as many
     images as each number of ``evaluate_at`` says; its dict (of what JSON holds) joins the row, with
     ``evaluation_seconds``. TypeError where images are not uint8, FloatingPointError where the loss
-    is not finite.
+    is not finite, RuntimeError where another process trains the same in ``folder``.
     """
     network = copy.deepcopy(ddpm.network).train().requires_grad_(True)
     optimizers = ddpm_optimizers(network, recipe)
     parts = {"network": network, "average": ddpm.network, "early": ddpm.early} | optimizers
     parts = {name: part for name, part in parts.items() if part is not None}
     loop = Loop(recipe, images, parts, evaluate, evaluate_at, log_every)
-    loop.resume(folder, "ddpm", ddpm.diffusion.identity())
-    average = EMA(ddpm.network, recipe.ema)
-    early = EMA(ddpm.early, recipe.ema) if ddpm.early is not None else None
-    early_steps = max(1, recipe.early * loop.steps)
-    draw_times = TimesByWeight(ddpm.diffusion, recipe.weighting)
-    denoise, *prepared = loop.prepare([network], *optimizers.values())
-    denoise = compiled(denoise, loop)
-    yield from loop.history
-    while loop.step < loop.steps:
-        x0 = loop.batch()
-        t, likelier = map(loop.own, draw_times(recipe.batch, loop.draws))
-        noise = loop.normal(*x0.shape[1:])
-        loss = ddpm.diffusion.training_loss(denoise, x0, t, noise, recipe.weighting)
-        loss = (loss / likelier).mean()
-        for optimizer in prepared:
-            loop.set_rate(optimizer, recipe.warmup)
-            optimizer.zero_grad()
-        loop.backward(loss, network)
-        loop.accelerator.clip_grad_norm_(network.parameters(), 1.0)
-        for optimizer in prepared:
-            optimizer.step()
-        loop.step += 1
-        average.update(network, loop.step)
-        if early is not None and loop.step <= early_steps:
-            early.update(network, loop.step)
-        yield from loop.after_step(loss=loss)
+    with loop.running(folder, "ddpm", ddpm.diffusion.identity()):
+        average = EMA(ddpm.network, recipe.ema)
+        early = EMA(ddpm.early, recipe.ema) if ddpm.early is not None else None
+        early_steps = max(1, recipe.early * loop.steps)
+        draw_times = TimesByWeight(ddpm.diffusion, recipe.weighting)
+        denoise, *prepared = loop.prepare([network], *optimizers.values())
+        denoise = compiled(denoise, loop)
+        yield from loop.history
+        while loop.step < loop.steps:
+            x0 = loop.batch()
+            t, likelier = map(loop.own, draw_times(recipe.batch, loop.draws))
+            noise = loop.normal(*x0.shape[1:])
+            loss = ddpm.diffusion.training_loss(denoise, x0, t, noise, recipe.weighting)
+            loss = (loss / likelier).mean()
+            for optimizer in prepared:
+                loop.set_rate(optimizer, recipe.warmup)
+                optimizer.zero_grad()
+            loop.backward(loss, network)
+            loop.accelerator.clip_grad_norm_(network.parameters(), 1.0)
+            for optimizer in prepared:
+                optimizer.step()
+            loop.step += 1
+            average.update(network, loop.step)
+            if early is not None and loop.step <= early_steps:
+                early.update(network, loop.step)
+            yield from loop.after_step(loss=loss)
 
 
 def train_gan(
@@ -253,38 +256,40 @@ def train_gan(
     parts = {"generator": generator, "discriminator": discriminator, "average": gan.generator}
     parts |= {"g_adam": g_adam, "d_adam": d_adam, "augment": augment}
     loop = Loop(recipe, images, parts, evaluate, evaluate_at, log_every)
-    loop.resume(folder, "gan")
-    average = EMA(gan.generator, recipe.ema)
-    d_loss_of, g_loss_of = LOSSES[recipe.game]
-    G, D, g_adam, d_adam = loop.prepare([generator, discriminator], g_adam, d_adam)
-    yield from loop.history
-    while loop.step < loop.steps:
-        real, z = loop.batch(), loop.normal(generator.latent)
-        loop.set_rate(g_adam)
-        loop.set_rate(d_adam)
-        # --- the discriminator ascends Eq. 14 (in the game of Eq. 13)
-        fake = G(z)
-        real_seen, fake_seen = augment(real, loop), augment(fake.detach(), loop)
-        real_logits, fake_logits = D(real_seen), D(fake_seen)
-        d_loss = d_loss_of(real_logits, fake_logits)
-        slopes = penalty(D, real_seen, fake_seen, recipe, loop)
-        d_adam.zero_grad()
-        loop.backward(d_loss + slopes, discriminator)
-        d_adam.step()
-        # --- the generator descends its loss (Eq. 15 if minimax)
-        discriminator.requires_grad_(False)
-        seen_anew = augment(fake, loop)  # the same images: one pass of G serves both steps
-        with torch.no_grad():  # by now D has moved: its opinion of the real ones is another
-            reals_for_g = D(real_seen) if recipe.game == "relativistic" else None
-        g_loss = g_loss_of(D(seen_anew), reals_for_g)
-        g_adam.zero_grad()
-        loop.backward(g_loss, generator)
-        g_adam.step()
-        discriminator.requires_grad_(True)
-        loop.step += 1
-        average.update(generator, loop.step)
-        r_t = augment.follow(*loop.accelerator.gather((real_logits.detach(), fake_logits.detach())))
-        yield from loop.after_step(d_loss=d_loss, g_loss=g_loss, r_t=r_t)
+    with loop.running(folder, "gan"):
+        average = EMA(gan.generator, recipe.ema)
+        d_loss_of, g_loss_of = LOSSES[recipe.game]
+        G, D, g_adam, d_adam = loop.prepare([generator, discriminator], g_adam, d_adam)
+        yield from loop.history
+        while loop.step < loop.steps:
+            real, z = loop.batch(), loop.normal(generator.latent)
+            loop.set_rate(g_adam)
+            loop.set_rate(d_adam)
+            # --- the discriminator ascends Eq. 14 (in the game of Eq. 13)
+            fake = G(z)
+            real_seen, fake_seen = augment(real, loop), augment(fake.detach(), loop)
+            real_logits, fake_logits = D(real_seen), D(fake_seen)
+            d_loss = d_loss_of(real_logits, fake_logits)
+            slopes = penalty(D, real_seen, fake_seen, recipe, loop)
+            d_adam.zero_grad()
+            loop.backward(d_loss + slopes, discriminator)
+            d_adam.step()
+            # --- the generator descends its loss (Eq. 15 if minimax)
+            discriminator.requires_grad_(False)
+            seen_anew = augment(fake, loop)  # the same images: one pass of G serves both steps
+            with torch.no_grad():  # by now D has moved: its opinion of the real ones is another
+                reals_for_g = D(real_seen) if recipe.game == "relativistic" else None
+            g_loss = g_loss_of(D(seen_anew), reals_for_g)
+            g_adam.zero_grad()
+            loop.backward(g_loss, generator)
+            g_adam.step()
+            discriminator.requires_grad_(True)
+            loop.step += 1
+            average.update(generator, loop.step)
+            r_t = augment.follow(
+                *loop.accelerator.gather((real_logits.detach(), fake_logits.detach()))
+            )
+            yield from loop.after_step(d_loss=d_loss, g_loss=g_loss, r_t=r_t)
 
 
 # ---- their parts
@@ -432,6 +437,7 @@ class Loop:
         self.sums: dict[str, Tensor] = {}  # of the losses since the last row,
         self.summed = 0  # over so many steps
         self.path: Path | None = None
+        self.interrupted = False
         self.mark = self.saved = time.monotonic()
         self.modules = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
         for module in self.modules.values():
@@ -532,21 +538,18 @@ class Loop:
         last = self.step == self.steps
         evaluation = any(before < at <= seen for at in self.evaluate_at)
         row_due = evaluation or last or seen // self.log_every > before // self.log_every
-        save_due = evaluation or last or time.monotonic() - self.saved > CHECKPOINT_SECONDS
+        late = time.monotonic() - self.saved > CHECKPOINT_SECONDS
+        save_due = evaluation or last or late or self.interrupted
         if row_due or save_due or self.device.type == "cpu":  # looking makes a GPU wait
             self.require_finite(weights=save_due)
         if row_due:
             self.add_row(seen, evaluation)
         if save_due:
             self.save()
-        if last:
-            self.bar.close()
+        if self.interrupted:
+            raise KeyboardInterrupt
         if row_due:
-            try:
-                yield self.history[-1]
-            except GeneratorExit:  # whoever leaves the loop here can come back later
-                self.save()
-                raise
+            yield self.history[-1]
             self.mark = time.monotonic()
 
     def require_finite(self, weights: bool) -> None:
@@ -556,7 +559,6 @@ class Loop:
             for name, module in self.modules.items():
                 values |= {f"{name}.{key}": q.abs().max() for key, q in module.state_dict().items()}
         if bad := [name for name, value in values.items() if not math.isfinite(value)]:
-            self.bar.close()
             raise FloatingPointError(
                 f"{bad[0]} is not finite at step {self.step}; the last checkpoint is from before. "
                 "Called again, the same recipe ends here again: lower its rate "
@@ -585,16 +587,47 @@ class Loop:
         now = time.monotonic()
         self.seconds, self.mark = self.seconds + now - self.mark, now
 
-    # ---- resuming
+    # ---- from a checkpoint to the next
 
-    def resume(self, folder: str | Path | None, name: str, *identity: Any) -> None:
-        """Go on from this run's checkpoint, if there is one in ``folder``; then time counts."""
+    @contextlib.contextmanager
+    def running(self, folder: str | Path | None, name: str, *identity: Any) -> Iterator[None]:
+        """Within, the run goes on from its checkpoint, alone in ``folder``.
+
+        Who leaves it at a row can come back later. Ctrl-C waits for the end of its step, as half a
+        step is no state to come back to; a second one does not wait.
+        """
         file = f"{name}-{self.key(*identity)}.checkpoint"
         self.path = Path(folder).expanduser() / file if folder else None
+        with contextlib.ExitStack() as stack:
+            if self.path and self.accelerator.is_main_process:
+                stack.enter_context(alone(self.path))
+            self.resume()
+            stack.enter_context(self.progress(name))
+            if threading.current_thread() is threading.main_thread():  # no other hears of signals
+                before = signal.signal(signal.SIGINT, self.interrupt)
+                stack.callback(signal.signal, signal.SIGINT, before)
+            self.mark = self.saved = time.monotonic()
+            try:
+                yield
+            except GeneratorExit:
+                self.save()
+                raise
+
+    def interrupt(self, *_: Any) -> None:
+        """What Ctrl-C does."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = True
+
+    def resume(self) -> None:
+        """Go on from the checkpoint, if there is one."""
         if self.path and (state := load_checkpoint(self.path)):
             for part, values in state.pop("parts").items():
                 self.parts[part].load_state_dict(values)
             vars(self).update(state)
+
+    def progress(self, name: str) -> tqdm:
+        """The bar, which counts images."""
         self.bar = tqdm(
             total=self.steps * self.recipe.batch,
             initial=self.step * self.recipe.batch,
@@ -604,7 +637,7 @@ class Loop:
             smoothing=0.1,
             **({} if self.accelerator.is_main_process else {"disable": True}),
         )
-        self.mark = self.saved = time.monotonic()
+        return self.bar
 
     def key(self, *identity: Any) -> str:
         """Twelve hexadecimal digits of the code, the recipe, when rows are due, all training
@@ -626,6 +659,27 @@ class Loop:
             names = ("step", "seconds", "history", "sums", "summed")
             save_checkpoint(self.path, state | {name: getattr(self, name) for name in names})
         self.saved = time.monotonic()
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Within, no other process goes on from ``path``. A lock goes with its process, however it
+    ends; RuntimeError where another holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A singleton: a notebook that left a loop and came back is no other process.
+    lock = filelock.FileLock(path.with_suffix(".lock"), thread_local=False, is_singleton=True)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise RuntimeError(
+            f"another process trains the same in {path.parent}: wait for it, stop it, or name "
+            "another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def save_checkpoint(path: Path, state: dict) -> None:

@@ -75,13 +75,12 @@ class ResBlock(nn.Module):
     The time embedding is scale and shift of the second norm.
     """
 
-    def __init__(self, channels: int, c_time: int, dropout: float, attention: bool):
+    def __init__(self, channels: int, c_time: int, attention: bool):
         super().__init__()
         self.norm1 = nn.GroupNorm(channels // 8, channels)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.time = nn.Linear(c_time, 2 * channels)
         self.norm2 = nn.GroupNorm(channels // 8, channels)
-        self.dropout = nn.Dropout(dropout)
         self.attention = Attention(channels) if attention else nn.Identity()
         self.conv2 = zero_init(nn.Conv2d(channels, channels, 3, padding=1))
 
@@ -89,7 +88,7 @@ class ResBlock(nn.Module):
         h = self.conv1(F.silu(self.norm1(x)))
         scale, shift = self.time(emb)[:, :, None, None].chunk(2, dim=1)
         h = torch.addcmul(shift, self.norm2(h), 1 + scale)
-        return self.attention(x + self.conv2(self.dropout(F.silu(h))))
+        return self.attention(x + self.conv2(F.silu(h)))
 
 
 class Downsample(nn.Module):
@@ -132,7 +131,6 @@ class UNet(nn.Module):
         blocks: int = 1,
         fold: int = 1,
         attention_at: int = 8,
-        dropout: float = 0.0,
         learned_variance: bool = False,
     ):
         super().__init__()
@@ -142,7 +140,7 @@ class UNet(nn.Module):
         c_time, c_out = 4 * widths[0], (6 if learned_variance else 3) * fold**2
 
         def level(i: int) -> nn.ModuleList:
-            args = widths[i], c_time, dropout, size // fold // 2**i <= attention_at
+            args = widths[i], c_time, size // fold // 2**i <= attention_at
             return nn.ModuleList(ResBlock(*args) for _ in range(blocks))
 
         linears = nn.Linear(128, c_time), nn.Linear(c_time, c_time)
@@ -152,7 +150,7 @@ class UNet(nn.Module):
         levels = range(len(widths))
         self.shrink = nn.ModuleList(Downsample(a, b) for a, b in pairwise(widths))
         self.down = nn.ModuleList(level(i) for i in levels[1:])
-        self.middle = ResBlock(widths[-1], c_time, dropout, attention=True)
+        self.middle = ResBlock(widths[-1], c_time, attention=True)
         self.up = nn.ModuleList(level(i) for i in levels)
         self.grow = nn.ModuleList(Upsample(b, a) for a, b in pairwise(widths))
         self.norm = nn.GroupNorm(widths[0] // 8, widths[0])

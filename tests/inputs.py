@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bedgen_utils.features import FeatureNetwork
 
@@ -57,3 +58,17 @@ def random_inception(path: Path) -> Path:
             nn.init.uniform_(module.weight, 0.8, 1.2)
     torch.save(net.state_dict(), path)
     return path
+
+
+class LikeAMac(TorchDispatchMode):
+    """Within, float32 data of two dimensions or more may not become float64, which the GPU of a Mac
+    (MPS) does not have.
+    """
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        made = op(*args, **(kwargs or {}))
+        flat = torch.utils._pytree.tree_leaves(args)
+        data = any(isinstance(x, Tensor) and x.dtype == torch.float32 and x.ndim > 1 for x in flat)
+        if data and isinstance(made, Tensor) and made.dtype == torch.float64:
+            raise TypeError(f"{op} makes float64 of float32")
+        return made

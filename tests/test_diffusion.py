@@ -2,8 +2,8 @@
 diffusers.
 
 Monte-Carlo tolerances are five standard errors of the draws themselves: under a right formula one
-comparison in 1.7 million misses by chance, and the seeds are fixed. `benchmarks/mutants.py` shows
-that each deliberate error is caught.
+comparison in 1.7 million misses by chance, and the seeds are fixed. `python -m tools.mutants
+diffusion` shows that each deliberate error is caught.
 """
 
 import math
@@ -11,6 +11,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from inputs import LikeAMac
 from scipy import integrate, stats
 from torch.testing import assert_close
 
@@ -391,7 +392,7 @@ def test_prior_term_in_closed_form_and_in_the_limit():
         expected = 0.5 * (a * x0**2 - a - math.log(1 - a)).mean((1, 2))
         assert_close(d.prior_kl(x0), expected, rtol=1e-8, atol=1e-12)
     assert float(d.prior_kl(x0).max()) < 2e-5
-    assert d.prior_kl(x0.float()).dtype == F64
+    assert_close(d.prior_kl(x0.float()), expected.float(), rtol=1e-5, atol=1e-12)
 
 
 # ---- losses
@@ -442,6 +443,28 @@ def test_hybrid_loss_adds_the_bound_and_spares_the_mean():
     assert (g[:, 2:].abs() > 0).all()
 
 
+@pytest.mark.parametrize("variance", VARIANCES)
+def test_a_device_without_float64_computes_losses_and_bounds(variance):
+    d = GaussianDiffusion(cosine_beta_schedule(12), variance=variance)
+    x0, noise, t = (torch.rand(12, 3, 4, 4) * 2 - 1, torch.randn(12, 3, 4, 4), torch.arange(1, 13))
+
+    def model(x, t):
+        answer = 0.1 * x + 0.2 * t.reshape(-1, 1, 1, 1).to(x.dtype) / d.T
+        return torch.cat([answer, 0.3 * x], dim=1) if variance == "learned" else answer
+
+    def loss_and_bound(x0):
+        dice, n = torch.Generator().manual_seed(1), noise.to(x0.dtype)
+        return d.training_loss(model, x0, t, n), d.vlb(model, x0[:2], dice, thin=3).L_T
+
+    with LikeAMac():
+        loss, L_T = loss_and_bound(x0)
+    with pytest.raises(TypeError, match="makes float64"), LikeAMac():
+        x0.double()
+    wide_loss, wide_L_T = loss_and_bound(x0.double())
+    assert_close(loss, wide_loss.float(), rtol=1e-5, atol=1e-6)
+    assert_close(L_T, wide_L_T.float(), rtol=1e-5, atol=1e-12)
+
+
 # ---- the whole bound in an exact world
 
 
@@ -457,7 +480,7 @@ def test_bound_is_the_sum_of_its_parts_and_uses_every_t():
 
     b = d.vlb(model, x0, torch.Generator().manual_seed(3))
     assert sorted(seen) == [t for t in range(1, 13) for _ in range(4)]
-    assert b.terms.shape == (4, 13) and b.terms.dtype == F64 and (b.terms >= 0).all()
+    assert b.terms.shape == (4, 13) and b.terms.dtype == x0.dtype and (b.terms >= 0).all()
     assert_close(b.total, b.L_0 + b.L_t.sum(1) + b.L_T)
     assert b.L_t.shape == (4, 11)
     assert_close(b.L_T * math.log(2), d.prior_kl(x0))
@@ -469,9 +492,8 @@ def test_bound_is_the_sum_of_its_parts_and_uses_every_t():
         expected = 0.5 * (
             torch.log(beta / beta_tilde) + (beta_tilde + c**2 * x0.double() ** 2) / beta - 1
         )
-        assert_close(
-            b.terms[:, t - 1] * math.log(2), expected.mean((1, 2, 3)), rtol=1e-5, atol=1e-9
-        )
+        found = b.terms[:, t - 1].double() * math.log(2)
+        assert_close(found, expected.mean((1, 2, 3)), rtol=1e-5, atol=1e-9)
     assert GaussianDiffusion(linear_beta_schedule(1)).vlb(model, x0).terms.shape == (4, 2)
 
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from inputs import LikeAMac
 from scipy import stats
 from scipy.spatial import geometric_slerp
 
@@ -19,6 +20,14 @@ def gaussian(*shape, seed=0, dtype=torch.float64):
 
 def unit(x):
     return x / x.flatten(1).norm(dim=1).reshape(-1, *[1] * (x.ndim - 1))
+
+
+def test_a_device_without_float64_walks():
+    a, b = (gaussian(7, 64, seed=k, dtype=torch.float32) for k in (0, 1))
+    with LikeAMac():
+        for how in (lerp, slerp):
+            assert how(a, b, 0.5).dtype == torch.float32
+        smoothness(torch.stack([a, b, a], dim=1))
 
 
 @pytest.mark.parametrize("how", [lerp, slerp])

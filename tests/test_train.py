@@ -9,8 +9,10 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import filelock
 import pytest
 import torch
 
@@ -197,6 +199,58 @@ def test_a_notebook_may_leave_the_loop_and_come_back(tmp_path):
             break
     again, rest = ddpm(tmp_path / "b")
     assert same(whole.network, again.network) and timeless(history) == timeless(rest)
+
+
+def press_ctrl_c(monkeypatch, *steps):
+    """SIGINT amid each of these steps, once for each time it is named."""
+    draw = Loop.normal
+
+    def pressed(self, *shape):
+        for step in steps:
+            if step == self.step:
+                signal.raise_signal(signal.SIGINT)
+        return draw(self, *shape)
+
+    monkeypatch.setattr(Loop, "normal", pressed)
+
+
+@pytest.mark.parametrize("train", [ddpm, gan])
+def test_ctrl_c_waits_for_its_step_and_loses_nothing(tmp_path, monkeypatch, train):
+    whole, history = train(tmp_path / "whole")
+    before = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        press_ctrl_c(patch, 5)
+        train(tmp_path / "stopped")
+    assert signal.getsignal(signal.SIGINT) is before
+    (left,) = (tmp_path / "stopped").glob("*.checkpoint")
+    assert load_checkpoint(left)["step"] == 6
+    resumed, rest = train(tmp_path / "stopped")
+    ours, theirs = (getattr(m, "network", None) or m.generator for m in (whole, resumed))
+    assert same(ours, theirs) and timeless(history) == timeless(rest)
+
+
+def test_a_second_ctrl_c_does_not_wait(tmp_path, monkeypatch):
+    press_ctrl_c(monkeypatch, 5, 5)
+    with pytest.raises(KeyboardInterrupt):
+        ddpm(tmp_path)
+    assert not list(tmp_path.glob("*.checkpoint"))  # half a step is not kept
+
+
+def test_away_from_the_main_thread_signals_are_left_alone(tmp_path):
+    with ThreadPoolExecutor() as threads:
+        assert threads.submit(ddpm, tmp_path).result()[1]
+
+
+def test_two_processes_do_not_train_the_same_in_one_folder(tmp_path):
+    """The second would write over the checkpoint of the first."""
+    _, history = ddpm(tmp_path)
+    (lock,) = tmp_path.glob("*.lock")
+    with filelock.FileLock(lock), pytest.raises(RuntimeError, match="another process trains the"):
+        ddpm(tmp_path)
+    other = replace(SMALL, seed=1)
+    with filelock.FileLock(lock):
+        ddpm(tmp_path, other)  # has a checkpoint of its own
+    assert ddpm(tmp_path)[1] == history
 
 
 @pytest.mark.slow

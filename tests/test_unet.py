@@ -162,7 +162,7 @@ def test_attention_is_the_formula_with_heads_of_32_channels(shake):
 
 @pytest.mark.parametrize("attention", [False, True])
 def test_a_block_is_the_formula(shake, attention):
-    layer = shake(ResBlock(32, 12, 0.0, attention))
+    layer = shake(ResBlock(32, 12, attention))
     x, emb = torch.randn(2, 32, 6, 6), torch.randn(2, 12)
     same(layer(x, emb), plain_block(under("b", layer), "b", x, emb))
 
@@ -199,7 +199,7 @@ def test_branches_start_at_zero():
     layer = zero_init(nn.Conv2d(3, 5, 3))
     assert all(not p.any() for p in layer.parameters())
     x, emb = torch.randn(2, 32, 4, 4), torch.randn(2, 12)
-    assert torch.equal(ResBlock(32, 12, 0.0, True)(x, emb), x)
+    assert torch.equal(ResBlock(32, 12, True)(x, emb), x)
     unet = UNet(16, (8, 32), fold=2, attention_at=4)
     assert not unet(torch.randn(2, 3, 16, 16), torch.tensor([1, 9])).any()
 

@@ -22,8 +22,6 @@ from bedgen_utils.models import DDPM, GAN, save
 from bedgen_utils.run import PROFILES, REPO, Run, profile_numbers
 from bedgen_utils.train import DDPMRecipe, GANRecipe, accelerator, train_ddpm, train_gan
 
-from .pipeline import claim
-
 NOTEBOOKS = {"ddpm": "03", "gan": "04"}  # whose numbers count
 
 
@@ -40,8 +38,6 @@ def main() -> None:
     numbers = SimpleNamespace(**profile_numbers(options.profile, NOTEBOOKS[options.model]))
     run = Run("tools/train.py", options.profile, options.seed, folder, numbers)
     processes = accelerator()
-    if processes.is_main_process:
-        lock = claim(folder)  # noqa: F841  as long as this function runs
     with processes.main_process_first():  # it decodes the images, the others find them
         images = load_bedrooms(run.p.source, "train", run.p.size, run.p.train_images or None)
         reference = load_bedrooms(run.p.source, "validation", run.p.size)

@@ -630,7 +630,7 @@ from bedgen_utils.diffusion import ddim_step
 from bedgen_utils.optim import EMA, learning_rate
 from bedgen_utils.unet import ResBlock, timestep_embedding
 
-theirs = ResBlock(32, C_TIME, dropout=0.0, attention=False)
+theirs = ResBlock(32, C_TIME, attention=False)
 theirs.load_state_dict(average.down[0].state_dict())
 h, tau = torch.randn(4, 32, 8, 8, generator=g), torch.randn(4, C_TIME, generator=g)
 with torch.no_grad():
