@@ -314,7 +314,7 @@ C = root(S[0]) @ (vt.T @ u.T) @ root(S[1])
 check("eq:6.5", C.trace(), s.sum(), 1e-12, "the plan of the proof reaches it")
 
 # %% [markdown]
-# The best plan turns out to be a map: it sends $x$ to $y = \mu_2 + T(x-\mu_1)$ with $T = C^\top\Sigma_1^{-1}$. It must carry $\Sigma_1$ to $\Sigma_2$, and its mean squared way, $|\mu_1-\mu_2|^2 + \operatorname{Tr}(\mathbf I-T)\Sigma_1(\mathbf I-T)^\top$, must be $d^2$. Beware of a last term $\operatorname{Tr}\Sigma_1^{1/2}\Sigma_2^{1/2}$: that is right only where the roots commute.
+# The best plan turns out to be a map: it sends $x$ to $y = \mu_2 + T(x-\mu_1)$ with $T = C^\top\Sigma_1^{-1}$. This $T$ is symmetric: it stretches and does not turn. It must carry $\Sigma_1$ to $\Sigma_2$, and its mean squared way, $|\mu_1-\mu_2|^2 + \operatorname{Tr}(\mathbf I-T)\Sigma_1(\mathbf I-T)^\top$, must be $d^2$. Beware of a last term $\operatorname{Tr}\Sigma_1^{1/2}\Sigma_2^{1/2}$: that is right only where the roots commute.
 
 # %%
 T = C.T @ torch.linalg.inv(S[0])
@@ -337,7 +337,7 @@ written_out = ((x.mean(0) - y.mean(0)) ** 2).sum() + (a**2 + b**2 - 2 * a * b).s
 check("eq:6.3", ((x - y) ** 2).sum(1).mean(), written_out, 1e-10, "multiplied out, on these pairs")
 
 # %% [markdown]
-# The formula knows means and covariances, and nothing else. Features of images are not Gaussian. Two distributions that share mean and covariance are at Fréchet distance 0, however different they are. The right panel shows the simplest such pair.
+# The formula knows means and covariances, and nothing else. Features of images are not Gaussian. Eq. 6.5 holds for them all the same, so $d^2$ is a lower bound of their $W_2^2$. It may be far below: two distributions that share mean and covariance are at Fréchet distance 0, however different they are. The right panel shows the simplest such pair.
 
 # %% tags=["hide-input"]
 hump, narrow = 1.0, 0.25
@@ -377,7 +377,7 @@ save_figure(
 # %% [markdown]
 # ## 3. From images to features
 #
-# Pixels are a poor space for such a distance: a room moved by two pixels is the same room. So images first pass through a network that was trained to name objects in photographs. The values of its last layer, averaged over the image, are the *features*. The *Fréchet Inception Distance* (FID) uses Inception of 2015, with 2,048 features. Its weights are a download. This course must run without one, so by default it uses EfficientNet-Lite0, whose weights come inside a Python package, with $D = 1280$ features. Ours is therefore called FD-EffNet. It must not be set beside anyone's FID.
+# Pixels are a poor space for such a distance: a room moved by two pixels is the same room. So images first pass through a network that was trained to name objects in photographs. The values of its last convolution, averaged over the image, are the *features*. The *Fréchet Inception Distance* (FID) uses Inception of 2015, with 2,048 features. Its weights are a download. This course must run without one, so by default it uses EfficientNet-Lite0, whose weights come inside a Python package, with $D = 1280$ features. Ours is therefore called FD-EffNet. It must not be set beside anyone's FID.
 #
 # On real features our function meets its first difficulty. From $N \le D$ samples, $\Sigma_1$ is singular. Much code takes the root of $\Sigma_1\Sigma_2$, which is not even symmetric, and drops imaginary parts in the hope that they are small. But whenever $\Sigma_1 = R R^\top$,
 #
@@ -506,7 +506,7 @@ package = kernel_distance(some, f_validation)
 check("eq:6.8", mmd2(some, f_validation), package.value, 1e-9, "GAN samples: ours, the package's")
 
 # %% [markdown]
-# **Precision and recall** ask two questions apart: do the images look real, and is everything covered? Draw a ball around each real image that reaches its third neighbour among the real ones. The union of these balls stands for "where real images are". *Precision* is the share of generated images in it. *Recall* exchanges the roles: the share of real images that lie in the balls around generated ones ([Kynkäänniemi et al., 2019](https://arxiv.org/abs/1904.06991)). With $B(c)$ the ball around $c$,
+# **Precision and recall** ask two questions apart: do the images look real, and is everything covered? Draw a ball around each real image that reaches its third neighbour among the real ones. The union of these balls stands for "where real images are". *Precision* is the share of generated images in it. *Recall* exchanges the roles: the share of real images that lie in the balls around generated ones ([Kynkäänniemi et al., 2019](https://arxiv.org/abs/1904.06991)). With $B(x)$ the ball around $x$,
 #
 # <!-- eq:6.9 -->
 # $$\text{precision} = \frac1N\,\Big|\Big\{\,j : y_j \in \bigcup_i B(x_i)\Big\}\Big|, \qquad \text{recall} = \frac1M\,\Big|\Big\{\,i : x_i \in \bigcup_j B(y_j)\Big\}\Big| \tag{6.9}$$
@@ -650,7 +650,7 @@ save_figure(
 )
 
 # %% [markdown]
-# Both distances answer to what can be seen in one image: blur, noise, colour, crop. Both answer weakly to missing rooms: they leave their bands when 70 % are gone, but a blur of 0.75 pixels costs several times as much as 85 % of the rooms. Noise and a strong shift lower precision. Blur of up to one pixel does not, and neither does fading: smooth images lie near the middle of the cloud. They lower recall instead. And recall, made to find what is missing, does not see that most wall colours are: in these features the colour of a wall is a small thing.
+# Both distances answer to what can be seen in one image: blur, noise, colour, crop. Both answer weakly to missing rooms: with 70 % gone they lie clearly above their bands, but a blur of 0.75 pixels costs several times as much as 85 % of the rooms. Noise and a strong shift lower precision. Blur of up to one pixel does not, and neither does fading: smooth and pale images seem to lie near the middle of the cloud. They lower recall instead. And recall, made to find what is missing, does not see that the commonest wall colours are: in these features the colour of a wall is a small thing.
 
 
 # %%
@@ -817,11 +817,11 @@ for name, slope in slopes.items():
     )
 
 # %% [markdown]
-# On the left the law holds, and the slopes differ: the less a model varies, the smaller its bias. A correction made for one model would be wrong for the other. On the right, in all features, the GAN's distance halves between $N = 250$ and $N = 4000$, with nothing changed but $N$. For $N$ below $D$, right of the dashed line, nothing promises a straight line. That is where most numbers of small projects live.
+# On the left the law holds, and the slopes differ: the less a model varies, the smaller its bias. A correction made for one model would be wrong for the other. On the right, in all features, the GAN's distance halves between $N = 250$ and $N = 4000$, with nothing changed but $N$. For $N$ below $D$, right of the dashed line, nothing promises a straight line.
 #
 # One bias stays. The reference is a sample, too. Real against real, both sides play the same part, so the 3,000 validation images alone add about slope/3,000. That accounts for what the extrapolation leaves of the floor, and no extrapolation in $N$ removes it.
 #
-# Their *excess over the floor* at the same $N$ is far steadier. Move $N$ and see (this needs a running kernel).
+# A model's *excess over the floor* at the same $N$ is far steadier. But slopes differ, so it keeps a bias: at $N = 250$ the GAN's is a fifth smaller than at 4,000. Move $N$ and see (this needs a running kernel).
 
 # %% tags=["hide-input"]
 import ipywidgets as widgets
@@ -1132,7 +1132,7 @@ claim(
 #
 # Take the distance of each sample to the nearest training image. Is it small because the model copies? Or because its images are smooth, and smooth images lie near everything? A control decides. We measure the distance to as many *unseen* rooms as well, of the validation split. A copier is nearer to its own training images than to unseen rooms. A model that only paints smoothly is near to both alike. Images count as suspiciously near if they are nearer than all but 1 % of the test images, which nobody can have copied. To see whether the question would find anything, we plant copies with a trace of noise.
 #
-# Both distances are of the same image, so overlapping intervals do not settle whether the two shares differ. *McNemar's test* does. It sets aside images near to both kinds of rooms, or to neither. Of the others half should fall on either side; the binomial distribution gives the probability $p$ of a split as uneven. Four sets are asked, so only $p < 0.01$ counts as a finding.
+# Both distances are of the same image, so overlapping intervals do not settle whether the two shares differ. *McNemar's test* does. It sets aside images near to both kinds of rooms, or to neither. Of the others half should fall on either side; the binomial distribution gives the probability $p$ of a split at least as uneven. Four sets are asked, so only $p < 0.01$ counts as a finding.
 
 # %%
 test = load_bedrooms(source, "test", size, limit=run.p.n_reference or None)
@@ -1229,7 +1229,7 @@ save_figure(
 # %% [markdown]
 # The question is fair: of the test images half are nearer to training images, as chance has it. And it finds the planted copies: more than a tenth of that set is suspiciously near, and $p$ leaves no doubt. Of the GAN's samples somewhat more than 1 % are, too. But just as many are as near to unseen rooms, and no more than half are nearer to training images.
 #
-# That is no sign of copying. Of the DDPM's samples a few are suspiciously near to training images and fewer to unseen rooms. The test does not call that a finding, and three quarters of its training images were not looked at. Mirrored copies, which the augmentation could teach, were not planted.
+# That is no sign of copying. For the DDPM the question stays open. A few of its samples are suspiciously near to training images and fewer to unseen rooms. That is no finding, but so few could not make one: five against none has $p = 0.06$. And three quarters of its training images were not looked at. Mirrored copies, which the augmentation could teach, were not planted.
 #
 # [Meehan et al. (2020)](https://arxiv.org/abs/2004.05675) call it *data copying* when samples lie systematically nearer to the training images than fresh real images do. Their test ranks the distances of both, cell by cell of the feature space: a model may copy in one cell alone.
 
@@ -1344,7 +1344,7 @@ check("eq:6.14", brighter[1:], 0, 1e-9, "all other packets do not notice")
 # <!-- eq:6.15 -->
 # $$\text{density} = \frac1{kN}\sum_j \Big|\{\,i : y_j \in B(x_i)\}\Big|, \qquad \text{coverage} = \frac1M\,\Big|\big\{\,i : \text{some } y_j \in B(x_i)\big\}\Big| \tag{6.15}$$
 #
-# Their floors need no measurement. Let both sets be $N$ draws of one distribution. Seen from $x_i$, a generated point and the $N-1$ other real ones come in random order. So it is among the first $k$ with probability $k/N$, it lies in $k$ of the $N$ balls on average, and the density is 1. The ball of $x_i$ stays empty if its $k$ nearest neighbours among the other $2N-1$ points are all real. Any choice of $k$ of them is equally probable, and $N-1$ are real. So, whatever the distribution is,
+# Their floors need no measurement. Let both sets be $N$ draws of one distribution. Seen from $x_i$, a generated point and the $N-1$ other real ones come in random order. So it is among the first $k$ with probability $k/N$, it lies in $k$ of the $N$ balls on average, and the density is 1. The ball of $x_i$ stays empty if its $k$ nearest neighbours among the other $2N-1$ points are all real. Any choice of $k$ of them is equally probable, and $N-1$ are real. So, whatever the distribution is (without ties),
 #
 # <!-- eq:6.16 -->
 # $$\mathbb E\,\text{density} = 1, \qquad \mathbb E\,\text{coverage} = 1 - \prod_{j=1}^{k}\frac{N-j}{2N-j} \approx 1 - 2^{-k} \tag{6.16}$$
@@ -1372,7 +1372,7 @@ check_fails(
 # %% [markdown]
 # ## 12. Both models, by every ruler
 #
-# Now the published numbers, on the *test* split, by which nothing was chosen. All sets have the same $N$. Two controls stand beside the models: real rooms as JPEG of quality 75, and real rooms blurred by half a pixel. The released networks, of 64 pixels, have their own floor. The ruler that shares neither network nor formula is the coverage with balls drawn among pixels. (Haar's steps keep lengths, so one may draw them among packets.)
+# Now the published numbers, on the *test* split, by which nothing was chosen. This run's sets have the same $N$. Two controls stand beside the models: real rooms as JPEG of quality 75, and real rooms blurred by half a pixel. The released networks, of 64 pixels, have their own $N$ and floor. The ruler that shares neither network nor formula is the coverage with balls drawn among pixels. (Haar's steps keep lengths, so one may draw them among packets.)
 
 
 # %% tags=["hide-input"]
@@ -1513,9 +1513,9 @@ save_figure(
 )
 
 # %% [markdown]
-# Does the ranking survive? In part. (There is one training run of each: the DDPM on 12,000 images, the GAN on 1,000. The DDPM samples by DPM-Solver++ in 10 steps, 20 at 64 pixels, with guidance 1.35.) Both Fréchet distances, with a network and without, put the DDPM before the GAN by more than their errors. The kernel distance and the coverage (by McNemar's test: the balls are the same) leave that open. Coverage among pixels prefers the GAN. But it gives blurred rooms no less than sharp ones, and so discredits itself. Density and precision in features have a weakness of this kind, too: density gives blurred rooms and both models more than real rooms.
+# Does the ranking survive? In part. (There is one training run of each: the DDPM on 12,000 images, the GAN on 1,000. The DDPM samples by DPM-Solver++ in 10 steps, 20 at 64 pixels, with guidance 1.35.) Both Fréchet distances put the DDPM before the GAN by more than their errors. So does recall. The kernel distance and the coverage (by McNemar's test: the balls are the same) leave that open. Coverage among pixels prefers the GAN. But it ranks smeared and blurred rooms as high as real ones, and so discredits itself. In features coverage does not notice the blur either, and density rewards it.
 #
-# The controls show how much depends on the ruler. In the network's features, storing real rooms as JPEG costs most of what the DDPM's faults cost. In wavelet packets it costs about a third. (Section 8 made its JPEG at 64 pixels; at 32 a block of 8 x 8 is a quarter of the side.) At 64 pixels, with 100 images, both Fréchet distances leave the order of the released models open; the kernel distance, which has no bias, just puts the DDPM first.
+# The controls show how much depends on the ruler. In the network's features, storing real rooms as JPEG costs most of what the DDPM's faults cost. In wavelet packets it costs less than half. (Section 8 made its JPEG at 64 pixels; at 32 a block of 8 x 8 is a quarter of the side.) At 64 pixels, with 100 images, both Fréchet distances leave the order of the released models open; the kernel distance, which has no bias, just puts the DDPM first (one ruler of several: a hint).
 
 # %%
 by_name = {row["images"]: row for row in models}
@@ -1654,7 +1654,7 @@ save_figure(
 )
 
 # %% [markdown]
-# The curves fall steeply at first and slowly later, and none reaches the floor. The GAN makes three quarters of its way in the first fifth of its images. This run's DDPM has seen a seventh as many as the GAN, and ends nearer to the floor. (Its images were 12,000 different ones, the GAN's 1,000.) The released networks, with more than a million images each, end within each other's bands. The diamonds lie within the bands, too: choosing by validation images has flattered neither model by anything that shows.
+# Image for image the curves fall fast at first and slowly later, and none reaches the floor. The GAN makes three quarters of its way in the first fifth of its images. This run's DDPM has seen a seventh as many as the GAN, and ends nearer to the floor. (Its images were 12,000 different ones, the GAN's 1,000.) The released networks, with more than a million images each, end within each other's bands. The diamonds lie within the bands, too: choosing by validation images has flattered neither model by anything that shows.
 
 
 # %%
@@ -1752,12 +1752,12 @@ else:
 # ## Summary
 #
 # * The Fréchet distance is the cost of the cheapest way to move one Gaussian onto another (Eq. 6.6). It knows means and covariances and nothing else. It ranks a GAN's smeared rooms (1,100 at $N = 400$, floor 700) before real rooms under a faint noise (1,550).
-# * It answers to blur, noise, colour and crops, weakly to missing rooms, and not at all to copying. Precision and recall tell quality from variety, but recall misses wall colours, too.
+# * It answers to blur, noise, colour and crops, weakly to missing rooms, and not at all to copying. Precision and recall are meant to tell quality from variety. Here slight blur lowers recall alone, and missing wall colours lower neither.
 # * It is biased upwards by about $c/N$, with a $c$ of the model's own. From $N = 250$ to 4,000 the GAN's distance falls from 1,300 to 600 and the floor from 960 to 140. The excess stays near 450 from $N = 1000$ on.
 # * At $N < D$ the bootstrap overstates the scatter about twofold. Random halves come nearer.
 # * A nearest-pixel resize costs a quarter or more of what separates the GAN from real rooms.
 # * There is no sign that the GAN copies: as many of its samples are suspiciously near to unseen rooms as to training images.
-# * Both Fréchet distances, in features and in wavelet packets, put this run's DDPM before its GAN. The kernel distance and coverage leave that open. Coverage among pixels disagrees, and discredits itself: it gives blurred rooms no less than sharp ones.
+# * Both Fréchet distances, in features and in wavelet packets, put this run's DDPM before its GAN, and so does recall. The kernel distance and coverage leave that open. Coverage among pixels disagrees, but does not see blur.
 # * So: protocol, floor, interval and a second ruler, or no number.
 
 # %%
