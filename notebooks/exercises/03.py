@@ -109,6 +109,10 @@ EXERCISES = {
             ),
             "You divided t by 1,000 first. Then even the fastest wave makes no whole turn, and "
             "near times look alike.": lambda t, width: _waves(t / 1000, width),
+            "Sine and cosine alternate in yours, as in Vaswani et al. Here all cosines come first, "
+            "then all sines.": (
+                lambda t, width: _waves(t, width).unflatten(1, (2, -1)).flip(1).mT.flatten(1)
+            ),
             "The numbers are right, but cosine and sine alternate. Put all cosines first.": (
                 lambda t, width: _waves(t, width).unflatten(1, (2, -1)).mT.flatten(1)
             ),
@@ -151,6 +155,10 @@ EXERCISES = {
             "Each step leaves 0.9999 of what was there. Did you subtract, or raise 0.0001 to the "
             "power? Shares multiply.": 0.0,
             "That is the share of the start after 1,000 steps.": 0.9999**1000,
+            "You kept the warm-up, and nothing of the start is left. Leave it out: every d is "
+            "0.9999.": math.prod(min(0.9999, (1 + k) / (10 + k)) for k in range(1, 10_001)),
+            "You subtracted 10,000 times the same share. Each step leaves 0.9999 of what is left: "
+            "shares multiply.": 1 - 10_000 * (1 - 0.9999),
         },
         hint="After one step 0.9999 of the start is left, after two 0.9999².",
         tolerance=0.01,

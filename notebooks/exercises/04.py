@@ -1,5 +1,7 @@
 """GAN training: the exercises of notebook 04, in the order of its text."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -80,6 +82,9 @@ EXERCISES = {
             "You weighted the numerator alone. A probability of 1 must come out where q = 0.": (
                 lambda p, q, rho: rho * p / (p + q)
             ),
+            "You swapped the shares: ρ belongs to the real images.": (
+                lambda p, q, rho: (1 - rho) * p / ((1 - rho) * p + rho * q)
+            ),
             "These are the odds of real to generated. A probability stays below 1.": (
                 lambda p, q, rho: rho * p / ((1 - rho) * q)
             ),
@@ -93,9 +98,8 @@ EXERCISES = {
             "That is Eq. 15, the loss that saturates: log(1 − D).": (
                 lambda fake: -F.softplus(fake).mean()
             ),
-            "The sigmoid of −200 is 0 in float32, and its logarithm −∞: use softplus (Eq. 4.1).": (
-                lambda fake: -fake.sigmoid().log().mean()
-            ),
+            "At a logit of −200 this is infinite in float32: the sigmoid rounds to 0, or e²⁰⁰ "
+            "overflows. Use softplus (Eq. 4.1).": (lambda fake: -fake.sigmoid().log().mean()),
             "That is what D lowers for generated images. G would learn to be caught.": (
                 lambda fake: F.softplus(fake).mean()
             ),
@@ -121,6 +125,10 @@ EXERCISES = {
             ),
             "You added up the images. The expectation is their mean.": (
                 lambda d, x, gamma: gamma / 2 * _squares(d, x).sum()
+            ),
+            "You summed over colours alone and averaged over places. The squared norm sums over "
+            "all numbers of an image: flatten(1) first.": (
+                lambda d, x, gamma: gamma / 2 * _squares(d, x).mean() / math.prod(x.shape[2:])
             ),
             "That is the length of the slope. R1 squares it.": (
                 lambda d, x, gamma: gamma / 2 * _squares(d, x).sqrt().mean()
@@ -169,6 +177,14 @@ EXERCISES = {
             "0.6 is the target for the mean sign. You held the share above at 0.6; it should be "
             "0.8.": _controller(
                 lambda real, fake: float((real > fake.mean()).float().mean()) > 0.6
+            ),
+            "The bound is 0.8, not 1.": lambda p_aug, real, fake, step: min(
+                1.0, max(0.0, p_aug + (step if _r(real, fake) > 0.6 else -step))
+            ),
+            "Only the sign of r_t − 0.6 counts: every move has the size step.": (
+                lambda p_aug, real, fake, step: min(
+                    0.8, max(0.0, p_aug + step * (_r(real, fake) - 0.6))
+                )
             ),
             "Your target is 0, where D cannot tell at all. It is 0.6.": (
                 _controller(lambda real, fake: _r(real, fake) > 0)

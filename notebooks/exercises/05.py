@@ -65,6 +65,11 @@ def _through(psi: float, theta: float, eta: float) -> float:  # how D's answer f
     return theta * _sigmoid(answer * theta) * eta * (s + theta * psi * s * (1 - s))
 
 
+def _half(psi: float, theta: float, eta: float) -> float:  # D's own sigmoid held fixed
+    pull = theta * _sigmoid(_ahead(psi, theta, eta) * theta)
+    return _direct(psi, theta, eta) + pull * eta * _sigmoid(psi * theta)
+
+
 def _downhill(psi: float, theta: float, eta: float) -> float:  # D steps down instead of up
     return _direct(psi, theta, -eta) + _through(psi, theta, -eta)
 
@@ -145,6 +150,7 @@ EXERCISES = {
                 _through
             ),
             "D moves up V, and you let it move down.": _downhill,
+            "D's step holds θ twice: beside σ(ψθ) and in it. You let only the first move.": _half,
             "That is G's step, not the gradient: the sign is turned.": (
                 lambda psi, theta, eta: -_direct(psi, theta, eta) - _through(psi, theta, eta)
             ),

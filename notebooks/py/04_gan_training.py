@@ -1156,10 +1156,11 @@ for key, label, style in (("d_loss", "loss of D", "-"), ("g_loss", "loss of G", 
     epochs = 16 * (np.arange(len(curve)) + window) / len(rooms)
     axes[1].plot(epochs, curve, style, label=label)
 axes[1].plot(
-    [16 * r["step"] / len(rooms) for r in rows], [r["p"] for r in rows], ":", label="p_aug"
+    [16 * r["step"] / len(rooms) for r in rows], [r["p"] for r in rows], ":", label="$p_{aug}$"
 )
 axes[1].axhline(math.log(2), color="k", lw=0.8)
-axes[1].text(0, math.log(2), " log 2: D cannot tell", va="bottom", fontsize=9)
+end = 16 * steps / len(rooms)
+axes[1].text(end, math.log(2), "log 2: D cannot tell", va="bottom", ha="right", fontsize=9)
 axes[1].set(xlabel="epoch", ylabel="loss (smoothed), probability", ylim=(0, None))
 axes[1].legend(fontsize=9)
 save_figure(
@@ -1448,7 +1449,7 @@ if run.profile == "cpu":
     claim(
         run.profile,
         "unseen rooms fall about a seventh of the way; without augmentation nearly all of it",
-        0.08 < by_heart(last) < 0.22 and alone["gap"].min() > 0.9,
+        0.08 < by_heart(last) < 0.2 and alone["gap"].min() > 0.9,
     )
 
 # %% [markdown]

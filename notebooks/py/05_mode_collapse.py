@@ -152,6 +152,8 @@ def places(centres):
 
 
 check("eq:5.1", places(ring(8, 2.0)), 8, 0, "different places on the ring")
+gaps = (ring(8, 2.0) - ring(8, 2.0).roll(1, 0)).norm(dim=1)
+check("eq:5.1", gaps, [4 * math.sin(math.pi / 8)] * 8, 1e-5, "gaps between neighbours")
 angle = torch.linspace(0, 2 * math.pi, 8)
 twice = torch.stack([angle.cos(), angle.sin()], 1)
 check_fails(
@@ -923,6 +925,7 @@ for ax, apart in zip(axes, APART, strict=True):
     for rule, style in zip(RULES, ("-", "--", ":", "-."), strict=True):
         ax.plot(reports[rule, apart], style, label=rule)
     ax.axhline(apart, color="k", lw=0.8, label="the distance")
+    ax.axhline(apart + apart**2 / 20, color="0.5", lw=1, ls=(0, (1, 1)), label="Eq. 5.12")
     ax.set_yscale("symlog", linthresh=1)  # linear below 1: the first reports lie around 0
     ax.set(xlabel="step of the critic", title=f"{apart} apart")
 axes[0].set_ylabel("reported distance")
@@ -1108,6 +1111,8 @@ for data in ("ring of 8", "grid of 25"):
 
 # %% tags=["hide-input"]
 short = [{c: v for c, v in row.items() if not c.endswith("modes found")} for row in game_rows]
+steps_of = {row["data"]: row["steps"] for row in played}
+steps_of_g = ", ".join(f"{steps:,} on the {data}" for data, steps in steps_of.items())
 display(
     save_table(
         run,
@@ -1115,8 +1120,7 @@ display(
         "nb05_games_long",
         "Means of ten seeds at the end: modes found, and the share of points near one (of true "
         "points 0.99). A seed has all if it finds every mode and half of its points are near one. "
-        "Steps of G: "
-        f"{dict((row['data'], row['steps']) for row in played)}. "
+        f"Steps of G: {steps_of_g}. "
         "The interval is that of Clopper and Pearson for the chance that a seed finds all modes. "
         "Milliseconds a step: all ten seeds at once on one core. "
         f"Study of commit {', '.join(sorted({row['commit'] for row in played}))}.",
@@ -1145,8 +1149,9 @@ save_figure(
     run,
     fig,
     "nb05_modes_long",
-    "Modes found at the end, ten seeds (small dots), with means and their 95 % t intervals, for G "
-    "itself and for its average. Dotted: all modes.",
+    "Modes found at the end, ten seeds (small dots), with means and their 95 % t intervals (cut at "
+    "0 and at all modes; of no width where all seeds agree), for G itself and for its average. "
+    "Dotted: all modes.",
     {"rows": game_rows},
     study="mode_collapse",
 )
@@ -1201,6 +1206,11 @@ claim(
     all(whole["grid of 25", g] == [10, 10] for g in ("WGAN-GP", ORDER[6], ORDER[7]))
     and whole["grid of 25", ORDER[1]] == [4, 4]
     and whole["grid of 25", ORDER[2]] == [9, 8],
+)
+claim(
+    run.profile,
+    "grid: five steps of D end at one mode or none in two seeds",
+    (by_seed("grid of 25", ORDER[1], "found now end") <= 1).sum() == 2,
 )
 
 # %% [markdown]
@@ -1338,6 +1348,9 @@ for i, (key, style) in enumerate((("coverage", "o-"), ("precision", "s--"))):
     bars = [np.minimum(bar, share), np.minimum(bar, 1 - share)]
     ax.errorbar(at, share, bars, fmt=style, label=label, color=COLOURS[i], capsize=3)
     ax.axhline(floor[key], color=COLOURS[i], ls=":", lw=1, label=f"{key}, other real images")
+sizes = np.geomspace(1, n, 60)
+perfect = [expected(n, m) for m in sizes]
+ax.plot(sizes, perfect, color="0.4", lw=1, ls="-.", label="coverage, perfect generator")
 ax.set(xlabel="different images m", ylabel="share", xscale="log", ylim=(-0.02, 1.04))
 ax.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
 save_figure(
@@ -1347,7 +1360,8 @@ save_figure(
     f"A generator held to m different images, against {n} validation images: means over disjoint "
     f"sets of m among {n} generated images, bars one standard deviation among these sets, cut at "
     "0 and 1 (none for "
-    "the single set of all), and what other real images reach.",
+    "the single set of all), and what other real images (dotted) and a perfect generator (Eq. "
+    "5.13) reach.",
     {"rows": measured, "real": floor},
     protocol(n, n),
 )
@@ -1361,6 +1375,12 @@ claim(
     "coverage falls all the way, at 30 images below 0.3 of that of all",
     all(a["coverage"] < b["coverage"] for a, b in pairwise(measured))
     and measured[3]["coverage"] < 0.3 * measured[-1]["coverage"],
+)
+claim(
+    run.profile,
+    "thirty images cover as much as thirty of a perfect generator, all of them less",
+    abs(measured[3]["coverage"] - expected(n, 30)) < 0.03
+    and measured[-1]["coverage"] < expected(n, n) - 0.05,
 )
 claim(
     run.profile,
