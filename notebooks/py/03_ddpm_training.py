@@ -25,7 +25,7 @@
 # * say how good samples are: above which floor, with which error, and at which sample size.
 #
 # **You need** Eq. 1.6 and the schedule of [notebook 01](01_forward_noising.ipynb), and of [notebook 02](02_posterior_and_bound.ipynb) the posterior (Eq. 9 to 11), the velocity (Eq. 2.16, 2.17), the bound (Eq. 4) and DDIM (Eq. 2.29). **It takes** an hour and a half to read, with five exercises. In profile `cpu` it runs
-# for 10 to 20 minutes on two cores, most of them training; in `released` for a minute and a half.
+# for 10 to 20 minutes on two idle cores (here they were shared), most of them training; in `released` for a minute and a half.
 #
 # **The report** took the U-Net of a tutorial, with 128 x 128 pixels, and trained it for three epochs on 5 % of its data. It was not satisfied with the samples (its Fig. 2 and 3) and blamed the time. It also noticed that the predicted noise had become darker (its Fig. 4). Sections 2, 7 and 8 take this up.
 #
@@ -182,7 +182,7 @@ claim(run.profile, "the power of the images is about a fifth", abs(power.mean() 
 # <!-- eq:3.3 -->
 # $$\min(\mathrm{SNR}_t, 5)\,\|\hat x_0 - x_0\|^2 = w_t\,\|f_\theta(x_t,t) - v\|^2, \qquad w_t = \min\!\big(\bar\alpha_t,\;5\,(1-\bar\alpha_t)\big) \tag{3.3}$$
 #
-# It is a hump: next to nothing for images that are nearly clean and for those that are nearly noise, most in between.
+# It is a hump: next to nothing for images that are nearly clean and for those that are nearly noise, most in between. Without the cap, $w_t$ is $\bar\alpha_t$: the error in $\epsilon$, which counts grain in full.
 
 # %%
 weight = torch.minimum(diffusion.abar, 5 * (1 - diffusion.abar)).float()
@@ -477,8 +477,8 @@ print(even_times(4))
 #
 # ## 6. A few minutes of training
 #
-# Draw images, times and noise; compute the loss; step down its gradient. Four details decide whether that works. The learning rate rises over the first 50 steps, when the optimizer knows little of the gradient yet, and falls over the last 40 % of the run, so that the noise of single steps dies down. A gradient longer than 1 is
-# shortened to 1: one bad batch can otherwise ruin the network. And we do not sample from the weights $\theta_k$ after step $k$, but from their moving average $\bar\theta_k$, since single steps overshoot:
+# Draw images, times and noise; compute the loss; step down its gradient. Four details decide whether that works. First, the learning rate rises over the first 50 steps, when the optimizer knows little of the gradient yet, and falls over the last 40 % of the run, so that the noise of single steps dies down. Second, a gradient longer than 1 is
+# shortened to 1: one bad batch can otherwise ruin the network. Third, we do not sample from the weights $\theta_k$ after step $k$, but from their moving average $\bar\theta_k$, since single steps overshoot:
 #
 # <!-- eq:3.6 -->
 # $$\bar\theta_k = d_k\,\bar\theta_{k-1} + (1-d_k)\,\theta_k, \qquad d_k = \min\!\Big(d,\ \frac{1+k}{10+k}\Big), \qquad r_k = \prod_{j=1}^{k} d_j \tag{3.6}$$
@@ -590,7 +590,7 @@ save_figure(
 )
 
 # %% [markdown]
-# In these few minutes the network learns the colours of rooms, light, and smooth surfaces. How a room is laid out it has not learned yet: there are patches where walls and a bed should stand. The loss does not tell. It fell to a small part of what knowing nothing costs, most of it in the first 100 steps, and then it falls slowly. But layout is
+# In these few minutes the network learns the colours of rooms, light, and smooth surfaces. How a room is laid out it has yet to learn: there are patches where walls and a bed should stand. The loss does not tell. It fell to a small part of what knowing nothing costs, most of it in the first 100 steps. But layout is
 # decided at large $t$, where little of the loss lies, and it comes last. Section 7 goes on for longer, and rooms appear. (Profile `released` stops after 40 steps, too soon for anything.)
 #
 # **What do the skips carry?** The report argues that the U-Net helps because noise does not pass its narrow middle. Silence the skips of our trained network and look.
@@ -676,7 +676,7 @@ check("rate", *zip(*rates, strict=True), 1e-12, "the rate of 600 steps, ours and
 # <!-- eq:3.7 -->
 # $$\frac1T\sum_{t=1}^{T} w_t\,\ell_t = \sum_{t=1}^{T}\pi_t\,\frac{w_t\,\ell_t}{T\,\pi_t}, \qquad \pi_t = \frac{w_t}{\sum_s w_s} \tag{3.7}$$
 #
-# This is *importance sampling*. The times of one batch are also spread evenly over the probabilities, so that no batch is all easy or all hard.
+# This is *importance sampling*. Now $w_t/\pi_t$ is the same for all $t$: every drawn image counts alike. The times of one batch are also spread evenly over the probabilities, so that no batch is all easy or all hard.
 
 # %%
 from bedgen_utils.train import TimesByWeight
@@ -697,7 +697,7 @@ print(
 
 # %% [markdown]
 # While it trains we look in at fixed numbers of images: samples from the same noise, the loss on training and on validation images, and the *Fréchet distance* of samples to validation images. That is a distance between two clouds of features of a network trained on photographs, and smaller is better. [Notebook 06](06_evaluation.ipynb) derives it.
-# It is not an FID, which is made with other features. Samples take ten steps (section 9), guided by an early network (Appendix A); up to 4,200 images the two networks are one.
+# It is not an FID, which is made with other features. Samples take ten steps (section 9), guided by an early network (Appendix A). Until that one stops, at 4,200 images, guidance changes nothing.
 
 # %%
 from bedgen_utils.metrics import compare, moments
@@ -843,7 +843,7 @@ save_figure(
 
 # %% [markdown]
 # After three epochs the samples are rooms. So three epochs are not too few as such: it depends on how large the images are, on the recipe, and on the data (rendered rooms vary less than photographs, and the report's epoch was twelve times ours). Between the first and the third epoch the excess falls to less than half, while the loss falls by less than a fifth. The loss has a floor of its own, for a part of $v$ cannot be known from
-# $x_t$. We do not know this floor, so a loss that hardly moves says little: watch the samples. (The learning rate, too, falls between the last two looks.)
+# $x_t$. We do not know this floor, so a loss that hardly moves says little: watch the samples. (The learning rate, too, begins to fall between these two looks.)
 
 # %%
 if len(looks) > 2:
@@ -949,7 +949,7 @@ claim(
 #
 # All samplers are the loop of section 5. They differ in the step, and in where their times lie.
 #
-# **DDPM** draws from the posterior of Eq. 11 with $\hat x_0$ for $x_0$. For a leap from $t$ to $s$, what one step does to the image has $\alpha = \bar\alpha_t/\bar\alpha_s$ and $\beta = 1 - \alpha$, and Eq. 9 and 10 become
+# **DDPM** draws from the posterior of Eq. 11 with $\hat x_0$ for $x_0$. A leap from $t$ to $s$ is one step with $\alpha = \bar\alpha_t/\bar\alpha_s$ and $\beta = 1 - \alpha$: Eq. 9 and 10 become
 #
 # <!-- eq:3.9 -->
 # $$x_s = \frac{\sqrt{\bar\alpha_s}\,\beta}{1-\bar\alpha_t}\,\hat x_0+\frac{\sqrt{\alpha}\,(1-\bar\alpha_s)}{1-\bar\alpha_t}\,x_t+\sqrt{\tilde\beta}\;z,\qquad \tilde\beta=\frac{1-\bar\alpha_s}{1-\bar\alpha_t}\,\beta,\quad z\sim\mathcal N(0,\mathbf I) \tag{3.9}$$
@@ -1010,7 +1010,7 @@ def large_step(x, x0, t, s, abar, z):
 exercises.check("03-4", large_step)
 
 # %% [markdown]
-# **DDIM** is the step of section 5: no fresh noise. **DPM-Solver++** ([Lu et al., 2022](https://arxiv.org/abs/2211.01095)) adds none either, but looks at the last two answers of the network and extrapolates $\hat x_0$ to the middle of the step.
+# **DDIM** is the step of section 5: no fresh noise. **DPM-Solver++** ([Lu et al., 2022](https://arxiv.org/abs/2211.01095)) adds none either. DDIM holds $\hat x_0$ fixed during a step; this solver, of second order, extrapolates the last two $\hat x_0$ to the middle of the step.
 #
 # **Where do the times lie?** Evenly spread times leave one large gap at the start, where most of the room is still open. Look instead at $\varsigma_t = \sqrt{(1-\bar\alpha_t)/\bar\alpha_t}$, the noise per unit of image, and take the $n$ times whose $\varsigma_t$ come nearest to ([Karras et al., 2022](https://arxiv.org/abs/2206.00364))
 #
@@ -1032,7 +1032,7 @@ print("even:    ", even_ten, f"first step ends at sigma = {sigma[even_ten[1]]:.1
 print("by noise:", by_noise, f"first step ends at sigma = {sigma[by_noise[1]]:.1f}")
 
 # %% [markdown]
-# First by eye. The figure has the released network make the same four rooms by each sampler, in few steps and in many.
+# First by eye: four rooms of the released network, from the same noise by each sampler, in few steps and in many.
 
 # %%
 from bedgen_utils.diffusion import dpmpp_2m_step
@@ -1160,9 +1160,9 @@ save_figure(
 
 # %% [markdown]
 # At every number of evaluations DDPM is the farthest from real rooms: what fresh noise adds, few steps cannot take out again. With five evaluations, the second-order solver with times by noise is the nearest. With 20, the three samplers without noise are within two standard errors of each other: most of what is left is the fault of the network. (To the
-# question about the widget: DDPM makes other rooms with another number of steps, since it draws fresh noise at each. The others start from the same noise and draw nothing more, so they refine one and the same room.)
+# questions about the widget: with times by noise the final rooms show first, at five steps. DDPM makes other rooms with another number of steps, since it draws fresh noise at each. The others refine one and the same room.)
 #
-# The noise in the row of two steps stays because the second step starts at small $t$, which our loss hardly weights.
+# With times by noise, two steps leave noise in the images above: the second starts at small $t$, which our loss hardly weights.
 
 # %%
 by_name = {
@@ -1244,7 +1244,7 @@ save_figure(
 )
 
 # %% [markdown]
-# The second-order solver with times by noise needs 8 evaluations for little more than half the excess that DDPM keeps after 1000. It can be better than the patient sampler, since neither draws from the distribution of the data: both follow a network that errs. For the same reason more evaluations need not be better; from 8 on the solver gets worse
+# With 8 evaluations the second-order solver with times by noise has little more than half the excess that DDPM keeps after 1000. It can be better than the patient sampler, since neither draws from the distribution of the data: both follow a network that errs. For the same reason more evaluations need not be better; from 8 on the solver gets worse
 # again. Judge a sampler with the network at hand, not in general. (The spacing of the times and the best number were chosen on these same validation images: the lead is an upper estimate.)
 
 # %%
@@ -1261,7 +1261,7 @@ claim(
 # %% [markdown]
 # ## 10. The same network under other names
 #
-# Notebook 02 showed the first two of the following views in an exact world. Here they are said of our network.
+# Notebook 02 showed the first two of these views in an exact world.
 #
 # **Scores, and two equations of motion.** By Eq. 2.31 the network knows the gradient of the log density of noisy images, the *score*: $\nabla\log q(x_t) = -\hat\epsilon/\sqrt{1-\bar\alpha_t}$. For a single step from $t$ to $t - 1$, where $\beta_t$ is small, put $\bar\alpha_{t-1} = \bar\alpha_t/(1-\beta_t)$ into both samplers and keep what is linear in $\beta_t$, as in $1/\sqrt{1-\beta_t} = 1 + \beta_t/2 + O(\beta_t^2)$:
 #
@@ -1337,7 +1337,7 @@ flown = sample_by_flow(trained, begin, few_times)
 check("eq:3.12", flown, sample(trained, begin, few_times), 2e-3, "ten steps of Euler, and of DDIM")
 
 # %% [markdown]
-# **Guidance by a classifier.** Suppose we want rooms with a property $y$, a red wall, and have a classifier that reads $y$ from *noisy* images: $p(y\mid x_t)$. By Bayes' rule $\log q(x_t\mid y) = \log q(x_t) + \log p(y\mid x_t)$ up to a constant. Take gradients, and put scores into noise ([Dhariwal & Nichol, 2021](https://arxiv.org/abs/2105.05233)):
+# **Guidance by a classifier.** Suppose we want rooms with a property $y$, a red wall, and have a classifier that reads $y$ from *noisy* images: $p(y\mid x_t)$. By Bayes' rule $\log q(x_t\mid y) = \log q(x_t) + \log p(y\mid x_t)$ up to a constant. Take gradients, and turn scores into noise by Eq. 2.31 ([Dhariwal & Nichol, 2021](https://arxiv.org/abs/2105.05233)):
 #
 # <!-- eq:3.13 -->
 # $$\hat\epsilon_y = \hat\epsilon - \sqrt{1-\bar\alpha_t}\;\nabla_{x_t}\log p(y\mid x_t) \tag{3.13}$$
@@ -1429,7 +1429,7 @@ save_table(
 )
 
 # %% [markdown]
-# Read the table from top to bottom. The Fréchet distance nearly halves from the first row to the last, and the model is the same: most of a raw distance is the sample size. Its ratio to the floor rises from 1.3 to 1.9 meanwhile. The excess changes far less, and the kernel distance not beyond its errors. These two tell how good the model is. Here the excess is about 300, and the
+# The Fréchet distance nearly halves from the first row to the last, and the model is the same: most of a raw distance is the sample size. Its ratio to the floor rises from 1.3 to 1.9 meanwhile. The excess changes far less, and the kernel distance not beyond its errors. These two tell how good the model is. Here the excess is about 300, and the
 # kernel distance is between 3 and 5 where real rooms have 0. The samples are as likely as real rooms to lie among real ones (precision), but they cover fewer of them (recall).
 
 # %%
@@ -1514,7 +1514,7 @@ save_table(
 )
 
 # %% [markdown]
-# With $\beta_t$ the bound is about 4.6 bits, with $\tilde\beta_t$ clearly more. Most of the bits are spent at the smallest times, on the last grain. Our loss hardly weights these (Eq. 3.3), so this is not the lowest bound that such a network can reach. Appendix C shows what it costs in images to reach a lower one.
+# With $\beta_t$ the bound is about 4.6 bits, with $\tilde\beta_t$ clearly more (the table's $L_t$ sums all terms between $L_0$ and $L_T$). Most of the bits are spent at the smallest times, on the last grain. Our loss hardly weights these (Eq. 3.3), so this is not the lowest bound that such a network can reach. Appendix C shows what it costs in images to reach a lower one.
 
 # %%
 claim(
@@ -1589,7 +1589,7 @@ save_figure(
 )
 
 # %% [markdown]
-# The losses on validation images are 1 to 8 % higher, at every time. (These are the same images throughout, so the eight gaps are not independent.) A copy would show in the nearest sample of all: it is not much nearer to a training image than the nearest of as many new rooms. On average, too, samples are no nearer. There is no sign of copying. After three and a half epochs of 12,000 images that is no surprise; 300 epochs of 1,000 images would be another matter. [Notebook 06](06_evaluation.ipynb) looks closer.
+# The losses on validation images are 1 to 8 % higher, at every time. (These are the same images throughout: if the validation rooms happen to be harder, all eight gaps show it.) A copy would show in the nearest sample of all: it is not much nearer to a training image than the nearest of as many new rooms. On average, too, samples are no nearer. There is no sign of copying. After three and a half epochs of 12,000 images that is no surprise; 300 epochs of 1,000 images would be another matter. [Notebook 06](06_evaluation.ipynb) looks closer.
 
 # %%
 gap = np.array([float(b.mean() / a.mean()) for a, b in zip(known, new, strict=True)]) - 1
@@ -1607,7 +1607,7 @@ claim(
 # * An untrained network with a last layer of zeros has the loss of Eq. 3.2. The loss has a floor that no one knows: watch the samples.
 # * Trained in full at 32 pixels, the excess over the floor falls to less than half between the first epoch and the third, and ends at about 300 for 1,000 samples. Three epochs are not too few as such.
 # * The best prediction of the noise is weaker than the noise, by its correlation with it (Eq. 3.8). A "darker" prediction is no fault in itself.
-# * The second-order solver with times by noise needs 8 evaluations for little more than half the excess that DDPM has after 1000.
+# * With 8 evaluations the second-order solver with times by noise has little more than half the excess that DDPM has after 1000.
 # * DDIM is Euler's method on the probability-flow ODE, and on the straight line of flow matching (Eq. 3.11, 3.12).
 # * The bound is about 4.6 bits per dimension. The samples do not copy.
 #
@@ -1792,12 +1792,12 @@ claim(
 # <!-- eq:3.17 -->
 # $$\langle M, \Delta\rangle = \sum_i \lambda_i\,U_i^\top\Delta\,V_i \;\ge\; -\sum_i \lambda_i, \qquad\text{with equality for } \Delta = -U V^\top \tag{3.17}$$
 #
-# The steepest step is minus the gradient with all singular values set to 1. Plain descent keeps them, and a few large ones use up the step. To find $UV^\top$ without a decomposition, Muon ([Jordan et al., 2024](https://kellerjordan.github.io/posts/muon/)) divides $M$ by the root of the sum of its squared entries, and applies five times
+# No $U_i^\top\Delta\,V_i$ is below $-\|\Delta\|$. The steepest step is minus the gradient with all singular values set to 1. Plain descent keeps them, and a few large ones use up the step. To find $UV^\top$ without a decomposition, Muon ([Jordan et al., 2024](https://kellerjordan.github.io/posts/muon/)) divides $M$ by the root of the sum of its squared entries, so that no $\lambda$ exceeds 1, and applies five times
 #
 # <!-- eq:3.18 -->
 # $$\psi(X) = 3.4445\,X - 4.7750\,(X X^\top) X + 2.0315\,(X X^\top)^2 X = U\,\psi(\Lambda)\,V^\top \tag{3.18}$$
 #
-# On each $\lambda$ it acts as $\psi(\lambda) = 3.4445\,\lambda - 4.7750\,\lambda^3 + 2.0315\,\lambda^5$: small ones grow fast, and all but the tiniest end near 1.
+# On each $\lambda$ it acts as $\psi(\lambda) = 3.4445\,\lambda - 4.7750\,\lambda^3 + 2.0315\,\lambda^5$: small ones grow fast, and all but the tiniest end between 0.65 and 1.25.
 
 # %%
 from bedgen_utils.optim import orthogonalize
@@ -1880,7 +1880,7 @@ claim(
 # %% [markdown]
 # ## Appendix C. The recipe, in equal minutes
 #
-# A study (`studies/recipes.py`) trains one network after another with the recipe of profile `cpu`, but for the one thing or few that a row's name says. All get the same wall-clock time, not the same number of images. *Loss unweighted* is $w_t = 1$; *eps, linear schedule, loss unweighted* is the choice of Ho et al. Then 500 samples (ten steps, times by noise, no
+# A study (`studies/recipes.py`) trains one network after another with the recipe of profile `cpu`, but for the one thing or few that a row's name says. All get the same wall-clock time, not the same number of images. *Loss unweighted* is $w_t = 1$; *folded by 2* makes every 2 x 2 pixels one place with 12 channels; *eps, linear schedule, loss unweighted* is the choice of Ho et al. Then 500 samples (ten steps, times by noise, no
 # guidance) are held against the validation images, and the bound of section 12 is summed.
 #
 # There are two seeds a recipe. Suppose that the logarithm $E$ of the excess scatters equally in all recipes. Then all together tell the scatter. Let $E_{ri}$ be that of recipe $r$ and seed $i$, $\bar E_r$ the mean over its $n_r$ seeds, and $r = 0$ the recipe of the profile:
