@@ -510,7 +510,7 @@ save_figure(
 #
 # **Erratum.** The report says of Eq. 14 that $\log D(x)$ concerns the generator. It measures how sure the *discriminator* is that a real image is real.
 #
-# The chain rule with $\frac{d}{da}\log\sigma(a) = 1 - \sigma(a)$ and $\frac{d}{da}\log(1-\sigma(a)) = -\sigma(a)$ gives both gradients by hand, where $V$ is taken over the batch:
+# The chain rule with $\frac{d}{da}\log\sigma(a) = 1 - \sigma(a)$ and $\frac{d}{da}\log(1-\sigma(a)) = -\sigma(a)$ gives both gradients by hand, with $V$ over the batch:
 #
 # <!-- eq:4.5 -->
 # $$\nabla_{\theta_d} V = \frac1m \sum_i \Big[\big(1 - D(x^{(i)})\big)\,\nabla_{\theta_d} a(x^{(i)}) - D(G(z^{(i)}))\,\nabla_{\theta_d} a(G(z^{(i)}))\Big] \tag{4.5}$$
@@ -1000,7 +1000,7 @@ check_fails("eq:4.12", lambda: check("eq:4.13", wrong, theirs, 0.1, "path"), "si
 # %% [markdown]
 # ## 9. A minute of training
 #
-# Now the two steps of section 4, with pairs, and with the leash at images as $D$ sees them, augmented. `adam` is the optimizer of the network that learns.
+# Now the two steps of section 4, with pairs, and with the leash at augmented images. `adam` is the optimizer of the network that learns.
 
 
 # %%
@@ -1248,7 +1248,7 @@ if device.type == "cpu":  # a GPU draws elsewhere, and rounds in another order
 # %% [markdown]
 # ## 10. Three hundred epochs
 #
-# Now the report's experiment: about 1,000 images, 300 epochs, a look at the distance to real images every ten. An epoch is one pass over the images. (The report does not define its own. The code of Karras et al. (2020b) counts *ticks* of 4,000.) In profile `cpu` the networks and the loop are the ones above, from the package. In profile `released` nothing is trained here, and the curves are those of the released network: all 12,000 images, 64 pixels, the
+# Now the report's experiment: about 1,000 images, 300 epochs, a look at the distance to real images every ten. An epoch is one pass over the images. (The report defines none; the code of Karras et al. (2020b) counts *ticks* of 4,000.) In profile `cpu` the networks and the loop are the ones above, from the package. In profile `released` nothing is trained here, and the curves are those of the released network: all 12,000 images, 64 pixels, the
 # non-saturating game, a GPU.
 #
 # Two distances compare 250 samples with rooms that no training saw, the split *validation*. Both use what a fixed network, EfficientNet-Lite0, sees in an image, its *features*. The *Fréchet distance* compares mean and covariance of the features. With few samples it is far from 0 even for real rooms; what real rooms score is its *floor*. The
@@ -1491,11 +1491,11 @@ save_figure(
 )
 
 # %% [markdown]
-# (With 2,000 samples the distance is 460 above the floor, with 250 it was 370. Few samples raise it less where images vary less: [notebook 06](06_evaluation.ipynb), section 6.)
+# (With 2,000 samples the distance is 460 above the floor, with 250 it was 370. Few samples raise it less where images vary less, as [notebook 06](06_evaluation.ipynb) shows.)
 #
 # They are bedrooms, mostly, with a bed, windows, a lamp. Compare with the real rooms below them and look for what is wrong:
 #
-# * **Stripes.** Plain walls carry faint vertical lines, at the same places in every sample. So they belong to the generator and to no room.
+# * **Stripes.** Plain walls carry faint vertical lines. Any that stand at the same places in every sample belong to the generator and to no room.
 # * **Palette.** Walls are beige, grey or ochre. Blue and lilac walls, which real rooms have, do not occur. [Notebook 05](05_mode_collapse.ipynb) counts them.
 # * **Blobs.** Some rooms have a striped dark lump in a lower corner, half furniture and half shadow.
 #
@@ -1546,7 +1546,7 @@ display(
 )
 
 # %% [markdown]
-# On the lattice the samples have several times the amplitude of real rooms. But waves beside it are as much too strong. So the lattice alone does not explain the stripes: $G$ repeats a pattern of its own. (Windows that it keeps putting in one place count here, too.)
+# On the lattice the samples have several times the amplitude of real rooms. But waves beside it are as much too strong. So the lattice alone does not explain them: $G$ repeats a pattern of its own, with waves of about one level. (Windows that keep to one place count, too.) The lines of a single wall need not belong to it.
 
 # %%
 made, real = found["samples"], found["real rooms"]
