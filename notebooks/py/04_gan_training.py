@@ -511,7 +511,7 @@ save_figure(
 #
 # **Erratum.** The report says of Eq. 14 that $\log D(x)$ concerns the generator. It measures how sure the *discriminator* is that a real image is real.
 #
-# The chain rule with $\frac{d}{da}\log\sigma(a) = 1 - \sigma(a)$ and $\frac{d}{da}\log(1-\sigma(a)) = -\sigma(a)$ gives both gradients by hand:
+# The chain rule with $\frac{d}{da}\log\sigma(a) = 1 - \sigma(a)$ and $\frac{d}{da}\log(1-\sigma(a)) = -\sigma(a)$ gives both gradients by hand, with $V$ over the batch:
 #
 # <!-- eq:4.5 -->
 # $$\nabla_{\theta_d} V = \frac1m \sum_i \Big[\big(1 - D(x^{(i)})\big)\,\nabla_{\theta_d} a(x^{(i)}) - D(G(z^{(i)}))\,\nabla_{\theta_d} a(G(z^{(i)}))\Big] \tag{4.5}$$
@@ -794,7 +794,7 @@ check_fails(
 #
 # $D$ has 168 weights for each of our thousand images. After enough epochs it can know many of them by heart. The more its verdict rests on that, the less its gradient tells $G$ about bedrooms. More images would help. If there are none, make $D$'s task harder: show it images that were shifted, turned, recoloured at random.
 #
-# But does $G$ not learn to paint *augmented* rooms? It would, if only the real images were augmented. So in *adaptive discriminator augmentation* ([Karras et al., 2020b](https://arxiv.org/abs/2006.06676)) **everything** that $D$ sees passes through the same random operations: real and generated, in $D$'s step and in $G$'s. In $G$'s step the gradient runs back *through* them, so each has to be differentiable. An operation is applied to
+# But then, does $G$ not learn to paint *augmented* rooms? It would, if only the real images were augmented. So in *adaptive discriminator augmentation* ([Karras et al., 2020b](https://arxiv.org/abs/2006.06676)) **everything** that $D$ sees passes through random operations of the same kind, drawn anew: real and generated, in $D$'s step and in $G$'s. In $G$'s step the gradient runs back *through* them, so each has to be differentiable. An operation is applied to
 # each image independently with the probability $p_{\text{aug}}$.
 #
 # Now $D$ can demand only that the *augmented* images agree in distribution. Does this force the clean ones to agree? The smallest case shows it. Let a share $\pi$ of the rooms have the window on the left. The operation *flip*, when it is applied, mirrors the image with probability ½. Afterwards the share is
@@ -856,7 +856,7 @@ print(
 )
 
 # %% [markdown]
-# Six of the ten are geometric. They are multiplied into one affine map per image, so that it is resampled only once. Four change colours and become one 4 x 4 matrix. The paper's quarter turns are left out: a room has an up and a down.
+# Six of the ten are geometric. They are multiplied into one affine map per image, so that it is resampled only once. Four change colours and become one 4 x 4 matrix. The paper has more, among them quarter turns, which we leave out: a room has an up and a down.
 
 # %% tags=["hide-input"]
 room = to_float(rooms[2:3])
@@ -922,7 +922,7 @@ display(widgets.VBox([dial, which, draw, picture]))
 # %% [markdown]
 # ## 8. How strong? $D$ tells
 #
-# A fixed strength would be a guess. $D$ itself says how well it knows its real images. Let $\bar a$ be its mean logit on generated images, and
+# A fixed strength would be a guess. Better watch how well $D$ tells its real images from generated ones. Let $\bar a$ be its mean logit on generated images, and
 #
 # <!-- eq:4.12 -->
 # $$r_t = \mathbb E_x\big[\operatorname{sign}\big(a(x) - \bar a\big)\big] \tag{4.12}$$
@@ -1001,7 +1001,7 @@ check_fails("eq:4.12", lambda: check("eq:4.13", wrong, theirs, 0.1, "path"), "si
 # %% [markdown]
 # ## 9. A minute of training
 #
-# Now the two steps of section 4, with pairs and leash. `adam` is the optimizer of the network that learns.
+# Now the two steps of section 4, with pairs, and with the leash at augmented images. `adam` is the optimizer of the network that learns.
 
 
 # %%
@@ -1250,7 +1250,7 @@ if device.type == "cpu":  # a GPU draws elsewhere, and rounds in another order
 # %% [markdown]
 # ## 10. Three hundred epochs
 #
-# Now the report's experiment: about 1,000 images, 300 epochs, a look at the distance to real images every ten. An epoch is one pass over the images. (In the report it most likely was 4,000 images.) In profile `cpu` the networks and the loop are the ones above, from the package. In profile `released` nothing is trained here, and the curves are those of the released network: all 12,000 images, 64 pixels, the
+# Now the report's experiment: about 1,000 images, 300 epochs, a look at the distance to real images every ten. An epoch is one pass over the images. (The report defines none; the code of Karras et al. (2020b) counts *ticks* of 4,000.) In profile `cpu` the networks and the loop are the ones above, from the package. In profile `released` nothing is trained here, and the curves are those of the released network: all 12,000 images, 64 pixels, the
 # non-saturating game, a GPU.
 #
 # Two distances compare 250 samples with rooms that no training saw, the split *validation*. Both use what a fixed network, EfficientNet-Lite0, sees in an image, its *features*. The *Fréchet distance* compares mean and covariance of the features. With few samples it is far from 0 even for real rooms; what real rooms score is its *floor*. The
@@ -1418,11 +1418,11 @@ save_figure(
 )
 
 # %% [markdown]
-# With augmentation (one seed) both distances fall almost to the end. The kernel distance goes from 28 to about 4.5. The Fréchet distance ends about 370 above the floor. Without augmentation the three runs of the study level off nearly 1,000 above it.
+# With augmentation, in this run of one seed, both distances fall almost to the end. The kernel distance goes from 28 to about 4.5. The Fréchet distance ends about 370 above the floor. Without augmentation the three runs of the study level off nearly 1,000 above it.
 #
-# Soon $D$ puts nearly all real images above, and $p_{\text{aug}}$ climbs. From epoch 100 on $r_t$ hovers around its target, and $p_{\text{aug}}$ creeps up to about 0.7 as $D$ learns.
+# Within ten epochs $D$ puts nine in ten real images above, and $p_{\text{aug}}$ climbs. Yet $r_v$ is still near 0. So $r_t$ shows how far $D$ is ahead, not whether it knows its images by heart. From epoch 100 on $r_t$ hovers around its target, and $p_{\text{aug}}$ creeps up to about 0.7 as $D$ learns.
 #
-# What does $D$ know by heart? With augmentation unseen rooms fall about a seventh of the way from the training images towards the generated ones. Without, they fall nearly all of the way: to that $D$ a real bedroom it has not met looks as false as a generated one. Much of what it tells $G$ then is about which images it has seen.
+# What does $D$ know by heart? With augmentation unseen rooms fall about a seventh of the way from the training images towards the generated ones. Without, they fall nearly all of the way: to that $D$ a real bedroom it has not met looks as false as a generated one. Much of what it tells $G$ is then likely to be about which images it has seen.
 
 # %%
 if run.profile == "cpu":
@@ -1493,11 +1493,11 @@ save_figure(
 )
 
 # %% [markdown]
-# The excess, too, depends on the number of samples: in section 10 it was smaller.
+# (With 2,000 samples the distance is 460 above the floor, with 250 it was 370. Few samples raise it less where images vary less, as [notebook 06](06_evaluation.ipynb) shows.)
 #
-# The samples are bedrooms, mostly, with a bed, windows, a lamp. Compare with the real rooms below them and look for what is wrong:
+# They are bedrooms, mostly, with a bed, windows, a lamp. Compare with the real rooms below them and look for what is wrong:
 #
-# * **Stripes.** Plain walls carry faint vertical lines, at the same places in every sample. So they belong to the generator and to no room.
+# * **Stripes.** Plain walls carry faint vertical lines. Any that stand at the same places in every sample belong to the generator and to no room.
 # * **Palette.** Walls are beige, grey or ochre. Blue and lilac walls, which real rooms have, do not occur. [Notebook 05](05_mode_collapse.ipynb) counts them.
 # * **Blobs.** Some rooms have a striped dark lump in a lower corner, half furniture and half shadow.
 #
@@ -1548,7 +1548,7 @@ display(
 )
 
 # %% [markdown]
-# On the lattice the samples have several times the amplitude of real rooms. But waves beside it are as much too strong. So the lattice alone does not explain the stripes: $G$ has learnt a fixed pattern.
+# On the lattice the samples have several times the amplitude of real rooms. But waves beside it are as much too strong. So the lattice alone does not explain them: $G$ repeats a pattern of its own, with waves of about one level. (Windows that keep to one place count, too.) The lines of a single wall need not belong to it.
 
 # %%
 made, real = found["samples"], found["real rooms"]
@@ -1611,7 +1611,7 @@ claim(
 # %% [markdown]
 # ## 12. What an epoch costs
 #
-# The report's only table says that a training epoch took 2 minutes and one with an evaluation 10. Ours asks a small network about few samples, and costs less than the epoch before it.
+# The report's only table says that a training epoch took 2 minutes and one with an evaluation 10. Our evaluation asks a small network about few samples, and costs less than the epoch before it.
 
 # %% tags=["hide-input"]
 seconds = np.diff([0.0] + [r["seconds"] for r in history])
@@ -1775,7 +1775,7 @@ claim(
 # %% [markdown]
 # ## Appendix B. Beside another GAN
 #
-# The same script gave twenty minutes of one core, with all 12,000 images, to two recipes of ours and to a *DCGAN* ([Radford et al., 2016](https://arxiv.org/abs/1511.06434)) with DiffAugment ([Zhao et al., 2020](https://arxiv.org/abs/2006.10738)). *Ours* is the recipe of profile `cpu`. *Ours without colours* augments by geometry alone, has a wider generator and larger batches.
+# The same script gave twenty minutes of one core, with all 12,000 images, to two recipes of ours and to a *DCGAN* ([Radford et al., 2016](https://arxiv.org/abs/1511.06434)) with DiffAugment ([Zhao et al., 2020](https://arxiv.org/abs/2006.10738)). *Ours* is the recipe of profile `cpu`. *Ours without colours* augments by geometry alone, has a wider generator, larger batches and twice the rate.
 #
 # The script also tried SNGAN and R3GAN, as published but smaller. In that time they took 54 and 88 steps of $G$, too few to judge them by.
 
@@ -1809,7 +1809,7 @@ display(
 )
 
 # %% [markdown]
-# Each seed of ours ends nearer than each of DCGAN. That compares recipes as they stand, not GANs at their best. DCGAN has the settings of its papers; ours were chosen on these very images. Ours are sampled from averaged weights. They are smaller, and compute in 16-bit numbers where the processor can, so they see about twice as many images or more.
+# Each seed of ours ends nearer than each of DCGAN. That compares recipes as they stand, not GANs at their best. DCGAN has the settings of its papers; ours were chosen on these very images. Our generators are sampled from averaged weights. They are smaller, and compute in 16-bit numbers where the processor can, so they see about twice as many images or more.
 
 # %%
 steps_of_g = {"SNGAN": 5 * 64, "R3GAN": 64}  # images for a step of G
