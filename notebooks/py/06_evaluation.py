@@ -23,7 +23,7 @@
 # * recognise a comparison that was spoiled by a resize, a JPEG or a missing protocol;
 # * ask whether a model has copied its training images, with a control.
 #
-# **You need** covariance matrices and eigenvalues, and [03](03_ddpm_training.ipynb) and [04](04_gan_training.ipynb) for what the two models are; nothing is trained here. **It takes** an hour and a half to read, with five exercises, and about four minutes to run.
+# **You need** covariance matrices, eigenvalues and singular values, and [03](03_ddpm_training.ipynb) and [04](04_gan_training.ipynb) for what the two models are; nothing is trained here. **It takes** an hour and a half to read, with five exercises, and about four minutes to run.
 #
 # **The report** ends on one number: the FID of its GAN fell to 74 (its Fig. 8). It names neither the samples nor the reference, so nobody can measure it again.
 #
@@ -183,7 +183,7 @@ claim(
 # %% [markdown] tags=["exercise"]
 # **Exercise 06-1** · easy · 5 minutes
 #
-# Given two samples `x` and `y` of numbers (tensors of one dimension), fit a normal distribution to each and return the squared distance of Eq. 6.2. Estimate spreads without bias, as `torch` does by default.
+# Given two samples `x` and `y` of numbers (tensors of one dimension), fit a normal distribution to each and return the squared distance of Eq. 6.2. Estimate variances without bias, as `torch` does by default.
 
 
 # %% tags=["exercise"]
@@ -250,7 +250,7 @@ check_fails(
 # %% [markdown] tags=["exercise"]
 # **Exercise 06-2** · medium · 10 minutes
 #
-# The formula wants $\Sigma^{1/2}$: the symmetric matrix with no negative eigenvalue whose square is $\Sigma$. Write it. `torch.linalg.eigh(S)` gives the eigenvalues of a symmetric matrix, and its eigenvectors as columns. The cell after this exercise holds a solution.
+# Write the root $\Sigma^{1/2}$ that the formula wants, as defined above Eq. 6.4. `torch.linalg.eigh(S)` gives the eigenvalues of a symmetric matrix, and its eigenvectors as columns. The cell after this exercise holds a solution.
 
 
 # %% tags=["exercise"]
@@ -315,7 +315,7 @@ C = root(S[0]) @ (vt.T @ u.T) @ root(S[1])
 check("eq:6.5", C.trace(), s.sum(), 1e-12, "the plan of the proof reaches it")
 
 # %% [markdown]
-# The best plan turns out to be a map: it sends $x$ to $y = \mu_2 + T(x-\mu_1)$ with $T = C^\top\Sigma_1^{-1}$. This $T$ is symmetric: it stretches and does not turn. It must carry $\Sigma_1$ to $\Sigma_2$, and its mean squared way, $|\mu_1-\mu_2|^2 + \operatorname{Tr}(\mathbf I-T)\Sigma_1(\mathbf I-T)^\top$, must be $d^2$. Beware of a last term $\operatorname{Tr}\Sigma_1^{1/2}\Sigma_2^{1/2}$: that is right only where the roots commute.
+# The best plan turns out to be a map: it sends $x$ to $y = \mu_2 + T(x-\mu_1)$ with $T = C^\top\Sigma_1^{-1}$. Since $\Sigma_2^{1/2} = \Sigma_1^{-1/2}A^\top$, this is $T = \Sigma_1^{-1/2}\big(\sum_i s_i\,v_i v_i^\top\big)\Sigma_1^{-1/2}$. It is symmetric: it stretches and does not turn. It must carry $\Sigma_1$ to $\Sigma_2$, and its mean squared way, $|\mu_1-\mu_2|^2 + \operatorname{Tr}(\mathbf I-T)\Sigma_1(\mathbf I-T)^\top$, must be $d^2$. Beware of a last term $\operatorname{Tr}\Sigma_1^{1/2}\Sigma_2^{1/2}$: that is right only where the roots commute.
 
 # %%
 T = C.T @ torch.linalg.inv(S[0])
@@ -386,7 +386,7 @@ save_figure(
 # <!-- eq:6.7 -->
 # $$\operatorname{Tr}\big(\Sigma_1^{1/2}\Sigma_2\,\Sigma_1^{1/2}\big)^{1/2} = \sum_i \sqrt{\lambda_i(R^\top\Sigma_2 R)} \tag{6.7}$$
 #
-# with $\lambda_i$ the eigenvalues, since $XY$ and $YX$ share those that are not 0 (take $X = R$ and $Y = R^\top\Sigma_2$). $R$ may be the centred features themselves, over $\sqrt{N-1}$. Then the matrix has $N$ rows instead of $D$.
+# with $\lambda_i$ the eigenvalues, since $XY$ and $YX$ share those that are not 0. (Take $X = R$ and $Y = R^\top\Sigma_2$: they are those of $\Sigma_1\Sigma_2$ for every such $R$, $\Sigma_1^{1/2}$ included.) $R$ may have the centred features themselves as columns, over $\sqrt{N-1}$. Then the matrix has $N$ rows instead of $D$.
 
 # %%
 some = f_gan[: run.p.n_tie]
@@ -430,12 +430,12 @@ except ProtocolError as error:
 # %% [markdown]
 # ## 4. Three companions
 #
-# The **kernel distance** compares more than means and covariances. Take a function $\kappa(x, y)$ that says how similar two images are, and ask whether images are more similar within the sets than between them. With $x, x' \sim P$ and $y, y' \sim Q$, all independent, this is the squared *maximum mean discrepancy* (MMD):
+# The **kernel distance** compares more than means and covariances. Take a function $\kappa(x, y)$ that says how similar two images with features $x$ and $y$ are, and ask whether images are more similar within the sets than between them. With $x, x' \sim P$ and $y, y' \sim Q$, all independent, this is the squared *maximum mean discrepancy* (MMD):
 #
 # <!-- eq:6.8 -->
 # $$\mathrm{MMD}^2 = \mathbb E\,\kappa(x, x') + \mathbb E\,\kappa(y, y') - 2\,\mathbb E\,\kappa(x, y), \qquad \kappa(x, y) = \Big(\frac{x^\top y}{D} + 1\Big)^3 \tag{6.8}$$
 #
-# Multiplied out, the cube holds all products of up to three features. So all moments up to the third are compared. In Inception's features this is the KID of [Bińkowski et al. (2018)](https://arxiv.org/abs/1801.01401). To estimate $\mathbb E\,\kappa(x, x')$ without bias, average over pairs of *different* samples: an image is no pair with itself.
+# Multiplied out, the cube holds all products of up to three features. Independent samples let each expectation factor, so $\mathrm{MMD}^2$ is a weighted sum of the squared differences of all moments up to the third. In Inception's features this is the KID of [Bińkowski et al. (2018)](https://arxiv.org/abs/1801.01401). To estimate $\mathbb E\,\kappa(x, x')$ without bias, average over pairs of *different* samples: an image is no pair with itself.
 
 # %% [markdown] tags=["exercise"]
 # **Exercise 06-3** · medium · 10 minutes
@@ -508,7 +508,7 @@ package = kernel_distance(some, f_validation)
 check("eq:6.8", mmd2(some, f_validation), package.value, 1e-9, "GAN samples: ours, the package's")
 
 # %% [markdown]
-# **Precision and recall** ask two questions apart: do the images look real, and is everything covered? Draw a ball around each real image that reaches its third neighbour among the real ones. The union of these balls stands for "where real images are". *Precision* is the share of generated images in it. *Recall* exchanges the roles: the share of real images that lie in the balls around generated ones ([Kynkäänniemi et al., 2019](https://arxiv.org/abs/1904.06991)). With $B(x)$ the ball around $x$,
+# **Precision and recall** ask two questions apart: do the images look real, and is everything covered? In feature space, draw a ball around each real image that reaches its third neighbour among the real ones. The union of these balls stands for "where real images are". *Precision* is the share of generated images in it. *Recall* exchanges the roles: the share of real images that lie in the balls around generated ones ([Kynkäänniemi et al., 2019](https://arxiv.org/abs/1904.06991)). With $B(x)$ the ball around $x$,
 #
 # <!-- eq:6.9 -->
 # $$\text{precision} = \frac1N\,\Big|\Big\{\,j : y_j \in \bigcup_i B(x_i)\Big\}\Big|, \qquad \text{recall} = \frac1M\,\Big|\Big\{\,i : x_i \in \bigcup_j B(y_j)\Big\}\Big| \tag{6.9}$$
@@ -568,7 +568,7 @@ check_fails(
 # %% [markdown]
 # ## 5. What the numbers respond to
 #
-# We take real rooms and damage them, a little more each time. There are five kinds of damage: blur, noise, a shifted crop (cut off at one side, the rest mirrored in), faded colour, and missing kinds of rooms as in section 1. The last one cannot be seen in any single image. The grey band shows four disjoint sets of undamaged rooms, from the lowest to the highest.
+# We take real rooms and damage them, a little more each time. There are five kinds of damage: blur, noise, a shifted crop (cut off at one side, the rest mirrored in), faded colour, and missing kinds of rooms as in section 1. The last one cannot be seen in any single image. The grey band shows four disjoint sets of undamaged rooms, from the lowest to the highest. Distances are drawn linearly near 0 and logarithmically above.
 
 
 # %%
@@ -652,7 +652,7 @@ save_figure(
 )
 
 # %% [markdown]
-# Both distances answer to what can be seen in one image: blur, noise, colour, crop. Both answer weakly to missing rooms: with 70 % gone they lie clearly above their bands, but a blur of 0.75 pixels costs several times as much as 85 % of the rooms. Noise and a strong shift lower precision. Blur of up to one pixel does not, and neither does fading: smooth and pale images seem to lie near the middle of the cloud. They lower recall instead. And recall, made to find what is missing, does not see that the commonest wall colours are: in these features the colour of a wall is a small thing.
+# Both distances answer to what can be seen in one image: blur, noise, colour, crop. Both answer weakly to missing rooms: with 70 % gone they lie clearly above their bands, but a blur of 0.75 pixels costs several times as much as 85 % of the rooms. Noise lowers precision and recall, a strong shift mostly precision. Blur of up to one pixel and fading hardly lower precision: smooth and pale images seem to lie near the middle of the cloud. They lower recall instead. And recall, made to find what is missing, does not miss the commonest wall colours: in these features the colour of a wall is a small thing.
 
 
 # %%
@@ -900,7 +900,7 @@ exercises.check("06-5", b_beyond_a)
 # <!-- eq:6.12 -->
 # $$\frac{\nu}{N/2} - \frac{\nu}{N} = \frac{\nu}{N} \tag{6.12}$$
 #
-# which is just what we want to know. (A half scatters by $\nu/(N/2)$ in all; $\nu/N$ of it is the scatter of its own set.)
+# which is just what we want to know. (A half scatters by $\nu/(N/2)$ in all; $\nu/N$ of it is the scatter of the set that was halved.)
 
 
 # %%
@@ -962,7 +962,7 @@ save_table(
 )
 
 # %% [markdown]
-# In 32 directions, with $N$ well above $D$, both estimates lie within the interval of the true scatter. In all features the bootstrap error is about twice the scatter. Halves come nearer, and are still on the large side. So the bands in this notebook are made by halves, and are rather too wide than too narrow. Either way, value ± 2 errors says where other sets of the same $N$ would fall. It does not reach the distance at $1/N = 0$, because the bias is far larger.
+# In 32 directions, with $N$ well above $D$, both estimates lie within the interval of the true scatter. In all features the bootstrap error is about twice the scatter. Halves come nearer, and are still on the large side. So from here on the errors of Fréchet distances are made by halves, and are rather too large than too small. Either way, value ± 2 errors is meant to hold the mean over sets of the same $N$. It does not reach the distance at $1/N = 0$, because the bias is far larger.
 
 # %%
 all_row, low_row = scatter_rows
@@ -981,7 +981,7 @@ claim(
 # %% [markdown]
 # ## 8. Confounders: resize and JPEG
 #
-# Nothing is generated in the next table. The same validation rooms, at twice the size, are brought to it in several ways, or stored as JPEG before. The reference is made as `load_bedrooms` makes it: bicubic, widened against aliasing. (Rendered rooms are kept at 64 pixels, so the target is never above 32.)
+# A *confounder* is a difference that nobody asked about. Nothing is generated in the next table. The same validation rooms, loaded at twice the size, are halved in several ways, some after being stored as JPEG. The reference is made as `load_bedrooms` makes it: bicubic, the filter widened against aliasing. (Rendered rooms are kept at 64 pixels, so the target is never above 32.)
 
 # %%
 import io
@@ -1119,7 +1119,7 @@ save_figure(
 )
 
 # %% [markdown]
-# It does not. With short latents recall falls to almost nothing, and precision does not rise: at $\psi = 0.4$ it is lower than at 1. This generator gives up variety and gains no quality. Between $\psi = 0.7$ and 1.3 precision stays within its error, so precision does not explain why the distance is lowest at 1.
+# It does not. With short latents recall falls to almost nothing, and precision does not rise: at $\psi = 0.4$ it is lower than at 1. This generator gives up variety and gains no quality. Between $\psi = 0.7$ and 1.3 precision stays within its error, so precision does not explain why the distance falls so far from 0.7 to 1.
 
 # %%
 at = {psi: steered[psi] for psi in run.p.psi}
@@ -1138,7 +1138,7 @@ claim(
 #
 # One generator beats all others on the Fréchet distance: a drawer full of training images. Its score *is* the floor. The number never looks at pairs. Nearest neighbours do.
 #
-# Take the distance of each sample to the nearest training image. Is it small because the model copies? Or because its images are smooth, and smooth images lie near everything? A control decides. We measure the distance to as many *unseen* rooms as well, of the validation split. A copier is nearer to its own training images than to unseen rooms. A model that only paints smoothly is near to both alike. Images count as suspiciously near if they are nearer than all but 1 % of the test images, which nobody can have copied. To see whether the question would find anything, we plant copies with a trace of noise.
+# Take the distance of each sample to the nearest training image. Is it small because the model copies? Or because its images are smooth, and smooth images lie near everything? A control decides. We measure the distance to as many *unseen* rooms as well, of the validation split. A copier is nearer to its own training images than to unseen rooms. A model that only paints smoothly is near to both alike. Images count as suspiciously near if they are nearer than 99 % of the test images, which cannot be copies. To see whether the question would find anything, we plant copies with a trace of noise.
 #
 # Both distances are of the same image, so overlapping intervals do not settle whether the two shares differ. *McNemar's test* does. It sets aside images near to both kinds of rooms, or to neither. Of the others half should fall on either side; the binomial distribution gives the probability $p$ of a split at least as uneven. Four sets are asked, so only $p < 0.01$ counts as a finding.
 
@@ -1243,7 +1243,7 @@ save_figure(
 # %% [markdown]
 # The question is fair: of the test images half are nearer to training images, as chance has it. And it finds the planted copies: more than a tenth of that set is suspiciously near, and $p$ leaves no doubt. Of the GAN's samples somewhat more than 1 % are, too. But just as many are as near to unseen rooms, and no more than half are nearer to training images.
 #
-# That is no sign of copying. For the DDPM the question stays open. A few of its samples are suspiciously near to training images and fewer to unseen rooms. That is no finding, but so few could not make one: five against none has $p = 0.06$. And three quarters of its training images were not looked at. Mirrored copies, which the augmentation could teach, were not planted.
+# That is no sign of copying. Nor do the five nearest pairs in the figure look alike. For the DDPM the question stays open. A few of its samples are suspiciously near to training images and fewer to unseen rooms. That is no finding, but so few could not make one: five against none has $p = 0.06$. And three quarters of its 12,000 training images were not looked at. Mirrored copies, which the augmentation could teach, were not planted.
 #
 # [Meehan et al. (2020)](https://arxiv.org/abs/2004.05675) call it *data copying* when samples lie systematically nearer to the training images than fresh real images do. Their test ranks the distances of both, cell by cell of the feature space: a model may copy in one cell alone.
 
@@ -1353,7 +1353,7 @@ check("eq:6.14", brighter[0], 10 / 255 * size / 4, 1e-9, "that packet, from brig
 check("eq:6.14", brighter[1:], 0, 1e-9, "all other packets do not notice")
 
 # %% [markdown]
-# **Density and coverage** ([Naeem et al., 2020](https://arxiv.org/abs/2002.09797)) repair a weakness of precision and recall: one outlier with a huge ball makes everything near it count. Density asks in *how many* real balls a generated image lies, over $k$. Coverage asks which share of the *real* balls holds a generated image. It never draws balls around generated images. (Notebook 05 took $k = 3$, here $k = 5$: so the floors differ.)
+# **Density and coverage** ([Naeem et al., 2020](https://arxiv.org/abs/2002.09797)) repair a weakness of precision and recall: one outlier with a huge ball makes everything near it count. Density asks in *how many* real balls a generated image lies, over $k$. Coverage asks which share of the *real* balls holds a generated image. It never draws balls around generated images. (Notebook 05 took $k = 3$, here $k = 5$: so the floors differ, 0.88 there and 0.97 here.)
 #
 # <!-- eq:6.15 -->
 # $$\text{density} = \frac1{kN}\sum_j \Big|\{\,i : y_j \in B(x_i)\}\Big|, \qquad \text{coverage} = \frac1M\,\Big|\big\{\,i : \text{some } y_j \in B(x_i)\big\}\Big| \tag{6.15}$$
@@ -1537,7 +1537,7 @@ save_figure(
 )
 
 # %% [markdown]
-# Does the ranking survive? In part. (There is one training run of each: the DDPM on 12,000 images, the GAN on 1,000. The DDPM samples by DPM-Solver++ in 10 steps, 20 at 64 pixels, with guidance 1.35.) Both Fréchet distances put the DDPM before the GAN by more than their errors. So does recall. The kernel distance and the coverage (by McNemar's test: the balls are the same) leave that open. Coverage among pixels prefers the GAN. But it ranks smeared and blurred rooms as high as real ones, and so discredits itself. In features coverage does not notice the blur either, and density rewards it.
+# Does the lead that FD-EffNet gives the DDPM survive? In part. (There is one training run of each: the DDPM on 12,000 images, the GAN on 1,000. The DDPM samples by DPM-Solver++ in 10 steps, 20 at 64 pixels, with guidance 1.35.) Both Fréchet distances put the DDPM before the GAN by more than their errors. So does recall. The kernel distance and the coverage (by McNemar's test: the balls are the same) leave that open. Coverage among pixels prefers the GAN. But it ranks smeared and blurred rooms as high as real ones, and so discredits itself. In features coverage does not notice the blur either, and density rewards it.
 #
 # The controls show how much depends on the ruler. In the network's features, storing real rooms as JPEG costs most of what the DDPM's faults cost. In wavelet packets it costs less than half. (Section 8 made its JPEG at 64 pixels; at 32 a block of 8 x 8 is a quarter of the side.) At 64 pixels, with 100 images, both Fréchet distances leave the order of the released models open; the kernel distance, which has no bias, just puts the DDPM first (one ruler of several: a hint).
 
@@ -1605,7 +1605,7 @@ claim(
 # %% [markdown]
 # ## 13. Fig. 8: the distance while training
 #
-# The report's Fig. 8 shows the FID of its GAN over 300 epochs: about 300 at first, 74 at the end. Its protocol is not stated. The code it used is most likely a fork of StyleGAN2-ADA, whose "epochs" are ticks of 4,000 images; 300 of them are 1.2 million images. Ours is another measure on other images, so those two values stand in this text and not in the figure.
+# The report's Fig. 8 shows the FID of its GAN over 300 epochs: about 300 at first, 74 at the end. The code it used is most likely a fork of StyleGAN2-ADA, whose "epochs" are ticks of 4,000 images; 300 of them are 1.2 million images. Ours is another measure on other images, so those two values stand in this text and not in the figure.
 #
 # During training a model is measured on validation images. The diamonds are the last models on test images, with as many samples. The bands are two errors by halves, taken from the last model and scaled to the others in proportion to their distance.
 
@@ -1691,7 +1691,7 @@ save_figure(
 )
 
 # %% [markdown]
-# Image for image the curves fall fast at first and slowly later, and none reaches the floor. The GAN makes three quarters of its way in the first fifth of its images. This run's DDPM has seen a seventh as many as the GAN, and ends nearer to the floor. (Its images were 12,000 different ones, the GAN's 1,000.) The released networks, with more than a million images each, end within each other's bands. The diamonds lie within the bands, too: choosing by validation images has flattered neither model by anything that shows.
+# Image for image (mind the logarithmic axes) the curves fall fast at first and slowly later, and none reaches the floor. The GAN makes three quarters of its way in the first fifth of its images. This run's DDPM has seen a seventh as many as the GAN, and ends nearer to the floor. (Its images were 12,000 different ones, the GAN's 1,000.) The released networks, with more than a million images each, end within each other's bands. The diamonds lie within the bands, too: choosing by validation images has flattered neither model by anything that shows.
 
 
 # %%
@@ -1724,7 +1724,7 @@ claim(
 # %% [markdown]
 # ## 14. Fig. 9: what the GAN paints
 #
-# Sixty-four samples each of this run's GAN and of the released one: the first that the seed gives, none picked, none thrown away. The two excesses have protocols of their own and do not compare with each other.
+# Sixty-four samples each of this run's GAN and of the released one: the first that the seed gives. The two excesses have protocols of their own and do not compare with each other.
 
 # %% tags=["hide-input"]
 floor_9, distance_9 = (frechet_from_features(f, on_test) for f in (f_train[:n], f_gan[:n]))
