@@ -196,10 +196,10 @@ print(f"Angles: {degrees.mean():.1f} degrees on average, spread {degrees.std():.
 # <!-- eq:7.6 -->
 # $$v(s) = \frac{\sin((1-s)\,\Omega)}{\sin\Omega}\;u + \frac{\sin(s\,\Omega)}{\sin\Omega}\;w \tag{7.6}$$
 #
-# It has length 1 everywhere. Its speed is the same everywhere. For small angles it becomes the straight line:
+# It has length 1 everywhere. Its speed is the same everywhere. For small angles its weights become those of the straight line:
 #
 # <!-- eq:7.7 -->
-# $$|v(s)| = 1, \qquad \left|\frac{dv}{ds}\right| = \Omega, \qquad \lim_{\Omega\to 0} v(s) = (1-s)\,u + s\,w \tag{7.7}$$
+# $$|v(s)| = 1, \qquad \left|\frac{dv}{ds}\right| = \Omega, \qquad \lim_{\Omega\to 0} \frac{\sin(s\,\Omega)}{\sin\Omega} = s \tag{7.7}$$
 
 # %%
 s, Om = sp.symbols("s Omega", positive=True)
@@ -264,7 +264,7 @@ def slerp(a, b, s):
 
 
 # %% [markdown]
-# We try it on the latents of section 2, with `angle` of the package, which measures angles in a way that loses no digits. Then four wrong versions must fail. The first puts the latents themselves into Eq. 7.6, not their directions. For ends of equal length it is right; for others the angle does not grow evenly. It is in wide use since
+# We try it on the latents of section 2, with `angle` of the package, which measures angles in a way that loses no digits. Then four wrong versions must fail. The first puts the latents themselves into Eq. 7.6, not their directions. For ends of equal length it is right; for others the angle does not grow evenly. (Normal latents are nearly equally long, so between most of them it errs little.) It is in wide use since
 # [a discussion of 2016](https://github.com/soumith/dcgan.torch/issues/14).
 
 # %%
@@ -469,7 +469,7 @@ save_figure(
 )
 
 # %% [markdown]
-# Two statistics say what the eye sees. *Contrast* is the standard deviation of brightness over the pixels of an image. *Detail* is the mean absolute difference of neighbouring pixels. Both are given in levels of 0 to 255.
+# Two statistics say what the eye sees. *Contrast* is the standard deviation of brightness over the pixels of an image. *Detail* is the mean absolute difference of pixels side by side. Both are given in levels of 0 to 255.
 
 # %% tags=["hide-input"]
 along_gan = along(
@@ -481,8 +481,10 @@ along_gan = along(
 )
 
 # %% [markdown]
-# On the great circle contrast and detail stay at their level. The middle of the straight line has lost about a quarter of the contrast and a third of the detail. The cross-fade loses about as much contrast, but only a sixth of the detail. So it is the detail that sets the line apart. A shorter latent is not a noisier one: the first layer of the
-# generator is linear, so a short latent moves it towards its bias, which is the same for all rooms. Used on purpose, this is known as *truncation* ([Brock et al., 2019](https://arxiv.org/abs/1809.11096)): it gives up variety and hopes for typical images. Whether it gets them is measured in section 9.
+# On the great circle contrast and detail stay at their level. The middle of the straight line has lost about a quarter of the contrast and a third of the detail. The cross-fade loses about as much contrast, but only a sixth of the detail. So it is the detail that sets the line apart.
+#
+# A shorter latent is not a noisier one: the first layer of the
+# generator is linear, so a short latent moves it towards its bias, which is the same for all rooms. Done on purpose, this is a kind of *truncation* ([Brock et al., 2019](https://arxiv.org/abs/1809.11096), who draw large coordinates again): it gives up variety and hopes for typical images. Whether it gets them is measured in section 9.
 
 # %% tags=["hide-input"]
 middle = {name: value for name, (value, error) in along_gan.items()}
@@ -556,7 +558,7 @@ stored = to_uint8(ends[0][:4])
 check("features", features_of(to_float(stored)), features(stored), 1e-2, "ours and the package's")
 
 # %% [markdown]
-# Our version of the report's Fig. 10 uses the released GAN of 64 x 64 pixels. The corners are its first four latents. The diagonal from top left to bottom right is framed; the report walked such a diagonal, in a straight line.
+# Our version of the report's Fig. 10 uses the released GAN of 64 x 64 pixels. The corners are its first four latents. The diagonal from top left to bottom right is framed; the report walked between such corners, in a straight line.
 
 # %% tags=["hide-input"]
 images = paint(released, square)
@@ -675,7 +677,7 @@ check("eq:7.11", ours, (chord / 0.25) ** 2, 1e-10, "a quarter of an arc, whose c
 # is 0.1 and not 0.01:
 #
 # <!-- eq:7.12 -->
-# $$\mathbb E\,\big(\operatorname{round}(\ell+\delta) - \operatorname{round}(\ell)\big)^2 = |\delta| \qquad\text{for } |\delta|\le 1,\ \ell \text{ uniform over whole levels} \tag{7.12}$$
+# $$\mathbb E\,\big(\operatorname{round}(\ell+\delta) - \operatorname{round}(\ell)\big)^2 = |\delta| \qquad\text{for } |\delta|\le 1,\ \ell \text{ uniform between two levels} \tag{7.12}$$
 #
 # As $\delta$ shrinks like $h$, division by $h^2$ makes the rounded value grow like $1/h$ once $\delta$ is small, and without limit. So we measure both: images as floats, and images rounded to levels.
 
@@ -1023,7 +1025,7 @@ for name, (r, low, high) in {
 # %% [markdown]
 # Independent latents all stand at about 90 degrees. Among them, more distant ends do go with longer walks (crosses on the left; $r = 0.66$, 95 % 0.50 to 0.78, in this one training). A share of $r^2$, somewhere between a quarter and three fifths of the variance of $L$, goes with $d$. The rest does not.
 #
-# Over pairs at chosen angles $r$ is higher, 0.81. But that is no stronger evidence for the report, because the angle moves both $d$ and $L$. The panel in the middle shows that $L$ follows $\omega$, and more closely ($r = 0.93$) than it follows $d$. Past about 60 degrees $d$ hardly grows, while $L$ grows by nearly another half. So a walk is long in the first place
+# Over pairs at chosen angles $r$ is higher, 0.81. But that is no stronger evidence for the report, because the angle moves both $d$ and $L$. The panel in the middle shows that $L$ follows $\omega$, and more closely ($r = 0.93$) than it follows $d$. From angles of 60 to 90 degrees to those above 135, $d$ grows by less than a fifth and $L$ by nearly a half. So a walk is long in the first place
 # because the latent travels far. That the ends are alike can be a part of why a transition looks weak, not the whole.
 #
 # How evenly a walk changes is another question. Between $d$ and the unevenness no relation is visible ($r = 0.04$, 95 % −0.21 to 0.28). A single pair answers neither.
@@ -1159,7 +1161,7 @@ save_table(
 )
 
 # %% [markdown]
-# The middles of great circles score like the ends. They had to: by Eq. 7.9 they are all but ordinary draws, so this says nothing beyond what samples say. The straight line, which leaves the shell, was the open question. Its middles lie farther from real rooms, with less recall and no more precision. Here truncation gives up variety and
+# The middles of great circles score like the ends. They had to: by Eq. 7.9 they are all but ordinary draws, so this says nothing beyond what samples say. The straight line, which leaves the shell, was the open question. Its middles lie farther from real rooms, with less recall and no more precision. Here such truncation gives up variety and
 # gains nothing. The middles of cross-fades are the farthest, though precision hardly notices: a blurred double exposure still falls near some real room.
 
 # %% tags=["hide-input"]
@@ -1190,7 +1192,7 @@ claim(
 # %% [markdown]
 # ## 10. The diffusion model: from a room to its noise
 #
-# The GAN has no way back from an image to its latent. A diffusion model has one, if it is sampled by *DDIM* ([Song et al., 2021](https://arxiv.org/abs/2010.02502); notebook 02, section 9). Its step leads from time $t$ down to an earlier time $t'$ and adds no fresh noise. The network looks at $x_t$ and tells the noise $\hat\epsilon$ in it, and
+# The GAN has no direct way back from an image to its latent. A diffusion model has one, if it is sampled by *DDIM* ([Song et al., 2021](https://arxiv.org/abs/2010.02502); notebook 02, section 9). Its step leads from time $t$ down to an earlier time $t'$ and adds no fresh noise. The network looks at $x_t$ and estimates the noise $\hat\epsilon$ in it, and
 # with it the image $\hat x_0$ below. The step then mixes the same two anew, as Eq. 1.6 does, for the time $t'$:
 #
 # <!-- eq:7.16 -->
@@ -1418,7 +1420,7 @@ save_table(
 )
 
 # %% [markdown]
-# Not quite. The noise of real rooms is about a sixth too short, and neighbouring pixels in it are clearly correlated. Some of the room is left in it, and `decode` needs that to find the way back. Finitely many steps may be the reason, or an imperfect network; this table cannot tell which.
+# Not quite. The noise of real rooms is about a sixth too short, and neighbouring pixels in it are clearly correlated. Some of the room is left in it, and `decode` needs that to find the way back. Finitely many steps and rounds may be the reason, or an imperfect network; this table cannot tell which.
 
 # %% tags=["hide-input"]
 error = {(r["steps"], r["rounds"]): r["error / levels"] for r in rows}
@@ -1510,7 +1512,7 @@ save_table(
 )
 
 # %% [markdown]
-# The straight line loses far more than the cross-fade: about half of the contrast, and two thirds of the detail. So the network's map is far from affine. Given a latent that is too short, it paints a grey and empty room. On the great circle these few pairs show no loss.
+# The straight line loses far more than the cross-fade: nearly half of the contrast, and two thirds of the detail. So the network's map is far from affine. Given a latent that is too short, it paints a grey room with little but a bed in it. On the great circle these few pairs show no loss.
 #
 # The square of section 6 works between real rooms as well. In its corners stand the first four rooms that were encoded above.
 
@@ -1590,7 +1592,7 @@ save_figure(
 )
 
 # %% [markdown]
-# The ends score like real rooms, since they are real rooms, decoded. The middles of great circles lie a little farther away, but nearer than those of cross-fades. The middles of straight lines are the farthest by a wide margin, and hardly any real room has one of them near it (recall). For the GAN the line beats the cross-fade; here it loses to it. (Neighbouring
+# The ends score like real rooms, since they are real rooms, decoded. The middles of great circles lie farther away, about as far as the GAN's samples, but nearer than those of cross-fades. The middles of straight lines are the farthest by a wide margin, and hardly any real room has one of them near it (recall). For the GAN the line beats the cross-fade; here it loses to it. (Neighbouring
 # midpoints share a room, so these errors are too small, by at most $\sqrt 2$. Even with errors larger by $\sqrt 2$ the order stands.)
 
 # %% tags=["hide-input"]
@@ -1630,7 +1632,7 @@ claim(
 # * Halfway along straight lines the GAN has lost a quarter of the contrast and a third of the detail. These images lie farther from real rooms than its samples do: kernel distance 7.6 against 4.1.
 # * Perceptual path length has a value, a few times $10^5$ for our GAN, if images stay floats. Rounded to 256 levels, it grows without limit as the step shrinks.
 # * In eight steps the GAN's walk is less smooth than a cross-fade. When steps are halved, the largest shrinks to 0.73 of its size, that of the cross-fade to 0.64; unrelated steps would give 0.84, a smooth walk 0.5. With finer steps both fall towards 0.5: eight are too few to follow the walk.
-# * That the report's transition looked weak because its rooms were alike is possible, in part. Among independent pairs, more distant ends go with longer walks ($r = 0.66$). But when the angle of the latents varies, the length of the walk follows the angle, not the distance of the ends.
+# * That the report's transition looked weak because its rooms were alike is possible, in part. Among independent pairs, more distant ends go with longer walks ($r = 0.66$). But when the angle of the latents varies, the length of the walk follows the angle more closely than the distance of the ends.
 # * DDIM runs in both directions. In 20 steps each way, with two rounds a step, a room returns with an error of about 4 levels of 255. Between real rooms the great circle is the way to walk; the straight line paints grey rooms.
 
 # %% tags=["hide-input"]
