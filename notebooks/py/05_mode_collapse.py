@@ -23,7 +23,7 @@
 # * explain what a Wasserstein distance measures, and why its critic needs a bounded slope *between* the clouds;
 # * measure on images what a generator has lost.
 #
-# **You need** the game of Eq. 13 to 15 from [notebook 04](04_gan_training.ipynb), derivatives of vectors, and a little PyTorch. **It takes** an hour and a half to read, with five exercises, and three to seven minutes to run.
+# **You need** the game of Eq. 13 to 15 from [notebook 04](04_gan_training.ipynb), gradients, eigenvalues of 2 x 2 matrices, and a little PyTorch. **It takes** an hour and a half to read, with five exercises, and three to seven minutes to run.
 #
 # **The report** explains mode collapse in a paragraph and names two remedies, the Wasserstein GAN and the Unrolled GAN. It tried neither. Here both are written out, and tested against controls over ten seeds.
 #
@@ -69,7 +69,7 @@ F64 = torch.float64
 # %% [markdown]
 # ## 1. A collapse in seconds, and a cure
 #
-# The data are points on the plane: 25 narrow heaps on a grid. A generator learns to scatter points like them. The package plays two games for it, from the same first weights and with the same number of steps of the generator (WGAN-GP's critic takes five for each). One is the game of Eq. 13. The other is called WGAN-GP.
+# The data are points on the plane: 25 narrow heaps on a grid. A generator learns to scatter points like them. The package plays two games for it. One is the game of Eq. 13, the other is called WGAN-GP. First weights and the number of the generator's steps are the same (WGAN-GP's discriminator takes five for each).
 
 # %%
 settings = {
@@ -105,10 +105,10 @@ save_figure(
 #
 # ## 2. Modes that can be counted
 #
-# A distribution of images has many *modes*: kinds of rooms, beds, lights. A generator that has collapsed paints only some of them. Why does the game allow that? Against a *fixed* $D$ nothing in Eq. 15 forbids it: each image is judged alone, so a batch of copies of one convincing image is judged as convincing. Only a
+# A distribution of images has many *modes*, places where it is dense: kinds of rooms, beds, lights. A generator that has collapsed paints only some of them. Why does the game allow that? Against a *fixed* $D$ nothing in Eq. 15 forbids it: each image is judged alone, so a batch of copies of one convincing image is judged as convincing. Only a
 # $D$ that answers can object, and it answers after $G$ has moved.
 #
-# On images nobody can list the modes. So we choose data whose modes we know: narrow Gaussians of standard deviation $s$ around $K$ centres $c_k$. On a *ring* of radius $R$,
+# On images nobody can list the modes. So we choose data whose modes we know: narrow Gaussians of standard deviation $s = 0.05$ around $K$ centres $c_k$, on the grid 1 apart. On a *ring* of radius $R$,
 #
 # <!-- eq:5.1 -->
 # $$x = c_k + s\,\epsilon, \qquad k \text{ uniform on } 0, \dots, K-1, \quad \epsilon \sim \mathcal N(0, \mathbf I), \qquad
@@ -163,9 +163,9 @@ check_fails(
 )
 
 # %% [markdown]
-# That wrong "ring of 8" has seven modes, one twice as heavy. A generator that finds all is then marked down.
+# That wrong "ring of 8" has seven modes, one twice as heavy. A generator that finds all seven is then marked down.
 #
-# Two numbers describe a cloud of $N$ generated points. A point is **near** a mode if it lies within $3s$ of its centre. For true data the share of near points is known, since $|\epsilon|^2/2$ is exponentially distributed:
+# Two numbers describe a cloud of $N$ generated points. A point is **near** a mode if it lies within $3s$ of its centre. For true data the share of near points is known, since on the plane $|\epsilon|^2/2$ is exponentially distributed with mean 1:
 #
 # <!-- eq:5.2 -->
 # $$P(|\epsilon| < 3) = 1 - e^{-9/2} \approx 0.989 \tag{5.2}$$
@@ -175,7 +175,7 @@ check_fails(
 # %% [markdown] tags=["exercise"]
 # **Exercise 05-2** · medium · 10 minutes
 #
-# Count the modes that points of shape `(N, 2)` find, by the rule above, for centres of shape `(K, 2)`. Again the cell below holds a solution.
+# Count the modes that points of shape `(N, 2)` find, by the rule above, for centres of shape `(K, 2)` and $s$ = `std`. Again the cell below holds a solution.
 
 
 # %% tags=["exercise"]
@@ -256,12 +256,12 @@ def mlp(net, x):
 
 
 # %% [markdown]
-# The discriminator returns a *logit* $a(x)$, any real number, and $D(x) = \sigma(a(x))$ with the sigmoid $\sigma(u) = 1/(1 + e^{-u})$. Logarithms of $D$ are then *softplus* functions, $\operatorname{softplus}(u) = \log(1 + e^u)$, and never overflow:
+# As in notebook 04, the discriminator returns a *logit* $a(x)$, and $D(x) = \sigma(a(x)) = 1/(1 + e^{-a(x)})$. Logarithms of $D$ are *softplus* functions, $\operatorname{softplus}(u) = \log(1 + e^u)$:
 #
 # <!-- eq:5.3 -->
 # $$\log D(x) = -\operatorname{softplus}(-a(x)), \qquad \log\big(1 - D(x)\big) = -\operatorname{softplus}(a(x)) \tag{5.3}$$
 #
-# A game is a pair of losses. $D$ lowers $-V$ of Eq. 13. In the *minimax* game $G$ lowers its part of $V$ (Eq. 15), in the *non-saturating* game it raises $\log D(G(z))$ instead.
+# A game is a pair of losses. $D$ lowers $-V$ of Eq. 13. In the *minimax* game $G$ lowers its part of $V$ (Eq. 15), in the *non-saturating* game it raises $\log D(G(z))$ instead. (`d` and `g` are lists of weights; the player `D` holds its own in `D.net`.)
 
 
 # %%
@@ -287,7 +287,7 @@ check(
 )
 
 # %% [markdown]
-# Both players step by Adam. As a function it takes a player and its loss, and returns the player one step on. (Some arguments of the losses are used by later games alone.)
+# Both players step by Adam. As a function it takes a player and its loss, and returns the player one step on. `grad(loss)` of `torch.func` is the function that returns the gradient of `loss`. (Some arguments of the losses are used by later games alone.)
 
 
 # %%
@@ -345,7 +345,7 @@ def g_step(g, d, rules, centres, draws, rate, d_rate):
 
 
 # %% [markdown]
-# The loop plays in turns and yields after each step of $G$. $G$ steps five times as far as $D$, so $D$ can follow but not lead. Both rates fall over the last 40 % of the steps. Beside $G$ runs its *average*, whose weights are an exponentially weighted mean of $G$'s with a memory of about 1,000 steps, as everywhere in this course.
+# The loop plays in turns and yields after each step of $G$. $G$ steps five times as far as $D$, so $D$ can follow but not lead. Both rates fall over the last 40 % of the steps. Beside $G$ runs its *average*, a running mean of $G$'s weights as in notebooks 03 and 04. Its memory is about a tenth of the steps so far.
 
 
 # %%
@@ -404,7 +404,7 @@ check_fails(
 )
 
 # %% [markdown]
-# Now film both games on the grid: what $G$ and its average paint at 24 moments, and how $D$ colours the plane.
+# Now film both games on the grid: what $G$ and its average paint at 24 moments and, for section 6, how $D$ judges the plane.
 
 
 # %%
@@ -508,7 +508,7 @@ for step in list(ring_counts)[1::3]:
 # $$\begin{pmatrix}\dot\psi\\ \dot\theta\end{pmatrix} \approx J_0 \begin{pmatrix}\psi\\ \theta\end{pmatrix}, \qquad
 # J_0 = \begin{pmatrix} 0 & -\frac12 \\ \frac12 & 0 \end{pmatrix}, \qquad \text{eigenvalues } \pm \tfrac{i}{2} \tag{5.5}$$
 #
-# This is a pure rotation. The curved flow, too, keeps its distance from the rest point exactly, since $\psi\dot\psi + \theta\dot\theta = -\psi\theta\,\sigma + \theta\psi\,\sigma = 0$. The players chase each other for ever. Steps of length $\rho$ taken at once even multiply $\psi^2 + \theta^2$ by $1 + \rho^2\sigma(\psi\theta)^2$, so they spiral outwards. (Players that take turns, as ours above, keep circling near the rest point for $\rho < 4$: their two steps together have determinant 1 and trace $2 - \rho^2/4$.)
+# An eigenvalue's real part is a rate of growth, its imaginary part one of turning: this is a pure rotation. The curved flow, too, keeps its distance from the rest point exactly, since $\psi\dot\psi + \theta\dot\theta = -\psi\theta\,\sigma + \theta\psi\,\sigma = 0$. The players chase each other for ever. Steps of length $\rho$ that both take at once even multiply $\psi^2 + \theta^2$ by $1 + \rho^2\sigma(\psi\theta)^2$, so they spiral outwards. (Players that take turns, as ours above, keep circling near the rest point for $\rho < 4$: their two steps together have determinant 1 and trace $2 - \rho^2/4$, hence eigenvalues of length 1.)
 
 # %%
 psi, theta, eta = sp.symbols("psi theta eta", real=True)
@@ -545,7 +545,7 @@ check_zero("eq:5.5", [turns.det() - 1, turns.trace() - 2 + rho**2 / 4], "taking 
 # %% [markdown] tags=["exercise"]
 # **Exercise 05-3** · medium · 15 minutes
 #
-# In the smallest game, which gradient does a generator follow that looks *one* step of length $\eta$ ahead? Return $\frac{d}{d\theta}V(\psi^{(1)}(\psi,\theta),\theta)$, by hand or with `grad`. The cell below the exercise takes any number of steps.
+# In the smallest game, which gradient does a generator descend that looks *one* step of length $\eta$ ahead? Return $\frac{d}{d\theta}V(\psi^{(1)}(\psi,\theta),\theta)$ for any $\psi, \theta$, not only near the rest point, by hand or with `grad` (the arguments are tensors). The cell below the exercise takes any number of steps.
 
 
 # %% tags=["exercise"]
@@ -608,7 +608,7 @@ def trajectory(k, steps, rate=0.1):
 
 
 # %% [markdown]
-# The check compares the gradient through three steps with a finite difference. A gradient that holds $D$'s answer fixed must fail.
+# The check compares the gradient through three steps with a finite difference. A gradient that holds $D$'s answer fixed must fail. Guess before you look: which of $k = 0$, 1 and 5 is home first?
 
 # %%
 p0, t0, h = torch.tensor(0.4, dtype=F64), torch.tensor(0.9, dtype=F64), 1e-6
@@ -700,7 +700,7 @@ check_fails(
 # %% [markdown]
 # ## 5. Another distance: Wasserstein
 #
-# The second cure changes what is minimised. Against its best answer, the game of Eq. 13 lowers the Jensen-Shannon divergence of data and generated points (notebook 04). Let the data sit at 0 and the generated points at $\theta$. For any $\theta \ne 0$ the two do not overlap, and the divergence is $\log 2$. It is the same near and far, so no slope leads home. The **Wasserstein-1 distance** is the least
+# The second cure changes what is minimised. Against the best $D$, the game of Eq. 13 lowers the Jensen-Shannon divergence of data and generated points (notebook 04). Let the data sit at 0 and the generated points at $\theta$. For any $\theta \ne 0$ the two do not overlap, and the divergence is $\log 2$. It is the same near and far, so no slope leads home. The **Wasserstein-1 distance** is the least
 # work of moving one pile of sand onto the other, mass times distance:
 #
 # <!-- eq:5.8 -->
@@ -729,13 +729,13 @@ def wasserstein(x, y):
 exercises.check("05-4", wasserstein)
 
 # %% [markdown]
-# In many dimensions sorting is lost, and plans of small batches say little. *Kantorovich-Rubinstein duality* turns the problem round:
+# In many dimensions there is no order to sort by, and the best plan between small batches says little. *Kantorovich-Rubinstein duality* turns the problem round:
 #
 # <!-- eq:5.9 -->
 # $$W(P, Q) = \max_{f}\; \mathbb E_{x \sim P}[f(x)] - \mathbb E_{y \sim Q}[f(y)] \qquad \text{over all } f \text{ with } |f(x) - f(y)| \le |x - y| \tag{5.9}$$
 #
 # Read $f$ as a price list. Moving sand from $y$ to $x$ earns $f(x) - f(y)$, but never more than the length of the way. So no price list earns more than any plan costs. Where one earns exactly what a plan costs, both are best. On a line such a pair is easy to find: integrate $\mathbb E_P f - \mathbb E_Q f$ by parts to $\int f'(x)\,(F_Q(x) - F_P(x))\,dx$. With $|f'| \le 1$ this is largest for
-# $f' = \operatorname{sign}(F_Q - F_P)$. The plan matches quantile to quantile. The theorem: a pair always exists.
+# $f' = \operatorname{sign}(F_Q - F_P)$. The plan matches quantile to quantile. The theorem says that such a pair always exists.
 
 # %%
 x = np.linspace(-12, 12, 48_001)
@@ -883,7 +883,7 @@ check_fails(
 )
 
 # %% [markdown]
-# Try it: two clouds 1, 4 or 16 apart, and a critic trained under each of the four rules. The hinge's loss can be 0 from a difference of 2 on (Eq. 5.10), so where it stops says nothing about the distance. Four apart it stops near 4 by accident. Even the right rule returns more than $W$. A critic of slope $g$ along the way reports $W g$ and pays $\lambda (g - 1)^2$. The best bargain is
+# Try it: two clouds 1, 4 or 16 apart, and a critic trained under each of the four rules. The hinge's loss can be 0 from a difference of 2 on (Eq. 5.10), so where it stops says nothing about the distance. Four apart it stops near 4 by accident. Even the right rule returns more than $W$, and 16 apart far more. A critic of slope $g$ along the way reports $W g$ and pays $\lambda (g - 1)^2$. The best bargain is
 #
 # <!-- eq:5.12 -->
 # $$g^* = 1 + \frac{W}{2\lambda}, \qquad \text{reported} \quad W + \frac{W^2}{2\lambda}, \qquad \text{4.8 for } W = 4,\ \lambda = 10 \tag{5.12}$$
@@ -1157,7 +1157,9 @@ save_figure(
 )
 
 # %% [markdown]
-# On the **ring** nine or ten of ten seeds hold all eight modes at the end, whatever one plays. Only the share near a mode differs: above 0.9 for WGAN-GP and both controls, 0.65 to 0.87 for the other games. The **grid** tells them apart. Minimax and the non-saturating game end at about 12 of 25 modes, with a third of their points near one, if one asks $G$ itself; the average finds 7 to 9. WGAN-GP and the unrolled games with $k = 5$ and $10$ hold all 25 in every seed, by either count, with 0.84 to 0.89 of $G$'s own points near.
+# On the **ring** nine or ten of ten seeds hold all eight modes at the end, whatever one plays. Only the share near a mode differs: above 0.9 for WGAN-GP and both controls, 0.65 to 0.87 for the other games.
+#
+# The **grid** tells them apart. Minimax and the non-saturating game end at about 12 of 25 modes, with a third of their points near one, if one asks $G$ itself; the average finds 7 to 9. WGAN-GP and the unrolled games with $k = 5$ and $10$ hold all 25 in every seed, by either count, with 0.84 to 0.89 of $G$'s own points near; $k = 1$ does so in eight. (At equal steps of $G$: a step of WGAN-GP or $k = 5$ takes as long as four or five of minimax.)
 #
 # Now the controls. With five steps of $D$, minimax holds all in four seeds and next to nothing in two; with a steeper $D$ alone, in eight by the average and nine by $G$ itself. How $D$ begins matters nearly as much as either cure.
 
@@ -1238,7 +1240,7 @@ display(
 )
 
 # %% [markdown]
-# On the grid, at settings chosen so that minimax fails, both cures beat it beyond doubt. Whether looking ahead does more than asking $D$ more often hangs on the correction: $p = 0.011$ becomes 0.065 by Bonferroni's and 0.043 by Holm's. And games on the plane do not settle what is best on images. In notebook 04's contest, from one seed, WGAN-GP comes last of our four games on bedrooms.
+# On the grid, at settings chosen so that minimax fails, both cures beat it beyond doubt. Whether looking ahead does more than asking $D$ more often hangs on the correction: $p = 0.011$ becomes 0.065 by Bonferroni's and 0.043 by Holm's (times four, as the third smallest of six). And games on the plane do not settle what is best on images. In notebook 04's contest, from one seed, WGAN-GP comes last of our four games on bedrooms.
 # [Lucic et al. (2018)](https://arxiv.org/abs/1711.10337) found no loss that consistently beats the non-saturating one once all are tuned.
 
 # %%
@@ -1262,7 +1264,7 @@ claim(
 # ## 8. Variety of images
 #
 # On bedrooms there are no centres to count. A fixed network turns each image into a vector, its *features* ([notebook 06](06_evaluation.ipynb)), and two shares are computed from these. **Precision**: the share of generated images that lie within reach of some real image, where a real image reaches as far as its third nearest real neighbour. **Coverage** ([Naeem et al., 2020](https://arxiv.org/abs/2002.09797)): the share of real images with
-# some generated one within their reach. (The usual *recall* asks for real images within reach of generated ones. An image repeated more than three times has reach 0.)
+# some generated one within their reach. (The usual *recall* asks for real images within reach of generated ones. An image that occurs four times has reach 0.)
 #
 # What should coverage be for a perfect generator? If $N$ real and $M$ generated images come from one distribution, a real one is left out only if its three nearest among the $N - 1 + M$ others are all real:
 #
@@ -1301,7 +1303,7 @@ for what, got, wanted in (
     check_fails("coverage", lambda a=got, b=wanted: check_mean("eq:5.13", a, b, "coverage"), what)
 
 # %% [markdown]
-# Before trusting a measure, try it on a collapse of one's own making. We let the GAN of this run paint from only $m$ latents, over and over: it is collapsed to $m$ images, each as good as before. Disjoint sets of $m$ say how much luck is in the choice.
+# Before trusting a measure, try it on a collapse of one's own making. We let the GAN of this run paint from only $m$ latents, over and over: it is collapsed to $m$ images, each as good as before. Which share will fall? Disjoint sets of $m$ say how much luck is in the choice.
 
 # %%
 from bedgen_utils.data import load_bedrooms
@@ -1367,7 +1369,7 @@ save_figure(
 )
 
 # %% [markdown]
-# Coverage falls with every image that is lost, to less than a third at thirty. Thirty images of a perfect generator would cover no more (Eq. 5.13): compare coverages at equal numbers alone. Precision does not see the loss: it judges each image alone, so its mean over sets stays. Only its scatter grows.
+# Coverage falls with every image that is lost, at thirty to less than a third of what all 500 reach. Thirty images of a perfect generator would cover no more (Eq. 5.13): compare coverages at equal numbers alone. Precision does not see the loss: it judges each image alone, so its mean over sets stays. Only its scatter grows.
 
 # %%
 claim(
@@ -1602,12 +1604,12 @@ claim(
 # %% [markdown]
 # ## 10. A collapse on images
 #
-# Can a generator lose most of its variety while each image stays a room? To see that alone, we freeze a healthy generator, the released GAN $G$ for 32 x 32 pixels. The players fight only about *which* of its images are shown. In front of $G$ stands a linear layer $h$, which turns a latent $z$ into another one on the same shell. It starts as the identity:
+# Can a generator lose most of its variety while each image stays a room? To see that alone, we freeze a healthy generator, the released GAN $G$ for 32 x 32 pixels. The players fight only about *which* of its images are shown. In front of $G$ stands a linear layer $h$, which turns a latent $z$ into another one, brought to length $\sqrt{64}$. It starts as the identity:
 #
 # <!-- eq:5.17 -->
 # $$z \mapsto G\Big(\sqrt{64}\;\frac{h(z)}{|h(z)|}\Big), \qquad h(z) = A z + b, \qquad A = \mathbf I,\ b = 0 \text{ at first} \tag{5.17}$$
 #
-# (Close to that shell lie the latents that $G$ learned from, [notebook 07](07_interpolation.ipynb).) The weights of $G$ cannot get worse here: whatever $h$ does, $G$ paints its own rooms, though $h$ may choose the faint ones. A new discriminator first learns alone for 100 steps. Then two games are played with the non-saturating losses and the 1,000 training images of $G$. In both, $h$ steps equally far. In the *balanced* game $D$ has the same rate, and pays the $R_1$ penalty (notebook 04). In the *runaway* game $D$ steps a fiftieth as far, and nothing bounds it.
+# (Close to this *shell* lie the latents that $G$ learned from, [notebook 07](07_interpolation.ipynb).) The weights of $G$ cannot get worse here: whatever $h$ does, $G$ paints its own rooms, though $h$ may choose the faint ones. A new discriminator first learns alone for 100 steps. Then two games are played with the non-saturating losses and the 1,000 training images of $G$. In both, $h$ steps equally far. In the *balanced* game $D$ has the same rate, and pays the $R_1$ penalty (notebook 04). In the *runaway* game $D$ steps a fiftieth as far, and nothing bounds it.
 
 # %%
 from torch import nn
@@ -1748,7 +1750,7 @@ save_figure(
 # %% [markdown]
 # This is a collapse on images. In the runaway game the effective number of kinds of room falls from 26 to between 8 and 10, and that of wall colours from 6 to about 3.6, in each of three seeds. Validation images have 33 kinds and nearly 8 colours. Look at the sheets: one pale grey room after another. $D$ lags behind, so $h$ may gather where $D$ last looked kindly.
 #
-# These games show that a collapse can happen, not that balance prevents one: the balanced game keeps 14 to 20 kinds. The rates were chosen after trials. And the pale rooms are rooms, but faint ones. What do features say of the ends?
+# These games show that a collapse can happen, not which of their two differences matters, nor that balance prevents one: the balanced game keeps 14 to 20 kinds. The rates were chosen after trials. And the pale rooms are rooms, but faint ones. What do features say of the ends?
 
 
 # %%
@@ -1835,7 +1837,7 @@ claim(
 # * The smallest game circles, since its flow keeps the distance from the rest point (Eq. 5.5). Looking one step ahead adds a spring (Eq. 5.7), provided that the gradient runs *through* $D$'s answer.
 # * The Wasserstein distance has a slope where the Jensen-Shannon divergence is flat. Its critic needs a bounded slope between the clouds (Eq. 5.11); a penalty at real points or no bound reports nonsense, and what a hinge reports is no distance.
 # * On the grid of 25, over ten seeds, minimax ends at about 12 modes, and both cures at 25. A steeper $D$ alone gets nearly as far. On the ring all games end with alike counts, and on bedrooms, from one seed, WGAN-GP comes last of our four games.
-# * On images precision does not see a collapse. Coverage sees it, and so does the effective number of kinds (Eq. 5.16). Our healthy GAN has lost four colours of walls, 9 % of all walls. A game that runs away leaves 8 to 10 of 26 kinds of room, in each of three seeds, while its images stay rooms.
+# * On images precision does not see what is missing. Coverage does, and so does the effective number of kinds (Eq. 5.16). Our healthy GAN has lost four colours of walls, 9 % of all walls. A game that runs away leaves 8 to 10 of 26 kinds of room, in each of three seeds, while its images stay rooms, if faint ones.
 #
 # <details><summary><b>Six more questions, with answers</b></summary>
 #
@@ -1845,7 +1847,7 @@ claim(
 #
 # *WGAN-GP asks for slope exactly 1, not at most 1. Where on a line must a smooth, nearly best critic be flatter?* Where $F_Q - F_P$ changes its sign. There the best price list turns from rising to falling, and a smooth one passes slope 0.
 #
-# *A generator repeats each of 1,000 training images exactly. What are its precision and its coverage?* Those of real images: near 0.76 and 0.88 here, for 500 different ones. Neither notices. The distance to the nearest *training* image does: it is 0 ([notebook 06](06_evaluation.ipynb)).
+# *A generator repeats each of 1,000 training images exactly. What are its precision and its coverage?* Those of real images: near 0.76 and 0.88 here, for 500 of them. Neither notices. The distance to the nearest *training* image does: it is 0 ([notebook 06](06_evaluation.ipynb)).
 #
 # *Play the unrolled game with ten times $D$'s rate. What would you expect?* The foreseen $D$ is then far from the one that $G$ meets, since each step of Adam has about the length of its rate whatever the gradient. $G$ answers threats that do not come. Try it: `run.p.d_rate = 1e-2`. (Not tested.)
 #
