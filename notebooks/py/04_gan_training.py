@@ -774,18 +774,16 @@ def over_pixels(D, x):
     return torch.autograd.grad(D(x).sum(), x)[0].square().mean()
 
 
-w = torch.randn(3, 32, 32)
-
-
-def linear(x):  # a(x) = w.x has the slope w everywhere
-    return (w * x).flatten(1).sum(1)
+def bowl(x):  # a(x) = |x|^2 / 2 has the slope x
+    return x.square().flatten(1).sum(1) / 2
 
 
 x = to_float(rooms[:8])
-check("eq:4.9", squared_slope(linear, x), w.square().sum(), 1e-2, "a(x) = w.x: the slope is w")
+squares = x.square().flatten(1).sum(1).mean()
+check("eq:4.9", squared_slope(bowl, x), squares, 1e-2, "a(x) = |x|^2 / 2: the slope is x")
 check_fails(
     "eq:4.9",
-    lambda: check("eq:4.9", over_pixels(linear, x), w.square().sum(), 1e-2, "slope"),
+    lambda: check("eq:4.9", over_pixels(bowl, x), squares, 1e-2, "slope"),
     "a mean over pixels instead of their sum",
 )
 
@@ -1434,10 +1432,10 @@ if run.profile == "cpu":
     )
     claim(
         run.profile,
-        "kernel distance from 28 to about 4.5; Fréchet distance less than 500 above the floor",
+        "kernel distance from 28 to about 4.5; Fréchet distance about 370 above the floor",
         abs(looks[0]["kernel"] - 28) < 4
         and abs(last["kernel"] - 4.5) < 1
-        and last["distance"] - floor < 500,
+        and abs(last["distance"] - floor - 370) < 60,
     )
     ends = curves_of(alone)[1][:, -1] - floor
     claim(run.profile, "without augmentation nearly 1,000 above", abs(ends.mean() - 970) < 60)
@@ -1562,6 +1560,7 @@ claim(
     "those on the lattice do not stand out; bluish walls do not occur",
     made["on"] < 1.4 * made["off"] and made["bluish"] < 0.01 and real["bluish"] > 0.05,
 )
+claim(run.profile, "2,000 samples: about 460 above the floor", abs(excess - 460) < 60)
 
 # %% [markdown]
 # **Has it copied?** The next figure shows the eight of 200 samples that lie nearest to a training image, mirror images allowed, by the Euclidean distance of pixels.
@@ -1905,7 +1904,7 @@ claim(
     run.profile,
     "every kind below none; adaptive and fixed undecided; geometry alone below all ten",
     all(seed_by_seed(kind, "none").high < 0 for kind in list(KINDS)[1:])
-    and seed_by_seed("adaptive", "fixed").high > 0
+    and seed_by_seed("adaptive", "fixed").low < 0 < seed_by_seed("adaptive", "fixed").high
     and seed_by_seed("adaptive, geometry", "adaptive").high < 0,
 )
 
