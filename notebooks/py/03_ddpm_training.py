@@ -25,7 +25,7 @@
 # * say how good samples are: above which floor, with which error, and at which sample size.
 #
 # **You need** Eq. 1.6 and the schedule of [notebook 01](01_forward_noising.ipynb), and of [notebook 02](02_posterior_and_bound.ipynb) the posterior (Eq. 9 to 11), the velocity (Eq. 2.16, 2.17), the bound (Eq. 4) and DDIM (Eq. 2.29). **It takes** an hour and a half to read, with five exercises. In profile `cpu` it runs
-# for 10 to 20 minutes on two idle cores (here they were shared), most of them training; in `released` for a minute and a half.
+# for 10 to 30 minutes on two cores, much of them training; in `released` for a minute and a half.
 #
 # **The report** took the U-Net of a tutorial, with 128 x 128 pixels, and trained it for three epochs on 5 % of its data. It was not satisfied with the samples (its Fig. 2 and 3) and blamed the time. It also noticed that the predicted noise had become darker (its Fig. 4). Sections 2, 7 and 8 take this up.
 #
@@ -77,7 +77,7 @@ show_images(ax, released.sample(16, seed=seed, steps=10), columns=8)
 plt.show()
 
 # %% [markdown]
-# All that it has learned is to tell a room from the noise that lies over it. By the end of section 6 you will have built and trained a small one yourself.
+# All that it has learned is to tell a room from the noise over it. By the end of section 6 you will have built and trained a small one yourself.
 #
 # ## 2. What the report could afford
 #
@@ -176,7 +176,7 @@ check_fails(
 claim(run.profile, "the power of the images is about a fifth", abs(power.mean() - 0.2) < 0.05)
 
 # %% [markdown]
-# **Which errors matter?** Since $x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{1-\bar\alpha_t}\,v$, an error in $v$ makes an error in $\hat x_0$ that is smaller by $\sqrt{1-\bar\alpha_t}$. With $w_t = 1$ small times count for much: a fifth of the trained network's loss then lies at $t \le 50$, mostly grain. And where nearly all is noise, even a large error in $x_0$ is excusable; the signal-to-noise ratio weighs that.
+# **Which errors matter?** Since $x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{1-\bar\alpha_t}\,v$, an error in $v$ makes one in $\hat x_0$ that is $\sqrt{1-\bar\alpha_t}$ times as large. With $w_t = 1$ small times count for much: a fifth of the trained network's loss then lies at $t \le 50$, mostly grain. And where nearly all is noise, even a large error in $x_0$ is excusable; the signal-to-noise ratio weighs that.
 # [Hang et al. (2023)](https://arxiv.org/abs/2303.09556) weight the error in $x_0$ by $\min(\mathrm{SNR}_t, 5)$, where $\mathrm{SNR}_t = \bar\alpha_t/(1-\bar\alpha_t)$. Written for $v$:
 #
 # <!-- eq:3.3 -->
@@ -265,7 +265,7 @@ check("eq:3.4", (embed(early) * embed(late)).sum(1), by_distance, 5e-3, "product
 # <!-- eq:3.5 -->
 # $$h \;\mapsto\; h + \mathrm{Conv}_2\,\varphi\Big(\mathrm{GN}_2\big(\mathrm{Conv}_1\,\varphi(\mathrm{GN}_1 h)\big)\,(1 + g) + b\Big), \qquad (g, b) = A\,\tau(t) \tag{3.5}$$
 #
-# *Group normalisation* brings each group of 8 channels to mean 0 and variance 1, within one image. The time enters here: a small network makes $\tau(t)$ from the waves, and a matrix $A$ with an offset makes of it a scale $g$ and a shift $b$ for each channel. The last convolution begins with zeros, so that each block begins as the identity.
+# *Group normalisation* brings each group of 8 channels to mean 0 and variance 1, within one image, then gives each channel a learned scale and shift. The time enters here: a small network makes $\tau(t)$ from the waves, and a matrix $A$ with an offset makes of it a scale $g$ and a shift $b$ for each channel. The last convolution begins with zeros, so that each block begins as the identity.
 
 # %%
 C_TIME = 128  # numbers in tau
@@ -842,8 +842,8 @@ save_figure(
 )
 
 # %% [markdown]
-# After three epochs the samples are rooms. So three epochs are not too few as such: it depends on how large the images are, on the recipe, and on the data (rendered rooms vary less than photographs, and the report's epoch was twelve times ours). Between the first and the third epoch the excess falls to less than half, while the loss falls by less than a fifth. The loss has a floor of its own, for a part of $v$ cannot be known from
-# $x_t$. We do not know this floor, so a loss that hardly moves says little: watch the samples. (The learning rate, too, begins to fall between these two looks.)
+# After three epochs the samples are rooms. So three epochs are not too few as such: it depends on how large the images are, on the recipe, and on the data (rendered rooms vary less than photographs, and the report's epoch was 12.6 times ours). Between the first and the third epoch the excess falls to less than half, while the loss falls by less than a fifth. The loss has a floor of its own, for a part of $v$ cannot be known from
+# $x_t$. We do not know this floor, so a loss that hardly moves says little: watch the samples. (From 25,200 images on the learning rate falls, too.)
 
 # %%
 if len(looks) > 2:
@@ -934,7 +934,7 @@ save_figure(
 
 # %% [markdown]
 # Our trained network does as Eq. 3.8 asks: from $t = 50$ on, norm and correlation agree within a few hundredths. Where there is little noise, at $t = 20$, its answer is weaker than the best would be; our loss hardly weights such errors. So a darker prediction is no fault in itself. Whether the report's was one depends on its
-# correlation with the true noise, which the report does not give. (Before training our network answers $v = 0$. That is $\hat\epsilon = \sqrt{1-\bar\alpha_t}\,x_t$, weaker than after training: the other way round than in the report. It says how the network starts, and no more.)
+# correlation with the true noise, which the report does not give. (Before training our network answers $v = 0$. That is $\hat\epsilon = \sqrt{1-\bar\alpha_t}\,x_t$, weaker than after training: the other way round than in the report.)
 
 # %%
 gaps = np.abs(np.array(ratios) - np.array(correlations))
@@ -1159,10 +1159,12 @@ save_figure(
 )
 
 # %% [markdown]
-# At every number of evaluations DDPM is the farthest from real rooms: what fresh noise adds, few steps cannot take out again. With five evaluations, the second-order solver with times by noise is the nearest. With 20, the three samplers without noise are within two standard errors of each other: most of what is left is the fault of the network. (To the
-# questions about the widget: with times by noise the final rooms show first, at five steps. DDPM makes other rooms with another number of steps, since it draws fresh noise at each. The others refine one and the same room.)
+# At every number of evaluations DDPM is the farthest from real rooms. Its fresh noise has the variance $\tilde\beta$, as if $\hat x_0$ were the image. Eq. 2.14 asks for more, most of all in long steps: so few steps make pale, plain rooms. (DDIM loses variance, too, but less.) With five evaluations, the
+# second-order solver with times by noise is the nearest. With 20, the three samplers without noise are within two standard errors of each other: most of what is left is the fault of the network.
 #
-# With times by noise, two steps leave noise in the images above: the second starts at small $t$, which our loss hardly weights.
+# About the widget: the solver with times by noise is first, nearly there in five steps. DDPM makes other rooms with another number of steps, since it draws fresh noise at each. The others draw nothing after the start and refine one room.
+#
+# In the row with times by noise, two steps leave grain: the second, at a small $t$ that our loss hardly weights, starts from a blur unlike any training image. With more steps the last starts at the same $t$, but from a room.
 
 # %%
 by_name = {
@@ -1615,10 +1617,10 @@ claim(
 #
 # *A friend trains as we do, but asks for $\epsilon$ in place of $v$, and the loss stays at 1.0. What does the network answer?* Nothing: $\mathbb E\,|\epsilon|^2/D = 1$ is the loss of the answer 0.
 #
-# *Another friend's images lie in $[0, 1]$, and the sampler clamps $\hat x_0$ to $[-1, 1]$. What goes wrong?* The clamp lets negative values pass that no image has. The images have a mean of about a half, which the network must learn as if it were content, and a quarter of the variance, so that at each $t$ they drown in more noise than the schedule meant. The samples are then
-# shown too dark or too pale, depending on which conversion is forgotten.
+# *Another friend's images lie in $[0, 1]$, and the sampler clamps $\hat x_0$ to $[-1, 1]$. What goes wrong?* The clamp lets negative values pass that no image has. The images have a mean of about a half, which the network must learn as if it were content, and a quarter of the variance, so that at each $t$ they drown in more noise than the schedule meant. Converted as if from
+# $[-1, 1]$, the samples look pale: black becomes mid-grey.
 #
-# *Training draws $t$ from $0, \ldots, T-1$ and the sampler counts from $T$ down to 1. Does it show?* Hardly by eye: each answer is right for a time one step away. Notebook 02, section 11, has a test that sees it.
+# *Training tells the network $t - 1$ where the sampler tells it $t$. Does it show?* Hardly by eye: each answer is right for a time one step away. Notebook 02, section 11, has a test that sees it.
 #
 # *What would Fig. 4 show for a network that knows its training images by heart?* On them, noise of nearly full strength and correlation 1: it knows the image, so it knows the noise. On new images the strength would stay and the correlation fall.
 #
@@ -1784,7 +1786,7 @@ claim(
 # %% [markdown]
 # ## Appendix B. Muon
 #
-# The filters of a convolution are a matrix $W$: it multiplies the patch that a filter sees, written as a vector. A step $\Delta$ changes the loss, to first order, by $\langle M, \Delta\rangle = \sum_{ij} M_{ij}\Delta_{ij}$, where $M$ is the gradient. Which step is steepest depends on how its length is measured. What matters is how far the answer moves at most,
+# The filters of a convolution are a matrix $W$: it multiplies the patch that a filter sees, written as a vector. A step $\Delta$ changes the loss, to first order, by $\langle M, \Delta\rangle = \sum_{ij} M_{ij}\Delta_{ij}$, where $M$ is the gradient (in training, a running mean of gradients). Which step is steepest depends on how its length is measured. What matters is how far the answer moves at most,
 # for a patch of length 1: the largest singular value $\|\Delta\|$.
 #
 # Write $M = U\Lambda V^\top = \sum_i \lambda_i\,U_i V_i^\top$ with singular values $\lambda_i$ and columns $U_i$, $V_i$ of length 1. For all steps with $\|\Delta\| \le 1$
@@ -1880,7 +1882,7 @@ claim(
 # %% [markdown]
 # ## Appendix C. The recipe, in equal minutes
 #
-# A study (`studies/recipes.py`) trains one network after another with the recipe of profile `cpu`, but for the one thing or few that a row's name says. All get the same wall-clock time, not the same number of images. *Loss unweighted* is $w_t = 1$; *folded by 2* makes every 2 x 2 pixels one place with 12 channels; *eps, linear schedule, loss unweighted* is the choice of Ho et al. Then 500 samples (ten steps, times by noise, no
+# A study (`studies/recipes.py`) trains one network after another with the recipe of profile `cpu`, but for the one thing or few that a row's name says (*batch 8* also lowers the rate). All get the same wall-clock time, not the same number of images. *Loss unweighted* is $w_t = 1$; *eps, linear schedule, loss unweighted* is the choice of Ho et al. Then 500 samples (ten steps, times by noise, no
 # guidance) are held against the validation images, and the bound of section 12 is summed.
 #
 # There are two seeds a recipe. Suppose that the logarithm $E$ of the excess scatters equally in all recipes. Then all together tell the scatter. Let $E_{ri}$ be that of recipe $r$ and seed $i$, $\bar E_r$ the mean over its $n_r$ seeds, and $r = 0$ the recipe of the profile:
@@ -2052,8 +2054,8 @@ save_figure(
 # %% [markdown]
 # An unweighted loss saves 0.8 bits and raises the excess by a third or so. *L_hybrid* saves a little more.
 #
-# One row is worse than storing raw bytes: a network that answers $x_0$ needs 11.7 and 12.9 bits. Why? By Eq. 2.23 the bound weights an error in $x_0$ by the fall of the signal-to-noise ratio over a step, which is enormous at small $t$. There the image stands in $x_t$ to within the noise, less than one grey level. A network that answers $v$ uses it: an
-# error in $v$ is multiplied by $\sqrt{1-\bar\alpha_t}$ before it reaches $\hat x_0$. One that answers $x_0$ must paint every pixel itself, as exactly as that. Its samples suffer far less, since no one sees an error of a few grey levels.
+# One row is worse than storing raw bytes: a network that answers $x_0$ needs 11.7 and 12.9 bits. Why? By Eq. 2.23 the bound weights an error in $x_0$ by the fall of the signal-to-noise ratio over a step, which is enormous at small $t$. There the image stands in $x_t$ to within the noise, at $t = 1$ less than one grey level. A network that answers $v$ uses it: an
+# error in $v$ is multiplied by $\sqrt{1-\bar\alpha_t}$ before it reaches $\hat x_0$. One that answers $x_0$ has no such factor: it must give every pixel as exactly as that. Its samples suffer far less, since no one sees an error of a few grey levels.
 
 # %%
 mean_bits = {name: rows["bits/dim"].mean() for name, rows in recipes.items()}
