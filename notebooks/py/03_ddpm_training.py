@@ -1010,7 +1010,7 @@ def large_step(x, x0, t, s, abar, z):
 exercises.check("03-4", large_step)
 
 # %% [markdown]
-# **DDIM** is the step of section 5: no fresh noise. **DPM-Solver++** ([Lu et al., 2022](https://arxiv.org/abs/2211.01095)) adds none either. DDIM holds $\hat x_0$ fixed during a step; this solver, of second order, extrapolates the last two $\hat x_0$ to the middle of the step.
+# **DDIM** is the step of section 5: no fresh noise. **DPM-Solver++** ([Lu et al., 2022](https://arxiv.org/abs/2211.01095)) adds none either. DDIM holds $\hat x_0$ fixed during a step; this solver, of second order, extrapolates the last two $\hat x_0$ to the middle of the step. Its first and last steps are DDIM's.
 #
 # **Where do the times lie?** Evenly spread times leave one large gap at the start, where most of the room is still open. Look instead at $\varsigma_t = \sqrt{(1-\bar\alpha_t)/\bar\alpha_t}$, the noise per unit of image, and take the $n$ times whose $\varsigma_t$ come nearest to ([Karras et al., 2022](https://arxiv.org/abs/2206.00364))
 #
@@ -1516,7 +1516,7 @@ save_table(
 )
 
 # %% [markdown]
-# With $\beta_t$ the bound is about 4.6 bits, with $\tilde\beta_t$ clearly more (the table's $L_t$ sums all terms between $L_0$ and $L_T$). Most of the bits are spent at the smallest times, on the last grain. Our loss hardly weights these (Eq. 3.3), so this is not the lowest bound that such a network can reach. Appendix C shows what it costs in images to reach a lower one.
+# With $\beta_t$ the bound is about 4.6 bits, with $\tilde\beta_t$ clearly more (the table's $L_t$ sums all terms between $L_0$ and $L_T$). Most of the bits are spent at the smallest times, on the last grain. Our loss hardly weights these (Eq. 3.3), so this is not the lowest bound that such a network can reach. Appendix C shows what a lower one costs in distance.
 
 # %%
 claim(
@@ -1882,7 +1882,7 @@ claim(
 # %% [markdown]
 # ## Appendix C. The recipe, in equal minutes
 #
-# A study (`studies/recipes.py`) trains one network after another with the recipe of profile `cpu`, but for the one thing or few that a row's name says (*batch 8* also lowers the rate). All get the same wall-clock time, not the same number of images. *Loss unweighted* is $w_t = 1$; *eps, linear schedule, loss unweighted* is the choice of Ho et al. Then 500 samples (ten steps, times by noise, no
+# A study (`studies/recipes.py`) trains one network after another with the recipe of profile `cpu`, but for the one thing or few that a row's name says (*batch 8* also lowers the rate). All get the same wall-clock time, not the same number of images. *Loss unweighted* is $w_t = 1$; *folded by 2* makes every 2 x 2 pixels one place with 12 channels; *eps, linear schedule, loss unweighted* is the choice of Ho et al. Then 500 samples (ten steps, times by noise, no
 # guidance) are held against the validation images, and the bound of section 12 is summed.
 #
 # There are two seeds a recipe. Suppose that the logarithm $E$ of the excess scatters equally in all recipes. Then all together tell the scatter. Let $E_{ri}$ be that of recipe $r$ and seed $i$, $\bar E_r$ the mean over its $n_r$ seeds, and $r = 0$ the recipe of the profile:
