@@ -6,7 +6,7 @@ it may see, so that the fall of the learning rate ends where the time does; ``se
 whether the minutes were kept. Measured are the Fréchet distance (EfficientNet-Lite0) of 500 samples
 to the validation images, without the early network, whose weight was chosen for profile cpu; and
 the bound on 48 validation images in bits per dimension, with its standard error and the means of
-its terms over spans of t (variance beta_t where none is learned; notebook 03, section 10, says how
+its terms over spans of t (variance beta_t where none is learned; notebook 03, section 12, says how
 it is summed).
 
 Writes results/recipes.csv, a row a recipe and seed. One thread; two hours.
