@@ -150,6 +150,9 @@ EXERCISES = {
                 _through
             ),
             "D moves up V, and you let it move down.": _downhill,
+            "That is the gradient near the rest point, where σ is ½. Keep the sigmoid.": (
+                lambda psi, theta, eta: -psi / 2 + eta * theta / 2
+            ),
             "D's step holds θ twice: beside σ(ψθ) and in it. You let only the first move.": _half,
             "That is G's step, not the gradient: the sign is turned.": (
                 lambda psi, theta, eta: -_direct(psi, theta, eta) - _through(psi, theta, eta)
@@ -196,6 +199,9 @@ EXERCISES = {
                 lambda slope, real, fake, u: (
                     _miss(slope(_between(real, fake, u))).clamp(min=0).square().mean()
                 )
+            ),
+            "You took one length for all points: norm needs dim=1.": (
+                lambda slope, real, fake, u: (slope(_between(real, fake, u)).norm() - 1).square()
             ),
             "You compare the squared slope with 1. Take its root first.": (
                 lambda slope, real, fake, u: (

@@ -79,7 +79,7 @@ EXERCISES = {
             "You did not square the differences.": (
                 lambda x, y: (x.mean() - y.mean()).abs() + (x.std() - y.std()).abs()
             ),
-            "Your spreads divide by N. Without bias they divide by N − 1, as torch does if you let "
+            "Your variances divide by N. Unbiased ones divide by N − 1, as torch does if you let "
             "it.": lambda x, y: _on_a_line(x, y, lambda v: v.std(correction=0)),
         },
         hint="Four numbers are enough: two means and two standard deviations.",

@@ -577,7 +577,7 @@ axes[1].plot(places, (diagonal - diagonal[0]).norm(dim=1), "o-", label="to the t
 axes[1].plot(places, (diagonal - diagonal[-1]).norm(dim=1), "s-", label="to the bottom right")
 axes[1].bar(places[:-1] + 0.5, steps, width=0.9, color="C5", alpha=0.5, label="to the next")
 low, high = float(apart.mean() - apart.std()), float(apart.mean() + apart.std())
-axes[1].axhspan(low, high, color="0.85", lw=0, label="two random rooms")
+axes[1].axhspan(low, high, color="0.85", lw=0, zorder=0, label="two random rooms")
 axes[1].axhline(float(apart.mean()), ls=":", color="k", lw=1)
 axes[1].set(
     xlabel="place on the diagonal",
@@ -683,8 +683,8 @@ check("eq:7.11", ours, (chord / 0.25) ** 2, 1e-10, "a quarter of an arc, whose c
 
 # %%
 level = 100 * torch.rand(run.p.draws, generator=g, dtype=torch.float64)
-moved = ((level + 0.1).round() - level.round()) ** 2
-check_mean("eq:7.12", moved, 0.1, "mean squared change of a rounded value moved by 0.1")
+moved = torch.stack([((level + x).round() - level.round()) ** 2 for x in (0.1, 0.5)], 1)
+check_mean("eq:7.12", moved, [0.1, 0.5], "mean squares of a rounded value moved by 0.1 and 0.5")
 
 p0, p1 = torch.randn(2, run.p.ppl_latents, D, generator=g)
 at = (1 - max(run.p.ppl_steps)) * torch.rand(run.p.ppl_latents, generator=g)
@@ -854,6 +854,10 @@ check_mean("eq:7.14", ((step + next_step) ** 2).sum(1), 32, "squared length of a
 even_walk = torch.zeros(1, 2 * K + 1, 3).index_fill(2, torch.tensor(0), 1).cumsum(1)
 check("yardstick", halving(even_walk, K), 0.5, 1e-6, "even steps on a straight line")
 check("yardstick", unrelated(even_walk, K, 1), 0.5**0.5, 1e-6, "even steps, unrelated")
+state, one_jump = g.get_state(), torch.zeros(1, 2 * K + 1, 3)
+one_jump[:, K:, 0] = 1
+check("yardstick", unrelated(one_jump, K, 1), 1, 1e-6, "a walk of one jump, unrelated")
+g.set_state(state)
 
 # %%
 first, last, finest = z0[: run.p.halved], z1[: run.p.halved], run.p.finest
@@ -1000,6 +1004,7 @@ save_figure(
     "the distance.",
     {
         "pairs": run.p.angle_pairs,
+        "halving_pairs": len(first),
         "steps": K,
         "correlation_95": answers,
         "correlation_95_independent": alone,
@@ -1541,6 +1546,7 @@ sets = {
     "DDPM, middle of great circles": to_uint8(images_of(slerp(here, there, 0.5))),
     "DDPM, middle of straight lines": to_uint8(images_of(lerp(here, there, 0.5))),
     "middle of cross-fades": to_uint8((to_float(rooms) + to_float(rooms.roll(-1, 0))) / 2),
+    "DDPM, from white noise": to_uint8(images_of(white)),
 }
 ddpm_rows = against_rooms({name: features(x) for name, x in sets.items()}, target)
 kinds = {
@@ -1567,7 +1573,7 @@ short = [
 ]
 for shift, label, mark, part in (
     (-0.1, f"GAN, N = {n}", "o", gan_rows),
-    (0.1, f"diffusion model, N = {len(rooms)}", "s", ddpm_rows),
+    (0.1, f"diffusion model, N = {len(rooms)}", "s", ddpm_rows[:5]),
 ):
     ax.errorbar(
         np.arange(5) + shift,
@@ -1586,7 +1592,8 @@ save_figure(
     fig,
     "nb07_midpoints",
     f"Ends and midpoints of walks against {n} real validation rooms; bars are two standard errors. "
-    "The floor is what other real rooms score; 0 is its expectation.",
+    "The floor is what other real rooms score; 0 is its expectation. Bars of the diffusion model's "
+    "midpoints are too short, by at most √2: neighbours share a room.",
     {"gan": gan_rows, "ddpm": ddpm_rows},
     {"gan": protocol(n, n), "ddpm": protocol(len(rooms), n)},
 )
@@ -1596,10 +1603,10 @@ save_figure(
 # midpoints share a room, so these errors are too small, by at most $\sqrt 2$. Even with errors larger by $\sqrt 2$ the order stands.)
 
 # %% tags=["hide-input"]
-_, ends_, circle, line, fade = ddpm_rows
+_, ends_, circle, line, fade, _ = ddpm_rows
 claim(
     run.profile,
-    "the line loses about half of the contrast and two thirds of the detail, more than the fade",
+    "the line loses nearly half of the contrast and two thirds of the detail, more than the fade",
     all(
         along_ddpm[f"straight line: {v}"][0] < along_ddpm[f"cross-fade: {v}"][0] - 0.1
         for v in ("contrast", "detail")
@@ -1623,6 +1630,11 @@ claim(
     and farther(fade, circle, 2 * 2**0.5)
     and farther(line, fade, 2 * 2**0.5)
     and line["recall"] < 0.1,
+)
+claim(
+    run.profile,
+    "middles of the diffusion model's great circles: about as far as the GAN's samples",
+    not farther(circle, gan_rows[1]) and not farther(gan_rows[1], circle),
 )
 
 # %% [markdown]
