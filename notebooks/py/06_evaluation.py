@@ -1213,8 +1213,8 @@ save_table(
     as_read,
     "nb06_memorising",
     "Shares of images by how near they are to training images and to as many unseen rooms, in "
-    "EfficientNet-Lite0 features; brackets: 95 % intervals of Clopper and Pearson. Last: McNemar's test "
-    "of the second share against the third.",
+    "EfficientNet-Lite0 features; brackets: 95 % intervals of Clopper and Pearson. Last: McNemar's "
+    "test of the second share against the third.",
     of_pools,
 )
 
