@@ -94,7 +94,7 @@ def mean_and_variance(q):
 
 
 # %% [markdown]
-# The check averages the reverse step over all $x_t$: $q(x_{t-1})$ must come out. It also averages $x_t$ times the reverse step, and $\sqrt{1-\beta}\,x_{t-1}$ times $q(x_{t-1})$ must come out, as the forward step says. A table that ignores $x_t$ passes the first test and fails the second.
+# The check averages the reverse step over all $x_t$: $q(x_{t-1})$ must come out. It also averages $x_t$ times the reverse step. Since $x_t$ is $\sqrt{1-\beta}\,x_{t-1}$ plus fresh noise, $\sqrt{1-\beta}\,x_{t-1}$ times $q(x_{t-1})$ must come out. A table that ignores $x_t$ passes the first test and fails the second.
 
 # %%
 before = 0.9  # abar_{t-1} in this section
@@ -451,7 +451,7 @@ save_figure(
 )
 
 # %% [markdown]
-# Except for the first few steps the posterior mean is $x_t$ moved by a little towards $x_0$: at $t = 100$ by two per cent. Its variance is nearly that of the forward step.
+# Except for the first few steps the posterior mean is nearly $x_t$: at $t = 100$ it lies two per cent of the way to $x_0$. Later the factor of $x_0$ falls to almost nothing. The variance is nearly that of the forward step.
 
 # %% tags=["hide-input"]
 coef = float(linear.posterior_coef_x0[100])
@@ -692,7 +692,7 @@ def bound(guess, x0, noisy, d, first_term=minus_log_density):
 
 
 # %% [markdown]
-# The package's version is `GaussianDiffusion.vlb`. It calls any `model(x_t, t)` and reports bits. We let it score 0.55 with the straight line. On the $x_t$ that it draws, our function must give the same numbers; its averages must be those of the paths, on which other noise was drawn.
+# The package's version is `GaussianDiffusion.vlb`. It calls any `model(x_t, t)` and reports bits. A process is told what the model answers, here `"x0"`, and its variance: `"small"` is $\tilde\beta_t$, `"large"` $\beta_t$, and `"learned"` leaves it to the model. We let it score 0.55 with the straight line. On the $x_t$ that it draws, our function must give the same numbers; its averages must be those of the paths, on which other noise was drawn.
 
 # %%
 d = GaussianDiffusion(linear_beta_schedule(8, 0.05, 0.5), "x0", "large")
@@ -801,7 +801,7 @@ save_figure(
 # %% [markdown]
 # ## 5. An exact world: does the bound measure what it claims?
 #
-# For images one never knows the true negative log-likelihood. In the small world one does: on average it is the entropy $H(x_0)$. The best denoiser is known, too. Given $x_t$ *and* the hump $k$ (mean $m_k$, standard deviation $s_k$) from which $x_0$ came, the pair $(x_0, x_t)$ is jointly normal,
+# For images one never knows the true negative log-likelihood. In the small world one does: on average it is the *entropy* $H(x_0)=-\mathbb E\log q(x_0)$. The best denoiser is known, too: the guess with the least squared error is the mean of $x_0$ given $x_t$. Given $x_t$ *and* the hump $k$ (mean $m_k$, standard deviation $s_k$) from which $x_0$ came, the pair $(x_0, x_t)$ is jointly normal,
 # and Eq. 2.11 for this hump is the mean of $x_0$. Then average over the humps, weighted by how probable each is given $x_t$:
 #
 # <!-- eq:2.13 -->
@@ -856,7 +856,7 @@ for beta in (0.3, 0.05):
     )
 
 # %% [markdown]
-# What should the bound be on average over the data? Eq. 2.7, averaged, is $H(x_0)$ plus the divergence between whole paths $x_0,\ldots,x_T$ under $q$ and under $p_\theta$. Write both path densities backwards, from $x_T$ to $x_0$. The divergence splits into that of the start and that of
+# What should the bound be on average over the data? Eq. 2.7, averaged, is $H(x_0)$ plus the divergence between whole paths $x_0,\ldots,x_T$ under $q$ and under $p_\theta$. Write both path densities backwards, from $x_T$ to $x_0$ (a Markov chain is one in this direction, too). The divergence splits into that of the start and that of
 # each step:
 #
 # <!-- eq:2.15 -->
@@ -951,7 +951,7 @@ save_figure(
 
 # %% [markdown]
 # With the exact variance the gap falls about like $1/T^2$: the $\beta^3$ of section 1 a step, times $1/\beta$ steps. With $\beta_t$ it falls like $1/T$. With $\tilde\beta_t$ half a nat remains even at $T = 1000$. (Why? That is a question at the end.) Note the left panel, too: the terms
-# themselves are far larger than the gap. A term of the bound is not an error of the model; most of it is entropy.
+# themselves are far larger than the gap. A term of the bound is not an error of the model: most of it is what $x_{t-1}$ tells about $x_0$ and $x_t$ does not.
 
 # %% tags=["hide-input"]
 slope = {
@@ -968,7 +968,7 @@ claim(run.profile, "beta-tilde keeps half a nat", round(totals["small"][-1] - H,
 # %% [markdown] tags=["exercise"]
 # **Exercise 02-3** · a small experiment · 10 minutes
 #
-# By which factor does the gap fall from $T = 100$ to $T = 200$ steps, if the variance is fixed at $\beta_t$? Measure it with the package: `Mixture()` has the methods `entropy()` and `bound_terms(process)`, whose first result holds the terms. The stub makes the process of 100 steps; `"large"` is its name for variance $\beta_t$, and `"v"` makes no difference here (section 6).
+# By which factor does the gap fall from $T = 100$ to $T = 200$ steps, if the variance is fixed at $\beta_t$? Measure it with the package: `Mixture()` has the methods `entropy()` and `bound_terms(process)`, whose first result holds the terms. The stub makes the process of 100 steps and variance $\beta_t$; `"v"` makes no difference here (section 6).
 
 # %% tags=["exercise"]
 process = GaussianDiffusion(cosine_beta_schedule(100), "v", "large")
@@ -1410,7 +1410,7 @@ print(f"between two humps, at x_t = -0.3, the best variance is {float(best) / 0.
 claim(run.profile, "it exceeds beta there", float(best) > 0.05)
 
 # %% [markdown]
-# Nichol & Dhariwal (2021) let the network choose. A second output $o$ goes between the two: $o = -1$ says $\tilde\beta_t$, $o = +1$ says $\beta_t$, and logarithms lie evenly between, since both are small numbers:
+# Nichol & Dhariwal (2021) let the network choose. A second output $o$ goes between the two, evenly in the logarithm: $o = -1$ says $\tilde\beta_t$, $o = +1$ says $\beta_t$:
 #
 # <!-- eq:2.27 -->
 # $$\sigma_t^2=\exp\!\big(w\log\beta_t+(1-w)\log\tilde\beta_t\big),\qquad w=\tfrac12(1+o) \tag{2.27}$$
@@ -1556,7 +1556,7 @@ save_table(
 )
 
 # %% [markdown]
-# All but one lie below the critical value: a test that cries wolf once in 10,000 cannot tell them from exact draws. (DDPM comes nearest: about one run of exact draws in eighty lies farther.) Ten steps of DDIM are too few even with a perfect denoiser.
+# All but one lie below the critical value: a test that cries wolf once in 10,000 cannot tell them from exact draws. (DDPM comes nearest: about one run of exact draws in eighty lies farther. The half nat that its variance $\tilde\beta_t$ costs in section 5 measures whole paths; their ends hardly show it.) Ten steps of DDIM are too few even with a perfect denoiser.
 
 # %% tags=["hide-input"]
 gaps = {row["sampler"]: row["KS distance"] for row in table}
@@ -1614,7 +1614,9 @@ check("eq:2.32", found[1], wanted[1], 1e-8, how)
 # <!-- eq:2.34 -->
 # $$\frac{d\bar x}{d\varsigma} = \mathbb E[\epsilon\mid x_t] = \frac{\bar x - \mathbb E[x_0\mid x_t]}{\varsigma} \tag{2.34}$$
 #
-# It moves points without any noise, and yet carries $q(x_T)$ into $q(x_0)$. In one dimension paths cannot cross. So whoever starts at the 30th percentile must stay at the 30th percentile all the way. That is a sharp check.
+# It moves points without any noise, and yet carries $q(x_T)$ into $q(x_0)$. Why? In one dimension, let $q$ be the density of $\bar x$, and a prime the derivative by $\bar x$. As $\varsigma$ grows, $q$ spreads by the heat equation: $\partial q/\partial\varsigma = \varsigma\,q'' = -\big(q\cdot(-\varsigma\,(\log q)')\big)'$. So it changes as if points moved with velocity $-\varsigma\,(\log q)'$. By Eq. 2.31 that is $\mathbb E[\epsilon\mid x_t]$.
+#
+# On a line paths cannot cross. So whoever starts at the 30th percentile must stay at the 30th percentile all the way. That is a sharp check.
 
 # %%
 from scipy.integrate import solve_ivp
@@ -1711,7 +1713,7 @@ for number in (sp.Rational(1, 5), sp.Rational(3, 4)):
 # %% [markdown]
 # ## 11. Common errors, and what sees them
 #
-# A wrong sampler runs without complaint, and its samples may look right. Is there a test that sees every error? The usual one draws samples and compares them with the truth. Below are the right sampler and five with one thing wrong each, tested so. Noise of variance $\beta_t$ enters at each step, the last one excepted.
+# A wrong sampler runs without complaint, and its samples may look right. Is there a test that sees every error? The usual one draws samples and compares them with the truth. Here it meets the right sampler and five with one error each: the network is told $t+1$ or $t-1$; Eq. 12 is taken as printed; $\sqrt{\bar\alpha_t}$ stands for $\sqrt{\alpha_t}$ in Eq. 10; noise is multiplied by $\beta_t$. Noise of variance $\beta_t$ enters at each step, the last one excepted.
 
 
 # %%
@@ -1875,7 +1877,7 @@ check("answers", -np.log2([open_bin, closed_bin]), [0.37, 0.75], 5e-3, "bits of 
 # $$J(\beta) := \mathbb E_{x_t}\, D_{KL}\Big(q(x_{t-1}\mid x_t)\,\Big\|\,\text{its Gaussian}\Big)
 #  = \mathbb E_{x_t}\tfrac12\log\!\big(2\pi e \operatorname{Var}[x_{t-1}\mid x_t]\big) - H(x_{t-1}\mid x_t) \tag{2.2}$$
 #
-# Here $H(x) = -\mathbb E\log q(x)$ is the *entropy*, and $H(x_{t-1}\mid x_t)=-\mathbb E\log q(x_{t-1}\mid x_t)$. The logarithm in Eq. 2.2 is the entropy of the Gaussian, so $J$ says by how much that exceeds the exact one. The check computes the second form.
+# Here $H(x_{t-1}\mid x_t)=-\mathbb E\log q(x_{t-1}\mid x_t)$ is the entropy of the step. The logarithm in Eq. 2.2 is the entropy of the Gaussian, so $J$ says by how much that exceeds the exact one. The check computes the second form.
 # It needs $H(x_{t-1}\mid x_t) = H(x_{t-1}) + H(x_t\mid x_{t-1}) - H(x_t)$, which is Eq. 2.1 after taking logarithms and averages.
 
 # %% tags=["hide-input"]
@@ -1953,7 +1955,7 @@ check_fails(
 )
 
 # %% [markdown]
-# **No clamp under the cosine schedule.** Errors in the noise cost most at $t = T$. Take a useless one that always answers 0. By Eq. 12 its guess is $x_t/\sqrt{\bar\alpha_t}$, and a step of DDIM multiplies $x_t$ by $\sqrt{\bar\alpha_s/\bar\alpha_t}$. The first step alone gives
+# **No clamp under the cosine schedule.** Errors in the noise cost most at $t = T$. Take a useless network that always answers 0. By Eq. 12 its guess is $x_t/\sqrt{\bar\alpha_t}$, and a step of DDIM multiplies $x_t$ by $\sqrt{\bar\alpha_s/\bar\alpha_t}$. The first step alone gives
 # $1/\sqrt{\alpha_T} = 31.6$. Over the chain the factors multiply to $1/\sqrt{\bar\alpha_T}$, which at $T = 50$ is a thousand. A clamp of $\hat x_0$ to $[-1, 1]$ stops it at once.
 
 # %%
