@@ -72,7 +72,7 @@ show_images(ax, made, columns=8, title="made from noise by a diffusion model")
 plt.show()
 
 # %% [markdown]
-# How can a network turn noise into a room? By having seen, many million times, how a room turns into noise. That direction is ours to define, and it is the subject of this notebook.
+# How can a network turn noise into a room? By having seen, over a million times, how a room turns into noise. That direction is ours to define, and it is the subject of this notebook.
 #
 # Our images are rendered rooms. As bytes their levels run from 0 to 255. The model sees them as numbers in $[-1, 1]$: level $k$ becomes $k/127.5 - 1$.
 
@@ -419,7 +419,7 @@ save_figure(
 )
 
 # %% [markdown]
-# Our rooms have a variance of about 0.2, not 1. So room and noise are equally strong where the SNR is about 5, not 1. That moment comes early: both schedules spend most of their steps on images in which the noise is louder than the room. The linear one gets there
+# Our rooms have a variance of about 0.2, which multiplies the ratio. So room and noise are equally strong where the SNR is about 5. That moment comes early: both schedules spend most of their steps on images in which the noise is louder than the room. The linear one gets there
 # twice as fast as the cosine one.
 
 # %% tags=["hide-input"]
@@ -653,8 +653,8 @@ save_figure(
 )
 
 # %% [markdown]
-# Two of the three families end in noise at every length. The linear schedule with its usual $\beta$ does so at $T = 1000$, for which it was made, and not below. Why does the scaled one dive at $T = 10$ and 20? There $\beta\cdot 1000/T$ reaches 1 or more and is capped at 0.999. Such a step
-# leaves a thousandth of the variance, and its large neighbours little more: nothing is left to undo in small steps. (The cosine schedule meets the cap too, in its last step alone.) In numbers:
+# Two of the three families end in noise at every length. The linear schedule with its usual $\beta$ does so at $T = 1000$, for which it was made, and not below. Times $1000/T$, the $\beta$ keep their sum, and with it $\bar\alpha_T \approx e^{-\sum_t \beta_t}$, as long as
+# each is small. At $T = 10$ and 20 they are not: they reach 1 or more and are capped at 0.999. Such a step leaves a thousandth of the variance: nothing is left to undo in small steps. In numbers:
 
 # %%
 claim(
@@ -944,7 +944,7 @@ claim(
 #
 # *Does the order of the steps matter?* Not for $q(x_T\mid x_0)$: $\bar\alpha_T$ is a product, and factors commute. It matters for everything in between, and so for what the network sees.
 #
-# *Our rooms have variance 0.2. What would rescaling them to variance 1 change?* The SNR of every step would be five times higher, as if the schedule ran later. One can rescale the images or choose another schedule; both do the same.
+# *Our rooms have variance 0.2. What would rescaling them to variance 1 change?* At every step the room would be five times stronger against the noise, as if the schedule ran later. One can rescale the images or choose another schedule; both do the same.
 #
 # *Why might a constant $\beta$ (exercise 01-4) train worse than the linear schedule?* Its first step already has $\beta = 0.01$, a hundred times that of the linear schedule, so the SNR starts at 20 dB instead of 40. The faint noise in which the last details are decided is skipped.
 #
