@@ -27,7 +27,7 @@
 # **The report.** This course rebuilds a student report on generating bedrooms. Its diffusion model failed after three epochs; its GAN reached a Fréchet distance (FID, the usual distance between generated and real images; notebook 06) of 74 on about 1,000 images. We call it *the report*,
 # keep the numbers of its equations, (1) to (15), and test its claims one by one; [notebook 08](08_report.ipynb) draws the balance. Equations of our own are numbered by chapter, as (1.1).
 #
-# **The checks.** Under each equation stands a cell that checks it: symbolically, by an independent computation, or by Monte Carlo with a tolerance of five standard errors. It prints one line.
+# **The checks.** Under each equation stands a cell that checks it: symbolically, by an independent computation, or by Monte Carlo with a tolerance of five standard errors. It prints one line. Lines marked `[claim]` check sentences. Numbers in the text are those of profile `cpu`, at 32 pixels; in Colab (`released`, 64 pixels) some differ.
 #
 # **Stuck in an exercise?** `exercises.hint("01-1")` prints a first step. Solutions stand in `notebooks/solutions/01_forward_noising.ipynb`.
 #
@@ -72,7 +72,7 @@ show_images(ax, made, columns=8, title="made from noise by a diffusion model")
 plt.show()
 
 # %% [markdown]
-# How can a network turn noise into a room? By having seen, many million times, how a room turns into noise. That direction is ours to define, and it is the subject of this notebook.
+# How can a network turn noise into a room? By having seen, over a million times, how a room turns into noise. That direction is ours to define, and it is the subject of this notebook.
 #
 # Our images are rendered rooms. As bytes their levels run from 0 to 255. The model sees them as numbers in $[-1, 1]$: level $k$ becomes $k/127.5 - 1$.
 
@@ -104,7 +104,7 @@ def noising_step(x, beta, noise):
 
 
 # %% [markdown]
-# The noise is multiplied by $\sqrt{\beta_t}$, not by $\beta_t$: what stands in $\mathcal N$ is a variance, and a factor enters a variance squared. And why shrink at all? Without the factor the variance would grow with each step. With it, variance 1 stays 1:
+# The noise is multiplied by $\sqrt{\beta_t}$, not by $\beta_t$: what stands in $\mathcal N$ is a variance, and a factor enters a variance squared. And why shrink at all? Without the factor the variance would grow with each step. With it, variance 1 stays 1, and any other comes closer to 1:
 #
 # <!-- eq:1.1 -->
 # $$\operatorname{Var}(x_{t-1}) = 1 \;\Rightarrow\; \operatorname{Var}(x_t) = (1-\beta_t)\cdot 1 + \beta_t = 1 \tag{1.1}$$
@@ -192,7 +192,9 @@ exercises.check("01-1", one_step_for_two)
 # <!-- eq:1.2 -->
 # $$\bar\alpha_t := \prod_{s=1}^{t} \alpha_s, \qquad \bar\alpha_0 := 1 \tag{1.2}$$
 #
-# **Erratum.** The report lets the product begin at $s = 0$ (a notation it shares with Dhariwal & Nichol 2021), though $\beta_t$ is defined for $t = 1, \ldots, T$ alone. An empty product is 1: at time 0 there is no noise. Our tables have $T + 1$ entries for this reason, so that index and formula agree. The claim is
+# **Erratum.** The report lets the product begin at $s = 0$ (a notation it shares with Dhariwal & Nichol 2021), though $\beta_t$ is defined for $t = 1, \ldots, T$ alone. An empty product is 1: at time 0 there is no noise. Our tables have $T + 1$ entries, so that index and formula agree.
+#
+# **The claim.** One draw takes the place of $t$ steps:
 #
 # <!-- eq:8 -->
 # $$q(x_t \mid x_0) = \mathcal N\!\left(\sqrt{\bar\alpha_t}\, x_0,\; (1-\bar\alpha_t)\, \mathbf I\right) \tag{8}$$
@@ -258,7 +260,7 @@ check_mean(
 )
 
 # %% [markdown]
-# The same proof, begun at $x_s$ instead of $x_0$, gives $x_t = \sqrt{\bar\alpha_t/\bar\alpha_s}\;x_s + \text{fresh noise}$ for $s \le t$. So the covariance of $x_s$ and $x_t$ is $\sqrt{\bar\alpha_t/\bar\alpha_s}$ times the variance of $x_s$, which is
+# The same proof, begun at $x_s$ instead of $x_0$, gives $x_t = \sqrt{\bar\alpha_t/\bar\alpha_s}\;x_s + \text{fresh noise}$ for $s \le t$. So, for a given $x_0$, the covariance of $x_s$ and $x_t$ is $\sqrt{\bar\alpha_t/\bar\alpha_s}$ times the variance of $x_s$, which is
 # $1-\bar\alpha_s$. With it Eq. 1 can be checked without a product: the variables $x_1,\dots,x_T$ are jointly normal, so their means and covariances say all.
 
 # %% tags=["hide-input"]
@@ -369,13 +371,13 @@ known[-1] = known[-2] / 1000  # the cap
 check("eq:1.8", cosine.abar / known, 1, 1e-9, "the table's abar over the formula's, t = 0 to T")
 
 # %% [markdown]
-# What counts about a schedule is how much of the image is left against how much noise there is. For data of variance 1 their ratio of variances is the *signal-to-noise ratio*
+# What counts about a schedule is how much image it leaves against how much noise. For data of variance 1 their ratio of variances is the *signal-to-noise ratio*
 #
 # <!-- eq:1.9 -->
 # $$\mathrm{SNR}(t) = \frac{\bar\alpha_t}{1-\bar\alpha_t} \tag{1.9}$$
 #
-# It falls with every step, since $\bar\alpha_t$ falls. Engineers give it in decibels, $10 \log_{10} \mathrm{SNR}$: at 0 dB image and noise are equally strong. Two schedules that pass through the same SNR at different $t$ show a network the same noise levels,
-# each a different number of times.
+# It falls with every step, since $\bar\alpha_t$ falls. Engineers give it in decibels, $10 \log_{10} \mathrm{SNR}$: at 0 dB image and noise are equally strong. Two schedules show a network the same noise levels, at other $t$ and so
+# more or less often.
 #
 # The check measures an SNR as one would in a laboratory, knowing neither $\bar\alpha_t$ nor $\epsilon$: fit $x_t = c\,x_0 + \text{rest}$ by least squares and compare $c^2$ with the variance of the rest.
 
@@ -419,7 +421,7 @@ save_figure(
 )
 
 # %% [markdown]
-# Our rooms have a variance of about 0.2, not 1. So room and noise are equally strong where the SNR is about 5, not 1. That moment comes early: both schedules spend most of their steps on images in which the noise is louder than the room. The linear one gets there
+# Our rooms have a variance of about 0.2, which multiplies the ratio. So room and noise are equally strong where the SNR is about 5. That moment comes early: both schedules spend most of their steps on images in which the noise is louder than the room. The linear one gets there
 # twice as fast as the cosine one.
 
 # %% tags=["hide-input"]
@@ -430,9 +432,9 @@ claim(
 )
 
 # %% [markdown]
-# Figure 1 of the report shows one image drowning. Here are four rooms under the linear schedule. All columns of a row use the same $\epsilon$, so that they are easy to compare. A real path would differ: it draws fresh noise at every step.
+# Figure 1 of the report shows one image drowning. Here are four rooms under the linear schedule. All columns of a row share one $\epsilon$. A real path draws fresh noise at every step.
 #
-# Mind one thing about all such figures: noise leaves $[-1, 1]$, a screen does not. Values are cut off at both ends, so noise looks like neon, and columns beyond $t = 600$ look more alike than they are.
+# Noise leaves $[-1, 1]$, a screen does not. Values are cut off at both ends, so noise looks like neon, and the last columns look more alike than they are.
 
 # %% tags=["hide-input"]
 times = [0, 10, 25, 50, 100, 200, 350, 600, 1000]
@@ -481,7 +483,7 @@ save_figure(
 # %% [markdown] tags=["exercise"]
 # **Exercise 01-3** · medium · 10 minutes
 #
-# At which step does the noise become louder than the image? Given the table $\bar\alpha_0, \ldots, \bar\alpha_T$ and the variance of the data, return the first $t \ge 1$ with $\mathrm{SNR}(t)\cdot\text{variance} < 1$.
+# At which step does the noise become louder than the image? Given the table $\bar\alpha_0, \ldots, \bar\alpha_T$ and the variance of the data, return the first $t \ge 1$ with $\mathrm{SNR}(t)\cdot\text{variance} < 1$. Then try it on `linear.abar` and `variance`.
 
 
 # %% tags=["exercise"]
@@ -515,7 +517,8 @@ exercises.check("01-4", beta)
 # %% [markdown]
 # ## 5. What goes first: the fine or the coarse?
 #
-# Our noise has the same power at every spatial frequency: it is *white*. The power of images falls with frequency. So as $t$ grows, fine detail sinks below the noise first and large shapes last, and a diffusion model lays out the room before it paints the folds of a blanket
+# An image is a sum of waves. One of *spatial frequency* $k$ swings $k$ times across it, and its *power* is its mean square. Our noise has the same power at every frequency: it is *white*. The power of images falls with frequency. So as $t$ grows, fine detail sinks below the noise first and large shapes last,
+# and a diffusion model lays out the room before it paints the folds of a blanket
 # ([Dieleman 2024](https://sander.ai/2024/09/02/spectral-autoregression.html)). The order comes from the noise: noise with another spectrum removes it, and images can be as good ([Falck et al. 2025](https://arxiv.org/abs/2505.11278)).
 #
 # The figure measures it on grey values. Solid lines are the average power spectrum of our rooms, multiplied by $\bar\alpha_t$; dotted lines of the same colour are the noise, and a dot marks where the two cross. The noise has the level $(1 - \bar\alpha_t)/3$, because grey is the mean of three channels with independent noise.
@@ -594,6 +597,8 @@ exercises.check("01-5", factor)
 #
 # <!-- eq:1.11 -->
 # $$\lim_{\bar\alpha_T \to 0} \frac{L_T/D}{\bar\alpha_T} = \tfrac12\, \overline{x_0^2} \tag{1.11}$$
+#
+# which is about a tenth for our rooms.
 
 
 # %%
@@ -653,8 +658,8 @@ save_figure(
 )
 
 # %% [markdown]
-# Two of the three families end in noise at every length. The linear schedule with its usual $\beta$ does so at $T = 1000$, for which it was made, and not below. Why does the scaled one dive at $T = 10$ and 20? There $\beta\cdot 1000/T$ reaches 1 or more and is capped at 0.999. Such a step
-# leaves a thousandth of the variance, and its large neighbours little more: nothing is left to undo in small steps. (The cosine schedule meets the cap too, in its last step alone.) In numbers:
+# Two of the three families end in noise at every length. The linear schedule with its usual $\beta$ does so at $T = 1000$, for which it was made, and not below. Times $1000/T$, the $\beta$ keep their sum, and with it $\bar\alpha_T \approx e^{-\sum_t \beta_t}$, as long as
+# each is small. At $T = 10$ and 20 they are not: they reach 1 or more and are capped at 0.999. Such a step leaves a thousandth of the variance: nothing is left to undo in small steps. In numbers:
 
 # %%
 claim(
@@ -846,7 +851,7 @@ check("right", distance[unscaled][-1], 0, 0.02, "KS distance with these betas at
 # %% [markdown]
 # ## 8. Try it
 #
-# Move the sliders (this needs a running kernel; the figures of section 4 show some of the positions). The image is Eq. 1.6 and nothing else. At which $t$ do you stop seeing the bed? How does that move with the schedule?
+# Move the sliders (this needs a running kernel; the figures of section 4 show some positions). The image is Eq. 1.6 and nothing else. At which $t$ do you stop seeing the bed? How does that move with the schedule? (The SNR there should not: Eq. 1.6 knows $t$ by $\bar\alpha_t$ alone.)
 
 # %% tags=["hide-input"]
 import io
@@ -944,7 +949,7 @@ claim(
 #
 # *Does the order of the steps matter?* Not for $q(x_T\mid x_0)$: $\bar\alpha_T$ is a product, and factors commute. It matters for everything in between, and so for what the network sees.
 #
-# *Our rooms have variance 0.2. What would rescaling them to variance 1 change?* The SNR of every step would be five times higher, as if the schedule ran later. One can rescale the images or choose another schedule; both do the same.
+# *Our rooms have variance 0.2. What would rescaling them to variance 1 change?* At every step the room would be five times stronger against the noise, as if the schedule ran later. One can rescale the images or choose another schedule; both do the same.
 #
 # *Why might a constant $\beta$ (exercise 01-4) train worse than the linear schedule?* Its first step already has $\beta = 0.01$, a hundred times that of the linear schedule, so the SNR starts at 20 dB instead of 40. The faint noise in which the last details are decided is skipped.
 #
