@@ -33,6 +33,9 @@ EXERCISES = {
             "That is how much of the image is left, 1 − β.": lambda b1, b2: (1 - b1) * (1 - b2),
             "Amplitudes shrink by the root of 1 − β, and their product is the root of what you "
             "want.": lambda b1, b2: 1 - math.sqrt((1 - b1) * (1 - b2)),
+            "A variance shrinks by 1 − β₂ itself, not by its root.": (
+                lambda b1, b2: b1 * math.sqrt(1 - b2) + b2
+            ),
             "β₁β₂ is smaller than either: two steps would make less noise than one.": (
                 lambda b1, b2: b1 * b2
             ),
@@ -76,11 +79,14 @@ EXERCISES = {
     ),
     "01-4": Exercise(
         answer=1 - 4e-5 ** (1 / 1000),
-        tolerance=1e-3,  # 0.01008 will do
+        tolerance=5e-4,  # 0.01008 will do, 999 steps will not
         mistakes={
             "That is −log(ᾱ)/1000, which is β to first order only; here it is half a per cent "
             "off.": -math.log(4e-5) / 1000,
             "That is α = 1 − β.": 4e-5 ** (1 / 1000),
+            "There are 1000 steps, not 999.": 1 - 4e-5 ** (1 / 999),
+            "That is the mean β of the linear schedule. It keeps their sum; what counts is the "
+            "product of 1 − β.": (1e-4 + 0.02) / 2,
             "(1 − β) is multiplied a thousand times: take the thousandth root, do not divide.": (
                 (1 - 4e-5) / 1000
             ),

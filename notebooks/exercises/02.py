@@ -29,6 +29,12 @@ def _noisy() -> list[tuple]:
     return [(xt, eps, 0.9, 0.6), (xt, eps, 0.97, 0.2)]  # alpha_t and abar_t
 
 
+def _on_the_line() -> list[tuple]:
+    g = torch.Generator().manual_seed(3)
+    xu, direction = torch.randn(2, 3, generator=g, dtype=torch.float64)
+    return [(xu, direction, 0.3), (xu, direction, 0.8)]
+
+
 def _snr(abar: float) -> float:
     return abar / (1 - abar)
 
@@ -57,6 +63,9 @@ EXERCISES = {
                 _product(m1, v1, m2, v2)[0],
                 math.sqrt(_product(m1, v1, m2, v2)[1]),
             ),
+            "That mean is B. Divide by the sum of the precisions: the mean is B/A.": (
+                lambda m1, v1, m2, v2: (m1 / v1 + m2 / v2, _product(m1, v1, m2, v2)[1])
+            ),
             "That is A, the precision. The variance is 1/A.": lambda m1, v1, m2, v2: (
                 _product(m1, v1, m2, v2)[0],
                 1 / v1 + 1 / v2,
@@ -81,6 +90,8 @@ EXERCISES = {
             "that.": lambda m1, v1, m2, v2: (
                 _bits(m1, v1, m2, v2) + (v2 / v1).log2().flatten(1).mean(1) / 2
             ),
+            "Eq. 2.10 is written with standard deviations. You are given variances: they are the "
+            "squares already.": lambda m1, v1, m2, v2: _bits(m1, v1**2, m2, v2**2),
             "The −1/2 is missing: two equal normals must come to zero.": (
                 lambda *a: _bits(*a) + 0.5 / math.log(2)
             ),
@@ -97,6 +108,7 @@ EXERCISES = {
             "process.": 1.0608,
             "That is the ratio of the bounds. Subtract the entropy from each first.": 1.0855,
             "It is the other way round: the longer chain has the smaller gap.": 1 / 1.931,
+            "1/T is the law of long chains. Here the factor is not yet 2: measure it.": 2.0,
         },
         hint="Mixture().bound_terms(d) gives the terms of the bound and the shares of the gap.",
     ),
@@ -119,6 +131,9 @@ EXERCISES = {
             "1 − ᾱ_t is the variance of the noise. Its amplitude is the root.": (
                 lambda xt, eps, alpha, abar: (xt - (1 - abar) * eps) / math.sqrt(abar)
             ),
+            "You added the noise. It was added to make x_t: subtract it.": (
+                lambda xt, eps, alpha, abar: (xt + math.sqrt(1 - abar) * eps) / math.sqrt(abar)
+            ),
             "The image is multiplied by √ᾱ_t, so divide by the root.": (
                 lambda xt, eps, alpha, abar: (xt - math.sqrt(1 - abar) * eps) / abar
             ),
@@ -140,7 +155,28 @@ EXERCISES = {
             "The factor 1/2 of Eq. 2.23 is missing.": (
                 lambda before, abar: (_snr(before) - _snr(abar)) * (1 - abar)
             ),
+            "You divided by 1 − ᾱ_t. An error in v makes a smaller one in x_0: multiply.": (
+                lambda before, abar: (_snr(before) - _snr(abar)) / (1 - abar) / 2
+            ),
         },
         hint="By Eq. 2.17, what does an error in v make of x_0? Put that into Eq. 2.23.",
+    ),
+    "02-6": Exercise(
+        answer=lambda xu, direction, u: xu - u * direction,
+        trials=_on_the_line,
+        mistakes={
+            "You went the whole way from x_u. The image lies only u of it away: right at u = 1 "
+            "alone.": lambda xu, direction, u: xu - direction,
+            "u is the weight of the noise, so the way back to the image is u, not 1 − u.": (
+                lambda xu, direction, u: xu - (1 - u) * direction
+            ),
+            "That is ε: you went on to the noise.": (
+                lambda xu, direction, u: xu + (1 - u) * direction
+            ),
+            "The direction points from the image to the noise. Go against it.": (
+                lambda xu, direction, u: xu + u * direction
+            ),
+        },
+        hint="x_u = x_0 + u (ε − x_0).",
     ),
 }

@@ -66,10 +66,12 @@ g = torch.Generator().manual_seed(seed)
 # that no one has ever rendered.
 
 # %%
-made = load("ddpm").sample(8, seed=seed)
+model = load("ddpm")
+made = model.sample(8, seed=seed)
 fig, ax = plt.subplots(figsize=(9, 2.5))
 show_images(ax, made, columns=8, title="made from noise by a diffusion model")
 plt.show()
+claim(run.profile, "its network saw over a million images", model.recipe.images > 1_000_000)
 
 # %% [markdown]
 # How can a network turn noise into a room? By having seen, over a million times, how a room turns into noise. That direction is ours to define, and it is the subject of this notebook.
@@ -406,7 +408,7 @@ variance = float(x0.var())
 axes[2].axhline(0, color="black", lw=0.8, ls=":", label="data of variance 1 = noise")
 axes[2].axhline(-10 * math.log10(variance), color="black", lw=0.8, ls="--", label="rooms = noise")
 axes[0].legend()
-axes[2].legend(fontsize=8, loc="lower left")
+axes[2].legend(fontsize=9, loc="lower left")
 louder = {
     name: int((d.snr[1:] * variance >= 1).sum())
     for name, d in (("linear", linear), ("cosine", cosine))
@@ -640,7 +642,7 @@ fig, ax = plt.subplots(figsize=(6.4, 3.8))
 for (name, values), marker in zip(curves.items(), "osD", strict=True):
     ax.loglog(Ts, values, marker=marker, ms=4, label=name)
 ax.annotate(
-    "here the cap of $\\beta$\nat 0.999 is hit",
+    "here $\\beta$ is no longer small\n(at most 0.999, the cap)",
     (20, curves[scaled][1]),
     (40, 2e-11),
     fontsize=9,
@@ -681,12 +683,19 @@ for T_short in (50, 200, 300, 1000):
             "L_T nats/room": L_T * x0[0].numel(),
         }
     )
-save_table(
-    run,
-    rows,
-    "nb01_short_T",
-    "What the linear schedule leaves of the image when T is shortened and beta is not changed "
-    "(mean over 100 rooms).",
+display(
+    save_table(
+        run,
+        rows,
+        "nb01_short_T",
+        "What the linear schedule leaves of the image when T is shortened and beta is not changed "
+        "(mean over 100 rooms).",
+    )
+)
+claim(
+    run.profile,
+    "L_T / D is about a tenth of abar_T where that is small",
+    abs(rows[3]["L_T nats/dim"] / rows[3]["abar_T"] - 0.1) < 0.01,
 )
 
 # %% [markdown]
@@ -781,7 +790,7 @@ axes[0].set(
 )
 axes[0].set_xticks(short_Ts, short_Ts)
 axes[0].minorticks_off()
-axes[0].legend(fontsize=8)
+axes[0].legend(fontsize=9)
 line = torch.linspace(m - 4.5 * tau, m + 4.5 * tau, 300, dtype=torch.float64)
 for name in (unscaled, scaled):
     axes[1].hist(
@@ -804,7 +813,7 @@ axes[1].set(
     ylabel="density",
     ylim=(0, 1.35 * axes[1].get_ylim()[1]),
 )
-axes[1].legend(fontsize=8)
+axes[1].legend(fontsize=9)
 spreads = {name: float(samples[name, 200][0].std()) / D**0.5 for name in (unscaled, scaled)}
 save_figure(
     run,

@@ -23,7 +23,7 @@
 # * say what is thrown away between the bound and the loss that everybody trains with;
 # * recognise a score, the probability-flow ODE and flow matching as the same network in other clothes.
 #
-# **You need** [notebook 01](01_forward_noising.ipynb), the density of a normal distribution, and completing the square. **It takes** four to five hours with its code and the five exercises, in two sittings: rest after section 5. It runs in a minute. No network is trained.
+# **You need** [notebook 01](01_forward_noising.ipynb), the density of a normal distribution, and completing the square. **It takes** four to five hours with its code and the six exercises, in two sittings: rest after section 5. It runs in a minute. No network is trained.
 #
 # **Stuck in an exercise?** `exercises.hint("02-1")` prints a first step. Solutions stand in `notebooks/solutions/02_posterior_and_bound.ipynb`.
 #
@@ -139,13 +139,15 @@ def gaussian(mean, variance):
     return torch.exp(-0.5 * (line - mean) ** 2 / variance) / (2 * math.pi * variance) ** 0.5
 
 
-fig, axes = plt.subplots(1, 4, figsize=(10.5, 3), width_ratios=(1, 1, 1, 1.5))
+fig, axes = plt.subplots(2, 2, figsize=(8, 5.4))
+axes = axes.ravel()
 for ax, beta in zip(axes, (0.5, 0.1, 0.02), strict=False):
     q = reverse_table(beta, before, at)
     ax.plot(line, q[0], label="exact")
     ax.plot(line, gaussian(*mean_and_variance(q)), ls="--", label="Gaussian")
     ax.set(title=f"$\\beta$ = {beta}", xlabel="$x_{t-1}$", xlim=(-1.3, 1.5))
-axes[0].set(ylabel="density given $x_t$ = 0.18", ylim=(0, 0.95))
+for ax in axes[:3]:
+    ax.set(ylabel="density given $x_t$ = 0.18", ylim=(0, 0.95))
 axes[0].legend(fontsize=8, loc="upper left")
 for (level, values), marker in zip(curves.items(), "osD", strict=True):
     axes[3].loglog(sizes, values, marker=marker, ms=3, label=f"$\\bar\\alpha_{{t-1}}$ = {level}")
@@ -158,7 +160,7 @@ save_figure(
     fig,
     "nb02_exact_reverse",
     "The exact reverse step in the small world (solid) and the Gaussian of the same mean and "
-    "variance (dashed), for three sizes of the step at abar = 0.9. Right: their average distance J "
+    "variance (dashed), for three sizes of the step at abar = 0.9. Last: their average distance J "
     "against the size of the step, at three noise levels. Dotted: the third power.",
     {"beta": list(sizes), "J": {str(level): v for level, v in curves.items()}},
 )
@@ -794,8 +796,9 @@ save_figure(
     run,
     fig,
     "nb02_bins",
-    "L_0 with 16 bins for show: bars are the probabilities of the bins, lines the two Gaussians. "
-    "The lowest bin takes all mass below, so a mean at the edge of the range costs little there.",
+    "L_0 with 16 bins for show: bars are the probabilities of the bins, lines the densities "
+    "times the width of a bin. The lowest bin takes all mass below, so a mean at the edge of the "
+    "range costs little there.",
 )
 
 # %% [markdown]
@@ -908,7 +911,11 @@ check_fails(
 # %% tags=["hide-input"]
 H = world.entropy()
 chains = [5, 10, 30, 100] + ([300, 1000] if run.profile != "smoke" else [])
-names = {"small": r"$\tilde\beta_t$", "large": r"$\beta_t$", "learned": "exact"}
+names = {
+    "small": r"variance $\tilde\beta_t$",
+    "large": r"variance $\beta_t$",
+    "learned": "exact variance",
+}
 totals = {
     v: [
         float(world.bound_terms(GaussianDiffusion(cosine_beta_schedule(T), "v", v))[0].sum())
@@ -934,9 +941,7 @@ axes[0].semilogy(np.arange(1, 31), shares, marker="s", ms=3, label="share of the
 axes[0].set(xlabel="step t", ylabel="nats", title="T = 30, exact variance")
 axes[0].legend(fontsize=8)
 for (name, values), marker in zip(totals.items(), "^so", strict=True):
-    axes[1].loglog(
-        chains, np.array(values) - H, marker=marker, ms=4, label=f"variance {names[name]}"
-    )
+    axes[1].loglog(chains, np.array(values) - H, marker=marker, ms=4, label=names[name])
 axes[1].set(xlabel="number of steps T", ylabel="gap: bound minus entropy (nats)")
 axes[1].legend(fontsize=8)
 save_figure(
@@ -1020,6 +1025,7 @@ bits = {
     "total": few.total,
     "scored without diffusion": -torch.log2(probability).flatten(1).mean(1),
 }
+bits["lost by a hundred steps"] = bits["total"] - bits["scored without diffusion"]
 table = [
     {"term": k, "bits/dim": float(v.mean()), "standard error": float(v.std() / len(v) ** 0.5)}
     for k, v in bits.items()
@@ -1672,7 +1678,8 @@ save_figure(
     fig,
     "nb02_paths",
     "Fifteen starts, from noise (left of each panel) to data (right), by DDPM and by DDIM with the "
-    "exact denoiser. DDIM's paths follow the probability-flow ODE and do not cross.",
+    "exact denoiser. DDIM's paths follow the probability-flow ODE and do not cross. Some of DDPM's "
+    "leave the panel.",
 )
 
 # %% [markdown]
@@ -1689,6 +1696,26 @@ save_figure(
 # $$\frac{dx_u}{du} = \mathbb E[\epsilon - x_0\mid x_u] \tag{2.36}$$
 #
 # This is Eq. 2.34 once more, with $\varsigma = u/(1-u)$ and $\bar x = x_u/(1-u)$. So flow matching with straight lines is a choice of schedule and of target, and the weights that come with them. The check solves both equations from the same start, and must arrive at the same place.
+
+# %% [markdown] tags=["exercise"]
+# **Exercise 02-6** · easy · 5 minutes
+#
+# A network for flow matching has looked at `xu` at time `u` and answers with the direction $\epsilon - x_0$. Return the clean image that this answer means.
+
+
+# %% tags=["exercise"]
+def clean(xu, direction, u): ...
+
+
+exercises.check("02-6", clean)
+
+
+# %% tags=["solution"]
+def clean(xu, direction, u):
+    return xu - u * direction  # x_u = x_0 + u (eps - x_0)
+
+
+exercises.check("02-6", clean)
 
 
 # %%
