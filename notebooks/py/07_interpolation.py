@@ -83,7 +83,7 @@ show_images(ax, to_uint8(paint(released, path(z0, z1, 8))[0]), columns=9)
 plt.show()
 
 # %% [markdown]
-# Nobody ever drew the rooms in the middle. How does `path` choose the latents in between? The obvious choice, a straight line, turns out to be the wrong one.
+# No latents were drawn for the rooms in the middle. How does `path` choose them? The obvious choice, a straight line, turns out to be the wrong one.
 #
 # ## 2. Where latents live
 #
@@ -155,7 +155,7 @@ exercises.check("07-1", length_on_line)
 # $$z(s) \sim \mathcal N\big(0,\ ((1-s)^2 + s^2)\,\mathbf I\big), \qquad \mathbb E\,|z(s)|^2 = D\,(1 - 2s + 2s^2), \qquad
 # \mathbb E\,|z(\tfrac12)|^2 = \tfrac D2 \tag{7.3}$$
 #
-# Halfway the line passes at $\sqrt{D/2} \approx 0.71\sqrt D$. The shell is $1/\sqrt2$ thick, so the line misses it by $(\sqrt D - \sqrt{D/2})\big/(1/\sqrt 2) = (\sqrt 2 - 1)\sqrt D$ of its thicknesses.
+# Halfway the line passes at $\sqrt{D/2} \approx 0.71\sqrt D$. The shell is $1/\sqrt2$ thick, so the line misses it by $(\sqrt D - \sqrt{D/2})\big/(1/\sqrt 2) = (\sqrt 2 - 1)\sqrt D$ of its thicknesses: 3.3 for $D = 64$, 23 for $D = 3072$.
 
 # %%
 check_mean(
@@ -312,10 +312,12 @@ slerp = interpolate.slerp
 # What does the generator see halfway? The direction of the midpoint is that of $u + w$. No direction is preferred, so it is uniform, as that of a fresh latent. Its length is the mean of two lengths. So the middle of a great circle between independent latents looks to the
 # generator like any other draw. Only the spread of its length is smaller, by $\sqrt 2$.
 #
-# For a uniform direction $\theta$ the moments of a coordinate are known. The midpoint must have them:
+# Length and direction of a latent $z = |z|\,\theta$ are independent, so $\mathbb E z_i^4 = \mathbb E|z|^4\;\mathbb E\theta_i^4$. On the left stands 3, and by Eq. 7.1 $\mathbb E|z|^4 = D^2 + 2D$. The midpoint must have these moments of $\theta$:
 #
 # <!-- eq:7.9 -->
 # $$\mathbb E\,\theta_i^2 = \frac1D, \qquad \mathbb E\,\theta_i^4 = \frac{3}{D(D+2)} \tag{7.9}$$
+#
+# The figure divides lengths by $\sqrt D$: the larger $D$, the thinner its shells.
 
 # %%
 theta = slerp(a, b, 0.5)
@@ -406,7 +408,7 @@ exercises.check("07-4", turned)
 # We compare three walks between the same two rooms. The *great circle* and the *straight line* pass through latents. The *cross-fade* mixes the two end images pixel by pixel and needs no generator. It changes evenly by construction, and halfway it shows two rooms at once. It is our
 # control.
 #
-# From here on the GAN is that of this run. The pairs are the first two drawn, not chosen ones.
+# From here on the GAN is that of this run, except in the square of section 6. The film strips show the first two of 64 pairs, not chosen ones.
 
 # %%
 K = run.p.path_steps
@@ -484,7 +486,7 @@ along_gan = along(
 # On the great circle contrast and detail stay at their level. The middle of the straight line has lost about a quarter of the contrast and a third of the detail. The cross-fade loses about as much contrast, but only a sixth of the detail. So it is the detail that sets the line apart.
 #
 # A shorter latent is not a noisier one: the first layer of the
-# generator is linear, so a short latent moves it towards its bias, which is the same for all rooms. Done on purpose, this is a kind of *truncation* ([Brock et al., 2019](https://arxiv.org/abs/1809.11096), who draw large coordinates again): it gives up variety and hopes for typical images. Whether it gets them is measured in section 9.
+# generator is linear, so a short latent brings its output close to its bias, which is the same for all rooms. Done on purpose, this is a kind of *truncation* ([Brock et al., 2019](https://arxiv.org/abs/1809.11096), who draw large coordinates again): it gives up variety and hopes for typical images. Whether it gets them is measured in section 9.
 
 # %% tags=["hide-input"]
 middle = {name: value for name, (value, error) in along_gan.items()}
@@ -805,7 +807,7 @@ save_table(
 )
 
 # %% [markdown]
-# All three walks are about equally even, and far from a jump. All three wind: even the cross-fade, which is straight in pixels, is three times as long as the distance of its ends. The features bend what is straight in the image. Any verdict on the generator has to take the cross-fade as its yardstick.
+# All three walks are about equally even, and far from a jump. All three wind: even the cross-fade, which is straight in pixels, is three times as long as the distance of its ends. The features bend what is straight in the image. Any verdict on the generator has to take the cross-fade as its yardstick. Beside it, the great circle is about a fifth longer.
 
 # %% tags=["hide-input"]
 claim(
@@ -1296,7 +1298,7 @@ def encode(d, model, x, steps, rounds=2):
 # <!-- eq:7.18 -->
 # $$\frac{x_t - \sqrt{\bar\alpha_t}\,\mu}{\sqrt{\bar\alpha_t \tau^2 + 1 - \bar\alpha_t}} = \frac{x_0 - \mu}{\tau} \qquad\text{for all } t \tag{7.18}$$
 #
-# Euler's method misses the solution by an error that shrinks like the step. It hides mistakes of the same size: a network that is asked at a time off by one, say. Twice the result with small steps less the result with steps twice as large is free of this part of the error, and can be compared sharply.
+# Euler's method misses the solution by an error that shrinks like the step. It hides mistakes of the same size: a network that is asked at a time off by one, say. Twice the result with small steps less the result with steps twice as large (*Richardson's extrapolation*) is free of this part of the error, and can be compared sharply.
 
 # %%
 from bedgen_utils.diffusion import GaussianDiffusion, ddim_step
@@ -1517,9 +1519,9 @@ save_table(
 )
 
 # %% [markdown]
-# The straight line loses far more than the cross-fade: nearly half of the contrast, and two thirds of the detail. So the network's map is far from affine. Given a latent that is too short, it paints a grey room with little but a bed in it. On the great circle these few pairs show no loss.
+# The straight line loses far more than the cross-fade: nearly half of the contrast, and two thirds of the detail. So the network's map is far from affine. Given a latent that is too short, it paints a grey room with little but a bed in it. On the great circle these few pairs show no loss beyond their errors. In features these walks wind much as the GAN's do (table).
 #
-# The square of section 6 works between real rooms as well. In its corners stand the first four rooms that were encoded above.
+# Now the square of section 6 between real rooms: in its corners stand the first four that were encoded above. Inside it the rooms are plainly paler. So keeping the latents' length is not enough.
 
 # %% tags=["hide-input"]
 n_square = run.p.ddim_grid
@@ -1537,7 +1539,7 @@ save_figure(
 )
 
 # %% [markdown]
-# Do these walks stay among bedrooms? Here a good midpoint is not a matter of course: nothing obliges the noise of real rooms to fill the sphere evenly. The ends are real rooms that the model did not choose.
+# Do these walks stay among bedrooms? Here a good midpoint is not a matter of course: nothing obliges the noise of real rooms to fill the sphere evenly. The ends are real rooms that the model did not choose. The last row is a control: rooms from white noise, in the same steps.
 
 # %%
 sets = {
@@ -1600,7 +1602,7 @@ save_figure(
 
 # %% [markdown]
 # The ends score like real rooms, since they are real rooms, decoded. The middles of great circles lie farther away, about as far as the GAN's samples, but nearer than those of cross-fades. The middles of straight lines are the farthest by a wide margin, and hardly any real room has one of them near it (recall). For the GAN the line beats the cross-fade; here it loses to it. (Neighbouring
-# midpoints share a room, so these errors are too small, by at most $\sqrt 2$. Even with errors larger by $\sqrt 2$ the order stands.)
+# midpoints share a room, so these errors are too small, by at most $\sqrt 2$. The order stands even so.)
 
 # %% tags=["hide-input"]
 _, ends_, circle, line, fade, _ = ddpm_rows
@@ -1774,6 +1776,8 @@ save_table(
 )
 
 # %% [markdown]
+# A straight curve in the figure means that a factor changes anywhere alike; an S, mostly near the middle.
+#
 # Is the great circle as direct as the cross-fade? Both walk between the same ends. So we count for each pair the factors that change on a detour, and take the difference. The intervals of the table ignore this pairing; whether they overlap would be a weak test.
 
 # %%
