@@ -17,16 +17,16 @@
 #
 # ## Abstract
 #
-# A student report (*the original report*) compared a diffusion model (DDPM) with a GAN on photographs of bedrooms. Its DDPM failed after three epochs. Its GAN reached an FID of 74 from about 1,000 images. It concluded that a DDPM is too complex in terms of training time. We rebuild both models on 18,000 rendered rooms, train them in minutes, measure them on test images, and
+# A student report (*the original report*) compared a diffusion model (DDPM) with a generative adversarial network (GAN) on photographs of bedrooms. Its DDPM failed after three epochs. Its GAN reached an FID of 74 from about 1,000 images. It concluded that a DDPM is too complex in training time. We rebuild both models on 18,000 rendered rooms, train them in minutes, measure them on test images, and
 # put each claim of the original report to the test. The ruler is the kernel distance: 0 in expectation for real rooms, about 27 for a GAN after one pass over its images. Behind ± stand two standard errors from the samples, in brackets 95 % intervals over training seeds or pairs.
 #
 # 1. **Both models learn bedrooms in minutes of two CPU cores.** At 32 pixels the DDPM came to 3.7 ± 0.3 in 13 minutes. The GAN, which learns from 1,000 images, came to 5.0 ± 0.3 in 5. Real rooms score 0.01 ± 0.03. These are single networks; another machine took up to four times as long. (Section 3.1)
 # 2. **At 64 pixels the kernel distance does not decide which of the two is closer to real rooms.** After nine and five minutes of a GPU the DDPM has 2.6 ± 0.3 and the GAN 2.8 ± 0.3. The DDPM covers more of the variety: its recall is higher by 0.08 ± 0.03. These are single networks. (Section 3.2)
-# 3. **In equal training time the order depends on the recipe.** In seven minutes of one core, from 12,000 images, with recipes since replaced, the GAN's kernel distance to validation images is higher by 2.8 [1.1, 4.5] (three seeds). The GAN's present recipe comes to 4.3 [3.4, 5.2] in as many seconds of one core, from 1,000 images, where that DDPM had 9.4. The DDPM's present recipe was not measured so. (Sections 3.3, 3.4)
+# 3. **In equal training time the order depends on the recipe.** In seven minutes of one core, from 12,000 images, with recipes since replaced, the DDPM comes to 9.4 on validation images, and the GAN's kernel distance is higher by 2.8 [1.1, 4.5] (three seeds). The GAN's present recipe comes to 4.3 [3.4, 5.2] in as many seconds, from 1,000 images. The DDPM's present recipe was not measured so. (Sections 3.3, 3.4)
 # 4. **Augmentation brings a GAN on 1,000 images far closer.** Over three seeds it lowers the kernel distance to validation images by 7.5 [6.0, 9.1] from 11.8. Without its colour operations it lowers it by another 1.0 [0.5, 1.5]. (Section 3.4)
-# 5. **In eight steps the GAN's walk between two rooms is less smooth than a cross-fade** (the GAN of profile `cpu`). When the steps are halved, the largest shrinks to 0.73 of its size, that of the cross-fade to 0.64; the difference is 0.09 [0.06, 0.13]. (Section 3.5)
+# 5. **In eight steps the GAN's walk between two rooms is less smooth than a cross-fade** (32 pixels). When each step is made half as long, the largest shrinks to 0.73 of its size, that of the cross-fade to 0.64; the difference is 0.09 [0.06, 0.13]. (Section 3.5)
 #
-# So the original report's main conclusion does not carry over to small rendered rooms; its own setting, photographs and hours, is not tested here. Its Eq. 12 does not give the clean image but the mean of the previous step. Section 4 judges each claim and lists the errata.
+# So the original report's main conclusion does not carry over to small rendered rooms; its own setting, photographs and hours, is not tested here. Its Eq. 12 does not give the clean image but the mean of $x_{t-1}$, one step back. Section 4 judges each claim and lists the errata.
 
 # %% tags=["parameters"]
 profile = None  # "smoke", "cpu", "released", "gpu" or "lsun"; None: "cpu", or in Colab "released"
@@ -135,7 +135,7 @@ def protocol_of(n, reference, split, size):
 # The original report used LSUN's photographs of bedrooms. They cannot be shipped: no licence is stated. We use 18,000 rooms that were path-traced from a procedural scene, at 64 x 64 pixels, free to use (CC0). Each comes with the factors it was made from: the view, the floor, the colour of the wall, and more than forty others. The
 # [data card](../data/README.md) says how they were made, and how far they are from photographs.
 #
-# There are three splits. `train` (12,000 images) is what models learn from. `validation` (3,000) is what choices were made on: recipes, samplers, guidance. `test` (3,000) is looked at once, for what is published. In profile `cpu` the images are resized to 32 x 32 pixels.
+# There are three splits. `train` (12,000 images) is what models learn from. `validation` (3,000) is what choices were made on: recipes, samplers, guidance. `test` (3,000) is looked at once, for what is published. The notebooks run in *profiles*. In `cpu`, the default, the images are resized to 32 x 32 pixels.
 
 # %% tags=["hide-input"]
 train_images, validation_images, test_images = (
@@ -191,26 +191,26 @@ claim(
 )
 
 # %% [markdown]
-# The splits agree: in every factor the shares of their classes differ by less than 0.04 in total variation distance (half the sum of all differences).
+# Training and test images agree: in every factor their shares differ by less than 0.04 in total variation distance (half the sum of all differences).
 #
 # ## 2. Methods
 #
 # ### 2.1 The models and their training
 #
-# **The DDPM** is a U-Net with attention on its coarsest map ([notebook 03](03_ddpm_training.ipynb)). It sees $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon$, a room $x_0$ with noise $\epsilon$ under the cosine schedule with $T = 1000$, and predicts the velocity $v_t$ ([Salimans & Ho, 2022](https://arxiv.org/abs/2202.00512)). Its loss is a squared error, a mean over values, with a weight
+# **The DDPM** is a U-Net with attention on its coarsest map ([notebook 03](03_ddpm_training.ipynb)). It sees $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon$, a room $x_0$ with noise $\epsilon$ under the cosine schedule with $T = 1000$ ($\bar\alpha_t$: the share of its variance left at $t$), and predicts the velocity $v_t$ ([Salimans & Ho, 2022](https://arxiv.org/abs/2202.00512)). Its loss is a squared error, a mean over values, with a weight
 # by the signal-to-noise ratio ([Hang et al., 2023](https://arxiv.org/abs/2303.09556)):
 #
 # <!-- eq:8.1 -->
 # $$L = \mathbb E\; w_t\,\big(v_\theta(x_t, t) - v_t\big)^2, \qquad v_t = \sqrt{\bar\alpha_t}\,\epsilon - \sqrt{1-\bar\alpha_t}\,x_0, \qquad w_t = (1-\bar\alpha_t)\,\min\!\Big(\frac{\bar\alpha_t}{1-\bar\alpha_t},\, 5\Big) \tag{8.1}$$
 #
-# Convolutions are trained by Muon, the rest by AdamW. Samples come from DPM-Solver++(2M), a second-order solver, in 10 steps at 32 pixels and 20 at 64. Each step asks a copy of the network from early in the training, too, and moves away from its answer (guidance of 1.35 by a worse version of itself, [Karras et al., 2024](https://arxiv.org/abs/2406.02507)).
+# [Muon](https://kellerjordan.github.io/posts/muon/) trains the convolutions, AdamW the rest. Samples come from [DPM-Solver++(2M)](https://arxiv.org/abs/2211.01095), a second-order solver, in 10 steps at 32 pixels and 20 at 64. Each step also asks a copy of the network from early in the training, and goes 1.35 times the way from its answer to the trained network's (guidance by a worse version of itself, [Karras et al., 2024](https://arxiv.org/abs/2406.02507)).
 #
 # **The GAN** has a convolutional generator $G$ and discriminator ([notebook 04](04_gan_training.ipynb)). The discriminator gives a logit $a(x)$, high for real rooms. At 32 pixels both play the relativistic game ([Huang et al., 2024](https://arxiv.org/abs/2501.05441)), in which the logits of a real and a generated image are compared:
 #
 # <!-- eq:8.2 -->
 # $$L_D = \mathbb E\,\operatorname{softplus}\big(a(G(z)) - a(x)\big), \qquad L_G = \mathbb E\,\operatorname{softplus}\big(a(x) - a(G(z))\big), \qquad \operatorname{softplus}(u) = \log(1 + e^u) \tag{8.2}$$
 #
-# At 64 pixels they play the non-saturating game. In both, a penalty keeps $a$ from growing steep, and all images that the discriminator sees pass through adaptive augmentation ([Karras et al., 2020](https://arxiv.org/abs/2006.06676)). As in the original report, the GAN of profile `cpu` learns from 1,000 images. The one at 64 pixels learns from all 12,000.
+# At 64 pixels they play the non-saturating game, where each logit stands alone and $G$ lowers $\operatorname{softplus}(-a(G(z)))$. In both, a penalty keeps $a$ from growing steep. All images that the discriminator sees are first moved and recoloured at random, the more often the surer it gets (adaptive augmentation, [Karras et al., 2020](https://arxiv.org/abs/2006.06676)). As in the original report, the GAN of profile `cpu` learns from 1,000 images, the one at 64 pixels from all 12,000.
 
 # %% tags=["hide-input"]
 ddpm, gan = load("ddpm", run), load("gan", run)
@@ -260,7 +260,7 @@ check_fails(
 )
 
 # %% [markdown]
-# The table holds every model that is measured below. The original report says too little to fill such a row. Its DDPM saw a twentieth of LSUN's three million images three times, about 455,000 images, in 18 to 21 hours. Its GAN trained for 300 epochs, about 14 hours
+# The table holds this run's models and the released ones. The original report says too little to fill such a row. Its DDPM saw a twentieth of LSUN's three million images three times, about 455,000 images, in 18 to 21 hours. Its GAN trained for 300 epochs, about 14 hours
 # with evaluation. If its epochs were the *ticks* of StyleGAN2-ADA, 4,000 images each, it saw 1.2 million.
 
 # %% tags=["hide-input"]
@@ -322,7 +322,7 @@ display(
 # <!-- eq:8.3 -->
 # $$\widehat{\mathrm{KD}} = \frac{1}{n(n-1)}\sum_{i\neq j} k(f_i, f_j) + \frac{1}{m(m-1)}\sum_{i\neq j} k(g_i, g_j) - \frac{2}{nm}\sum_{i,j} k(f_i, g_j), \qquad k(f, g) = \Big(\frac{f\cdot g}{F} + 1\Big)^3 \tag{8.3}$$
 #
-# The **Fréchet distance** ([Heusel et al., 2017](https://arxiv.org/abs/1706.08500)) is biased: at these $n$ two sets of real rooms are hundreds apart. We give what lies above that floor, the distance less that of as many training images. It is not an FID, whose network is another.
+# The **Fréchet distance** ([Heusel et al., 2017](https://arxiv.org/abs/1706.08500)) is biased: at these $n$ two sets of real rooms are more than a hundred apart. We give what lies above that floor, the distance less that of as many training images. An FID is the same formula on features of another network.
 #
 # **Precision** is the share of samples that lie where test images lie, **recall** the share of test images that lie where samples do ([Kynkäänniemi et al., 2019](https://arxiv.org/abs/1904.06991)). Precision does not see a blur of one pixel: in notebook 06 real rooms so blurred score no lower than sharp ones. So it decides nothing here by itself.
 #
@@ -381,7 +381,7 @@ shown("fig01_forward_noising")
 #
 # ### 3.1 Both models learn bedrooms in minutes
 #
-# **Fig. 2 and 3** show the DDPM of profile `cpu` after one and after three epochs, the point at which the original report gave up. At 32 pixels one can make out windows and walls after one, and beds after three.
+# **Fig. 2 and 3** show the DDPM of profile `cpu` after one and after three epochs. The original report gave up after three, of twelve times as many images each. One can make out windows and walls after one, and beds after three.
 
 # %% tags=["hide-input"]
 for name in ("fig02_ddpm_epoch_1", "fig03_ddpm_epoch_3"):
@@ -390,7 +390,7 @@ for name in ("fig02_ddpm_epoch_1", "fig03_ddpm_epoch_3"):
 # %% [markdown]
 # *Fig. 2 and 3. Sixteen samples of the DDPM after 12,000 and 36,000 images seen, not selected.*
 #
-# Now the two models of this run under one protocol, on test images. The last set are training images, as many: real rooms, no model.
+# Now the models of this run, on test images, beside as many training images: real rooms, no model.
 
 # %% tags=["hide-input"]
 n = cfg.n_samples
@@ -448,9 +448,9 @@ save_figure(
 )
 
 # %% [markdown]
-# Both models lie far above real rooms. Precision tells none of the three sets apart. Recall does: the DDPM covers about half of what real rooms cover, the GAN about a third.
+# Both models lie far above real rooms. (Bits per dimension: what the DDPM needs to store a number of an image; raw, 8.) Precision tells none of the three sets apart. Recall does: the DDPM covers about half of what real rooms cover, the GAN about a third.
 #
-# A second training of each, on another machine, lies in the repository. A study has measured it with 3,000 samples (`studies/released.py`, split test). Those are the numbers of the abstract, and the upper rows of the table in section 3.2.
+# A second training of each, on another machine, lies in the repository. A study has measured it with 3,000 samples (`studies/released.py`). Those are the numbers of the abstract, and the upper rows of the table in section 3.2.
 
 # %% tags=["hide-input"]
 study = read_study("released").query("n == 3000 and split == 'test'").set_index("set")
@@ -495,7 +495,7 @@ if run.profile == "cpu":
     claim(run.profile, "here at most four times as long as on that machine", max(took) < 4.2)
 
 # %% [markdown]
-# **Fig. 4** answers a remark of the original report, that training made the predicted noise darker. The best prediction of the noise is a conditional mean. It is weaker than the noise exactly where the noise is uncertain, that is, at small $t$. Ours has 0.66 of the true norm at $t = 20$, less even than the best would have, and about 0.99 or more from $t = 600$ on. Before training it was weaker still, not stronger as in the original report. [Notebook 03](03_ddpm_training.ipynb) derives and checks this.
+# **Fig. 4** answers a remark of the original report, that training made the predicted noise darker. The best prediction of the noise is a conditional mean. It is weaker than the noise exactly where the noise is uncertain, that is, at small $t$. Ours has 0.66 of the true norm at $t = 20$, less even than the best would have ([notebook 03](03_ddpm_training.ipynb), section 8), and about 0.99 or more from $t = 600$ on. Before training it was weaker still, not stronger as in the original report.
 
 # %% tags=["hide-input"]
 shown("fig04_predicted_noise")
@@ -512,7 +512,7 @@ claim_on(
 )
 
 # %% [markdown]
-# *Fig. 4. A noised room, the true noise, and the noise that the network's answer implies before and after training, on one grey scale. Right: norm relative to the true noise, and correlation with it, over $t$.*
+# *Fig. 4. A noised room, the true noise, and the noise that the network's answer implies before and after training, on one scale (grey is 0). Right, after training: norm relative to the true noise, and correlation with it, over $t$.*
 #
 # ### 3.2 At 64 pixels the winner is undecided
 #
@@ -607,12 +607,12 @@ display(
 )
 
 # %% [markdown]
-# At 64 pixels the kernel distances of the two differ by less than their errors. The Fréchet distance puts the DDPM ahead by about 30, above a floor of 191. But its bias is each model's own, and its errors were not measured. Recall is higher for the DDPM, by 0.08 ± 0.03. (This error is rough: it takes the 3,000 test images as independent trials. How much two trainings differ
+# At 64 pixels the kernel distances of the two differ by less than their errors. The Fréchet distance puts the DDPM ahead by about 30, above a floor of 191. But its bias differs from model to model, its errors were not measured, and on validation images the GAN's curve ends a little lower (Fig. 8). Recall is higher for the DDPM, by 0.08 ± 0.03. (This error is rough: it takes the 3,000 test images as independent trials. How much two trainings differ
 # at this size is not measured.)
 #
 # At 32 pixels the DDPM is closer, by 1.3 ± 0.4, and in this run by about half of that. But there the GAN learnt from a twelfth of the images.
 #
-# Per sample, the GAN is faster by a factor of more than a hundred: it asks one small network once, the DDPM two networks in each of its steps.
+# Per sample, the GAN is more than a hundred times as fast: it asks one small network once, the DDPM two networks in each of its steps.
 
 # %% tags=["hide-input"]
 D64, G64, R64 = (study.loc[name] for name in ("DDPM", "GAN", "training pictures"))
@@ -751,7 +751,7 @@ display(
 )
 
 # %% [markdown]
-# From as many images the GAN learns next to nothing: it is made for many passes. From as many seconds, and eleven times as many images, it is still behind: its kernel distance is higher by 2.8 [1.1, 4.5], and its precision is lower. The recall of the two is not told apart. But the recipes matter more than the seconds: in section 3.4 the GAN's present recipe comes to 4.3 in as many seconds of one core. The DDPM's present recipe was not measured so, and the processors were not recorded.
+# From as many images the GAN learns next to nothing: it is made for many passes. From as many seconds, and eleven times as many images, it is still behind: its kernel distance is higher by 2.8 [1.1, 4.5], and its precision is lower. Their recall cannot be told apart. But the recipe matters more: in section 3.4 the GAN's present recipe comes to 4.3 in as many seconds. The DDPM's present recipe was not measured so, and the processors were not recorded.
 
 # %% tags=["hide-input"]
 timed = differences["GAN, as many seconds"]
@@ -777,8 +777,8 @@ claim(
 )
 
 # %% [markdown]
-# A single run is an anecdote, and its clock is that of one machine. The next figure shows the course of this run and of the run whose weights are released. In the released run the GAN is ahead at five minutes, from a twelfth of the images. So who is ahead
-# at a given minute of one run says as much about the machine as about the models.
+# The next figure shows the course of this run and of the run whose weights are released. In the latter the GAN is ahead at five minutes, from a twelfth of the images, and the DDPM at the end. But a single run is an anecdote,
+# and a slower machine need not slow both models alike (minutes in section 2.1).
 
 # %% tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7, 3.6))
@@ -843,7 +843,7 @@ for name in ("fig05_generator", "fig06_discriminator", "fig07_augmentation"):
     shown(name)
 
 # %% [markdown]
-# *Fig. 5 and 6. Generator and discriminator of profile `cpu`, from input to output. Fig. 7. One room through each operation of the augmentation alone, and through all of them at growing probability.*
+# *Fig. 5 and 6. Generator and discriminator of profile `cpu`, from input to output. Fig. 7. One room through each operation of the augmentation alone; below, random draws of all together, to which the names above the columns do not apply.*
 #
 # Is augmentation necessary, as the original report says? A study (`studies/gan_augmentation.py`) trains the GAN for 300 epochs on 1,000 rooms, with three seeds each: without augmentation, with adaptive augmentation, with a fixed probability of 0.3, and with the geometric operations alone.
 
@@ -882,8 +882,8 @@ display(
 photographs = read_study("gan_photographs").groupby("augment")[["kernel", "first kernel"]].mean()
 
 # %% [markdown]
-# Adaptive augmentation lowers the kernel distance from 11.8 by 7.5 [6.0, 9.1]. Geometry alone lowers it by another 1.0 [0.5, 1.5]: the colour operations of the pipe cost more than they give on these rooms. Without any augmentation the GAN still learns, since it began at about 30. On 300 photographs it learns little: the kernel distance ends at 22 without
-# augmentation, and at 7.5 with it. (The penalty on the discriminator's slope is a remedy, too.)
+# Adaptive augmentation lowers the kernel distance from 11.8 by 7.5 [6.0, 9.1]. Geometry alone lowers it by another 1.0 [0.5, 1.5]: the colour operations of the pipe cost more than they give on these rooms. Without any augmentation the GAN still learns, since it began at about 30. On 300 photographs of bedrooms ([notebook 04](04_gan_training.ipynb), appendix C) it learns little without: the kernel distance ends at 22, with augmentation at
+# 7.5. (All these GANs keep the penalty on the discriminator's slope, a remedy of its own.)
 
 # %% tags=["hide-input"]
 gain = kernels["none"] - kernels["adaptive"]
@@ -924,7 +924,7 @@ claim(
 )
 
 # %% [markdown]
-# **Tab. 1** holds the times of an epoch, **Fig. 8** the course of the distance, **Fig. 9** samples. An evaluation need not cost five times an epoch, as in the original report: ours measures 250 samples. Whether the GAN has converged cannot be read from Fig. 8. The learning rate falls over the last 40 % of the run, which flattens any curve, and a game can circle for ever at a
+# **Tab. 1** holds the times of an epoch, **Fig. 8** the course of the distance, **Fig. 9** samples. Whether the GAN has converged cannot be read from Fig. 8. The learning rate falls over the last 40 % of the run, which flattens any curve, and a game can circle for ever at a
 # small distance ([notebook 05](05_mode_collapse.ipynb)).
 
 # %% tags=["hide-input"]
@@ -938,11 +938,11 @@ for name in ("fig08_fid_curve", "fig09_gan_samples"):
     shown(name)
 
 # %% [markdown]
-# *Tab. 1. Seconds for an epoch of 1,000 images, beside the minutes that the original report gives. Fig. 8. Fréchet distance in EfficientNet-Lite0 features (no FID) over training; the floor is real rooms against real rooms at the same N. Fig. 9. 64 samples each, not selected: the GAN of profile `cpu`, and the released one at 64 pixels.*
+# *Tab. 1. Seconds for an epoch of 1,000 images, beside the minutes that the original report gives. Fig. 8. Fréchet distance in EfficientNet-Lite0 features (FD-EffNet, no FID) of $N$ samples from validation images; bands are two errors, diamonds the last model on test images. Fig. 9. 64 samples each, not selected: the GAN of profile `cpu`, and the released one at 64 pixels.*
 #
 # ### 3.5 The walk between two rooms
 #
-# **Fig. 10** is a square of great circles between four latents of the released GAN. [Notebook 07](07_interpolation.ipynb) measures such walks of the GAN of profile `cpu`. The test, over 24 pairs of latents: halve the steps of a walk, and see to what share of its size the largest step shrinks. A smooth walk gives 0.5, one of unrelated steps more than 0.8, one with a jump 1.
+# **Fig. 10** is a square of great circles, walks on the sphere near which latents lie, between four latents of the released GAN. [Notebook 07](07_interpolation.ipynb) measures such walks of the GAN of profile `cpu`. The test, over 24 pairs of latents: take 16 steps in place of 8, and see to what share of its size the largest shrinks. A smooth walk gives 0.5, one of unrelated steps more than 0.8, one with a jump 1.
 
 # %% tags=["hide-input"]
 shown("fig10_interpolation")
@@ -965,9 +965,9 @@ claim_on(
 )
 
 # %% [markdown]
-# *Fig. 10. Great circles between four latents of the released GAN, 64 x 64 pixels, first four draws. Right: distances of features along the framed diagonal.*
+# *Fig. 10. Great circles between four latents of the released GAN, 64 x 64 pixels, first four draws. Right: distances of features along the framed diagonal; grey, of random rooms (mean, standard deviation).*
 #
-# In eight steps the GAN's walk is less smooth than a cross-fade of its ends: 0.73 against 0.64, difference 0.09 [0.06, 0.13]. With finer steps both fall towards 0.5. So "smooth" depends on the number of steps. The original report's transition may have looked weak, in part, because its rooms were alike: over 64 pairs the distance of the ends explains between a quarter and three fifths (95 % interval) of the variance of a
+# In eight steps the GAN's walk is less smooth than a cross-fade, which mixes its two end images pixel by pixel: 0.73 against 0.64, difference 0.09 [0.06, 0.13]. With finer steps both fall towards 0.5. So "smooth" depends on the number of steps. The original report's transition may have looked weak, in part, because its rooms were alike: over 64 pairs the distance of the ends explains between a quarter and three fifths (95 % interval) of the variance of a
 # walk's length.
 #
 # ### 3.6 Is it the recipe or the network?
@@ -1034,7 +1034,7 @@ save_figure(
 )
 
 # %% [markdown]
-# In this one run the two libraries' own recipes show no rooms after twenty minutes, and their networks in our recipe do. So within this budget the recipe as a whole, not the network, decided. More than that was not tested: the tutorial got 476 steps, fewer than the 500 over which its rate rises. Its row shows how that recipe begins, not where it ends. Which part of the recipe does the work,
+# In this run the two libraries' own recipes show no rooms after twenty minutes, and their networks in our recipe do. So within this budget the recipe as a whole, not the network, decided. The tutorial got 476 steps, fewer than the 500 over which its rate rises. Its row shows how that recipe begins, not where it ends. Which part of the recipe does the work,
 # [notebook 03](03_ddpm_training.ipynb) asks.
 #
 # In our recipe, our network comes closer than the two others. It also saw four to eight times as many images, as its step is cheaper.
@@ -1053,8 +1053,7 @@ claim(run.profile, "four to eight times as many images", 4 < min(seen) < max(see
 # %% [markdown]
 # ### 3.7 Which rooms are missing?
 #
-# A network reads scene factors from images ([notebook 05](05_mode_collapse.ipynb) says how well). We compare its answers on each model's samples with its answers on test images, by total variation distance: for the *kinds* of rooms, the 72 combinations of five factors, and for three colours, which the kinds leave out. Even two sets of real rooms do not score 0. The last row says what they score, and
-# what 39 of 40 random pairs of sets stay below.
+# A network reads scene factors from images ([notebook 05](05_mode_collapse.ipynb) says how well). We compare its answers on each model's samples with its answers on test images, by total variation distance: for the *kinds* of rooms, the 72 combinations of the first five factors in section 1, and for the three colours there. Even two sets of real rooms do not score 0. The last row says what they score.
 
 # %% tags=["hide-input"]
 reader = load_classifier()
@@ -1103,7 +1102,7 @@ display(
 )
 
 # %% [markdown]
-# Neither model lost a common kind of room, and the DDPM's kinds come in the right shares, as far as this test sees. Both distort the colours of walls and floors, the GAN those of blankets, too. For the wall, the DDPM is nearly three times as far from the test images as other real rooms are, the GAN four times. So of kinds only the shares are off. But four colours of walls, those of one real room in eleven, have all but gone from the GAN ([notebook 05](05_mode_collapse.ipynb), section 9).
+# Neither model lost a common kind of room (one in 50 or more), and the DDPM's kinds come in the right shares, as far as this test sees. Both distort the colours of walls and floors, the GAN those of blankets, too. For the wall, the DDPM is nearly three times as far from the test images as other real rooms are, the GAN four times. Four colours of walls (pale blue, sage, blue, lilac), those of one real room in eleven, have all but gone from the GAN ([notebook 05](05_mode_collapse.ipynb), section 9).
 
 # %% tags=["hide-input"]
 claim(
@@ -1142,7 +1141,7 @@ claim(
 # %% [markdown]
 # ### 3.8 What the U-Net's paths carry
 #
-# The original report gives two reasons for a U-Net: it holds representations of different granularity, and its narrow middle forces it to drop information, so that noise cannot pass. We cut a trained U-Net in two ways. *Without the coarse levels*, what comes up from the smaller maps is set to 0. *Without the fine skip*, the finest map no longer passes by them. The table gives the
+# The original report gives two reasons for a U-Net: it holds representations of different granularity, and its narrow middle forces it to drop information, so that noise cannot pass. A U-Net shrinks its maps level by level and enlarges them again; *skips* pass maps across. We cut a trained one in two ways. *Without the coarse levels*, what comes up from the smaller maps is set to 0. *Without the fine skip*, the finest map no longer passes by them. The table gives the
 # error in $v$, relative to the mean square of $v$.
 
 
@@ -1214,7 +1213,7 @@ claim(
 #
 # ### 4.1 What the original report claims
 #
-# Each verdict holds for rendered rooms of 32 or 64 pixels and the models of section 2, unless it says otherwise.
+# Each verdict holds for rendered rooms of 32 or 64 pixels and the models of section 2, unless it says otherwise. Eq. 1 to 15 are the original report's ([notation](notation.md)).
 #
 # | claim of the original report | evidence | verdict, and its scope | where |
 # |---|---|---|---|
@@ -1222,14 +1221,14 @@ claim(
 # | The reverse step is Gaussian, perhaps only because the steps are small. | Where the exact reverse step is known, its divergence from the best Gaussian grows with the third power of the step. | **Holds**, as an approximation for small steps. | [02](02_posterior_and_bound.ipynb), section 1 |
 # | The bound of Eq. 4 to 7 can be evaluated in closed form but for $L_0$, and $L_0$ by bins. | In a world that is known exactly, the bound equals entropy plus gap, term by term. | **Holds.** | [02](02_posterior_and_bound.ipynb), sections 3 to 5 |
 # | The GAN's loss saturates for the generator, which then often stops training. | The gradient of Eq. 15 vanishes where $D(G(z))$ is near 0. Yet in three minutes of one seed minimax came second of four games at the full rate, third at a third of it. | **Half holds.** The gradient vanishes; our penalised generators did not stop. | [04](04_gan_training.ipynb), Eq. 15 |
-# | WGAN trains more stably, with less collapse and more diverse and realistic images. | Grid of 25 modes, averaged generators: WGAN-GP finds all in 10 of 10 seeds, minimax in none, minimax with a steeper discriminator in 8. Bedrooms, three minutes, one seed: last of four games. | **Holds in the plane**, for WGAN-GP, and not for it alone. **Not seen on bedrooms.** | [05](05_mode_collapse.ipynb), [04](04_gan_training.ipynb) |
+# | WGAN trains more stably, with less collapse and more diverse and realistic images. | Grid of 25 modes, weights averaged: WGAN-GP finds all in 10 of 10 seeds, minimax in none, minimax with a steeper discriminator in 8. Bedrooms, three minutes, one seed: last of four games. | **Holds in the plane**, for WGAN-GP, and not for it alone. **Not seen on bedrooms.** | [05](05_mode_collapse.ipynb), [04](04_gan_training.ipynb) |
 # | An unrolled GAN cannot over-optimise for one discriminator. | Grid: all 25 modes in 10 of 10 seeds with five steps ahead, at about five times the cost of a step. | **Holds in the plane.** Not tested on images. | [05](05_mode_collapse.ipynb) |
 # | In mode collapse the generator fixes on a few patterns. | Grid: minimax ends with 0 to 24 of 25 modes by the average, 5 to 24 by $G$ itself. Rooms: a game made to run away leaves few kinds; our GAN keeps the common kinds and loses four wall colours. | **Seen in the plane**, and on rooms where provoked. Our GAN shows it in colours alone. | section 3.7; [05](05_mode_collapse.ipynb), sections 7, 9, 10 |
 # | A U-Net helps by representations of different granularity. | Cut the coarse levels, and the error grows most where noise is loud; cut the fine skip, and it grows most where noise is faint. | **Consistent with it.** No other architecture was trained. | section 3.8 |
 # | Its narrow layers force out information; noise cannot be encoded there. | The middle of ours holds 8,192 numbers, an image 3,072. Skips and a direct path pass by it. | **Not needed:** a network that predicts noise has to pass it on. | sections 3.1, 3.8 |
 # | The DDPM failed for want of computing time. | It saw about 455,000 images; the bedroom model of [Ho et al. (2020)](https://arxiv.org/abs/2006.11239) 154 million. | **Plausible, not tested** in its setting. | section 2.1 |
 # | Training made the predicted noise darker, its values halved, and more like noise. | Norm 0.66 of the true one at $t = 20$, about 0.99 or more from $t = 600$ on; correlation 0.75 to over 0.99. | **No fault in itself**; its correlation with the true noise would decide. | Fig. 4, [03](03_ddpm_training.ipynb) |
-# | A DDPM is too complex in training time for satisfactory results. | Findings 1 and 2: minutes, and as close to the test images as the GAN or closer. | **Does not hold here**, if the GAN counts as satisfactory, as it does there. Larger photographs, and hours of training, are not tested. | sections 3.1 to 3.3 |
+# | A DDPM is too complex in training time for satisfactory results. | Findings 1 and 2: minutes, and as close to the test images as the GAN or closer. Finding 3: in equal time, open. | **Does not hold here**, if the GAN counts as satisfactory, as it does there. Larger photographs, and hours of training, are not tested. | sections 3.1 to 3.3 |
 # | Only the GAN meets the requirements. | The same. | **Does not hold here**, with the same scope. | sections 3.1 to 3.3 |
 # | The GAN learnt to generate images resembling bedrooms; results are acceptable. | Kernel distance 5.0 ± 0.3 and 2.8 ± 0.3 at 32 and 64 pixels, from about 30 (32 pixels); the sheets. | **Holds**, by distance and by eye. Recall is a fifth to a third (32 pixels) and three fifths (64) of that of real rooms. | sections 3.1, 3.2 |
 # | The augmentation reduces overfitting. | On the discriminator's scale from training images (0) to generated ones (1), unseen rooms lie at 0.97 to 0.99 without it, at 0.12 to 0.14 with it; finding 4. | **Holds**, three seeds; the colour operations cost more than they give. | section 3.4; [04](04_gan_training.ipynb), section 10 |
@@ -1295,13 +1294,13 @@ claim_on(
 # %% [markdown]
 # ### 4.2 Errata
 #
-# In the original report, and beside each the check that catches it, in the cell under the equation named:
+# Errors and gaps of the original report, and where a check catches each:
 #
 # | erratum | right | caught in |
 # |---|---|---|
 # | Eq. 12: $\frac{1}{\sqrt{\alpha_t}}\big(x_t - \frac{\beta_t}{\sqrt{1-\bar\alpha_t}}\,\epsilon\big)$ is called $x_0$. | It is the posterior mean of Eq. 10. $x_0 = (x_t - \sqrt{1-\bar\alpha_t}\,\epsilon)/\sqrt{\bar\alpha_t}$. | [02](02_posterior_and_bound.ipynb), section 6, Eq. 12, 2.19, 2.20 |
 # | Eq. 8: the product for $\bar\alpha_t$ begins at $s = 0$. | It begins at $s = 1$, and $\bar\alpha_0 = 1$. | [01](01_forward_noising.ipynb), Eq. 1.2; [02](02_posterior_and_bound.ipynb), Eq. 9 |
-# | Eq. 4 and 7: $L_T$ is said to depend on no parameter, and to be close to 0 if the noise suffices; by how much is left open. | It belongs to the sum; left out, the bound misses. | [02](02_posterior_and_bound.ipynb), section 5 |
+# | Eq. 4 and 7: $L_T$ is said to depend on no parameter, and to be close to 0 if the noise suffices; by how much is left open. | It belongs to the sum, which is too small without it. | [02](02_posterior_and_bound.ipynb), section 5 |
 # | Eq. 14: $\log D(x)$ is said to be about the generator. | It is the discriminator's log-probability for a real image. Eq. 14 is ascended, Eq. 15 descended. | [04](04_gan_training.ipynb), Eq. 14, 15 |
 # | Saturation is said to come from a generator that does not catch up; where the loss is flat is left open. | It is flat where $D(G(z))$ is near 0. The non-saturating loss has another gradient and the same fixed point. | [04](04_gan_training.ipynb), Eq. 15 |
 # | The FID is given without a protocol. | Sample size, reference, resizing and network belong to the number. | section 2.2; [06](06_evaluation.ipynb) |
@@ -1319,17 +1318,17 @@ claim_on(
 #
 # ## 5. Limits
 #
-# * **Rendered rooms.** They vary less than photographs. A model that does well here would need more capacity and more images for photographs. Nothing here tests the original report's own setting.
+# * **Rendered rooms.** They vary less than photographs. A model that does well here would need more capacity and more images for photographs.
 # * **Small images.** At 32 pixels a bed is about twenty pixels wide. The order of models may change with size.
 # * **One ruler.** Kernel and Fréchet distance, precision and recall all use the features of EfficientNet-Lite0, which was trained on photographs. They compare with each other and with nothing in the literature. Notebook 06, section 12, adds rulers without a network.
-# * **Few trainings.** Sections 3.1, 3.2, 3.7 and 3.8 rest on one training of each model, or two. Their errors are those of the samples. Section 3.3 has three seeds, of an earlier recipe and short trainings.
+# * **Few trainings.** Sections 3.1, 3.2 and 3.5 to 3.8 rest on one training of each model, or two. Their errors, if any, are those of samples or pairs.
 # * **Recipes, not principles.** DDPM and GAN differ in network, optimiser, augmentation and guidance. "Diffusion against GAN" is not what was measured.
 # * **Choices.** The DDPM's sampler and guidance, and the GAN's game, were chosen on validation images. The test images have chosen nothing.
-# * **Clocks.** Minutes are those of the machine that trained. The networks of 64 pixels shared their GPU with other runs.
+# * **Clocks.** The networks of 64 pixels shared their GPU with other runs.
 #
 # <details><summary><b>Three questions, with answers</b></summary>
 #
-# *Which column of the table in section 3.1 would you show to someone who has to choose, and which would mislead?* Kernel distance and recall, with their errors. Precision misleads, since samples in the middle of the cloud, or blurred ones, raise it. A raw Fréchet distance misleads, since most of it is the floor.
+# *Which column of the table in section 3.1 would you show to someone who has to choose, and which would mislead?* Kernel distance and recall, with their errors. Precision misleads, since samples in the middle of the cloud, or blurred ones, raise it. A raw Fréchet distance misleads, since about half of it is the floor.
 #
 # *The GAN of profile `cpu` saw 1,000 different images. How would you test whether that, and not the game, limits its recall?* Train it on all 12,000 for as many images seen, over several seeds, and compare recall. Appendix B of [notebook 04](04_gan_training.ipynb) comes close: from 12,000 images its recall was 0.35 to 0.39 (three seeds), but it saw over twice as many.
 #
