@@ -131,13 +131,16 @@ EXERCISES = {
                 math.atan(0.01 / 0.99)
             ),
             "That is the angle in radians.": math.asin(0.1),
+            "The cosine is the weight of z₀, which is a root: √0.99.": math.degrees(
+                math.acos(0.99)
+            ),
             "The first latent has shrunk, too, to √0.99 of its length.": math.degrees(
                 math.atan(0.1)
             ),
         },
         hint="Both latents at right angles and equally long: the tangent of the angle is the ratio "
         "of the two weights.",
-        tolerance=2e-3,  # 5.74 is right, 5.71 (the first latent not shrunk) is not
+        tolerance=1e-3,  # 5.74 is right; 5.73 (a small angle) and 5.71 are not
     ),
     "07-5": Exercise(
         answer=_ddim,

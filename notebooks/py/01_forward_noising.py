@@ -45,6 +45,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import sympy as sp
 import torch
+from IPython.display import display
 from scipy import stats
 
 from bedgen_utils import exercises
@@ -866,7 +867,6 @@ check("right", distance[unscaled][-1], 0, 0.02, "KS distance with these betas at
 import io
 
 import ipywidgets as widgets
-from IPython.display import display
 from PIL import Image
 
 image, words = widgets.Image(format="png", width=256), widgets.Label()

@@ -1665,7 +1665,7 @@ if not same:
     groups.append(("released, 64 px", released_curves, floors_64))
 fig, axes = plt.subplots(1, len(groups), figsize=(5.2 * len(groups), 3.9), squeeze=False)
 for ax, (title, curves_here, floors) in zip(axes[0], groups, strict=True):
-    for (name, c), colour, mark in zip(curves_here.items(), ("C0", "C1"), "os", strict=True):
+    for (name, c), colour, mark in zip(curves_here.items(), ("C1", "C0"), "so", strict=True):
         label = f"{name}, N = {c['n']:,}"
         ax.plot(c["images"], c["distance"], mark + "-", ms=3, color=colour, label=label)
         low, high = c["distance"] - c["two_errors"], c["distance"] + c["two_errors"]

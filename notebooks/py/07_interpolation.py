@@ -725,6 +725,8 @@ for kind, mark in (("floats", "o-"), ("256 levels", "s--")):
     at_h, values = [r["step"] for r in part], [r["PPL"] for r in part]
     ax.errorbar(at_h, values, bars, fmt=mark, capsize=3, label=kind)
 ax.set(xscale="log", yscale="log", xlabel="step h (fraction of the way)")
+ax.set_xticks(run.p.ppl_steps, [f"1/{1 / h:.0f}" for h in run.p.ppl_steps])
+ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
 ax.set_ylabel("PPL (squared feature distance)")
 ax.legend(title="images seen as", fontsize=9, title_fontsize=9)
 save_figure(
@@ -735,9 +737,9 @@ save_figure(
     "bars are two standard errors. Images as floats, and rounded to 256 levels.",
     {"rows": rows},
 )
-display(
-    save_table(run, rows, "nb07_path_lengths", "GAN: perceptual path length by step and storage.")
-)
+as_read = [r | {"step": f"1/{1 / r['step']:.0f}"} for r in rows]
+what = "GAN: perceptual path length by step and storage."
+display(save_table(run, as_read, "nb07_path_lengths", what))
 
 # %% [markdown]
 # With floats the value settles: the last division of $h$ by four changes it by a few per cent. With rounded images it never does: at $h = 1/1024$ it is more than ten times too large, and still rising. So perceptual path length has a value, here a few times $10^5$, if images stay floats and
@@ -812,9 +814,10 @@ save_table(
 # %% tags=["hide-input"]
 claim(
     run.profile,
-    "unevenness of the three within 0.05 of each other, the cross-fade three times as long",
+    "unevenness of the three within 0.05; cross-fade three times d, great circle a fifth longer",
     max(r["unevenness"] for r in smooth_rows) - min(r["unevenness"] for r in smooth_rows) < 0.05
-    and 2.7 < smooth_rows[2]["detour"] < 3.8,
+    and 2.7 < smooth_rows[2]["detour"] < 3.8
+    and 1.1 < smooth_rows[0]["detour"] / smooth_rows[2]["detour"] < 1.3,
 )
 
 # %% [markdown]
@@ -1336,6 +1339,7 @@ d, denoiser = ddpm.diffusion, ddpm.network
 device = next(denoiser.parameters()).device
 some = to_float(rooms[:2]).to(device)
 up = encode(d, denoiser, some, 4)
+# refine=1: one round more, so two
 check("encode", up, ddim_encode(d, denoiser, some, 4, refine=1), 1e-4, "ours and the package's")
 theirs = d.sample(denoiser, up, ddim_step, d.timesteps(4), clip=False)
 check("decode", decode(d, denoiser, up, 4), theirs, 1e-4, "ours and the package's")
@@ -1385,6 +1389,7 @@ for rounds, mark in ((1, "o-"), (2, "s-")):
 axes[0].axhline(blind, ls=":", color="k", label="mean room instead")
 axes[0].set(xscale="log", yscale="log", xlabel="DDIM steps, each way", ylabel="error / levels")
 axes[0].set_xticks(run.p.recon_steps, run.p.recon_steps)
+axes[0].set_yticks([1, 3, 10, 30], ["1", "3", "10", "30"])
 axes[0].tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
 axes[0].legend(fontsize=9)
 shown = [subjects[:8], *(images[:8] for images in returned.values())]
@@ -1529,13 +1534,21 @@ top = path(latents[0:1], latents[1:2], n_square - 1)[0]
 bottom = path(latents[2:3], latents[3:4], n_square - 1)[0]
 square = path(top, bottom, n_square - 1).transpose(0, 1)
 fig, ax = plt.subplots(figsize=(5.2, 5.4))
-show_images(ax, to_uint8(images_of(square)).flatten(0, 1), n_square)
+painted = images_of(square)
+show_images(ax, to_uint8(painted).flatten(0, 1), n_square)
 save_figure(
     run,
     fig,
     "nb07_ddim_square",
     "Diffusion model: great circles between the noise of four real validation rooms (corners), "
     f"{S} DDIM steps.",
+)
+grey = (127.5 * (painted + 1) * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(-3)
+contrast, edge = grey.flatten(-2).std(-1), n_square - 1
+claim(
+    run.profile,
+    "inside the square: less than three quarters of the corners' contrast",
+    float(contrast[1:-1, 1:-1].mean()) < 0.75 * float(contrast[::edge, ::edge].mean()),
 )
 
 # %% [markdown]
@@ -1632,6 +1645,14 @@ claim(
     and farther(fade, circle, 2 * 2**0.5)
     and farther(line, fade, 2 * 2**0.5)
     and line["recall"] < 0.1,
+)
+claim(
+    run.profile,
+    "the DDPM's walks wind much as the GAN's",
+    all(
+        abs(x["detour"] / y["detour"] - 1) < 0.2
+        for x, y in zip(smooth_rows[3:], smooth_rows[:3], strict=True)
+    ),
 )
 claim(
     run.profile,
