@@ -684,15 +684,15 @@ for T_short in (50, 200, 300, 1000):
             "L_T nats/room": L_T * x0[0].numel(),
         }
     )
-display(
-    save_table(
-        run,
-        rows,
-        "nb01_short_T",
-        "What the linear schedule leaves of the image when T is shortened and beta is not changed "
-        "(mean over 100 rooms).",
-    )
+save_table(
+    run,
+    rows,
+    "nb01_short_T",
+    "What the linear schedule leaves of the image when T is shortened and beta is not changed "
+    "(mean over 100 rooms).",
 )
+
+# %% tags=["hide-input"]
 claim(
     run.profile,
     "L_T / D is about a tenth of abar_T where that is small",

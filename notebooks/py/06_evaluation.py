@@ -1567,6 +1567,8 @@ claim(
     and abs(difference("GAN", "DDPM", "kernel distance", "± 2 errors (kernel)")) < 1
     and paired_p(covers["GAN"]["coverage"], covers["DDPM"]["coverage"]) > 0.01,
 )
+
+# %% tags=["hide-input"]
 floor_row, stored, soft = (row for row in models[:3])
 claim(
     run.profile,
