@@ -24,7 +24,7 @@
 #
 # **You need** the rule that a sum of independent normal variables is normal, and a little PyTorch. **It takes** an hour and a half, the five exercises included, and half a minute to run.
 #
-# **The report.** This course rebuilds a student report on generating bedrooms. Its diffusion model failed after three epochs; its GAN reached a Fréchet distance (FID, the usual distance between generated and real images; notebook 06) of 74 on about 1,000 images. We call it *the report*,
+# **The report.** This course rebuilds a student report on generating bedrooms. Its diffusion model ran out of computing time after three epochs; its GAN reached a Fréchet distance (FID, the usual distance between generated and real images; notebook 06) of 74 on about 1,000 images. We call it *the report*,
 # keep the numbers of its equations, (1) to (15), and test its claims one by one; [notebook 08](08_report.ipynb) draws the balance. Equations of our own are numbered by chapter, as (1.1).
 #
 # **The checks.** Under each equation stands a cell that checks it: symbolically, by an independent computation, or by Monte Carlo with a tolerance of five standard errors. It prints one line. Lines marked `[claim]` check sentences. Numbers in the text are those of profile `cpu`, at 32 pixels; in Colab (`released`, 64 pixels) some differ.
@@ -245,7 +245,7 @@ variance = sp.expand(step).coeff(e) ** 2 + step.coeff(e_t) ** 2
 check_zero("eq:1.5", variance - (1 - a * A), "summed variances and 1 - abar_t")
 
 # %% [markdown]
-# The claim itself can be tried on pixels of a real room: six single steps, drawn many times, against the one jump. Means and variances must agree, and the noise of neighbouring pixels must have nothing in common: that is the $\mathbf I$ of Eq. 8.
+# The claim can be tried on pixels of a real room: six single steps, drawn many times, against the one jump. Means and variances must agree, and the noise of a pixel must be uncorrelated with that of the next one on the list, as the $\mathbf I$ of Eq. 8 says.
 
 # %%
 pixels = x0[0].flatten()[:: max(1, x0[0].numel() // 64)][:64].double()
@@ -330,7 +330,7 @@ exercises.check("01-2", abar_table)
 # %% [markdown]
 # ## 4. Schedules, and the signal-to-noise ratio
 #
-# A *schedule* is the choice of $\beta_1, \ldots, \beta_T$. Two are in general use. [Ho et al. (2020)](https://arxiv.org/abs/2006.11239) let $\beta_t$ rise evenly,
+# A *schedule* is the choice of $\beta_1, \ldots, \beta_T$. Two are classics. [Ho et al. (2020)](https://arxiv.org/abs/2006.11239) let $\beta_t$ rise evenly,
 #
 # <!-- eq:1.7 -->
 # $$\beta_t = \beta_1 + \frac{t-1}{T-1}\,(\beta_T - \beta_1), \qquad \beta_1 = 10^{-4},\; \beta_T = 0.02,\; T = 1000 \tag{1.7}$$
@@ -357,7 +357,7 @@ def cosine_schedule(T, s=0.008):
 
 
 # %% [markdown]
-# The package has both (`linear_beta_schedule`, `cosine_beta_schedule`); from here on its versions are used. Two checks do not share our code: $\bar\alpha_T = 4.04\cdot10^{-5}$, the value known for the linear schedule, and $2\cos^2 a = 1 + \cos 2a$ for the cosine one.
+# The package has both (`linear_beta_schedule`, `cosine_beta_schedule`); from here on its versions are used. Two checks do not share our code: for the linear schedule $\bar\alpha_T = 4.04\cdot10^{-5}$, by Table 1 of Lin et al. (2023), and $2\cos^2 a = 1 + \cos 2a$ for the cosine one.
 
 # %%
 from bedgen_utils.diffusion import cosine_beta_schedule, linear_beta_schedule
@@ -437,7 +437,7 @@ claim(
 # %% [markdown]
 # Figure 1 of the report shows one image drowning. Here are four rooms under the linear schedule. All columns of a row share one $\epsilon$. A real path draws fresh noise at every step.
 #
-# Noise leaves $[-1, 1]$, a screen does not. Values are cut off at both ends, so noise looks like neon, and the last columns look more alike than they are.
+# Noise leaves $[-1, 1]$, a screen does not. Values are cut off at both ends, so noise looks like neon. The last two columns look alike because they nearly are: the same $\epsilon$, and little of the room.
 
 # %% tags=["hide-input"]
 times = [0, 10, 25, 50, 100, 200, 350, 600, 1000]
@@ -590,7 +590,7 @@ exercises.check("01-5", factor)
 # Sampling will start from a draw of $p(x_T) = \mathcal N(0, \mathbf I)$, which knows nothing of any image. That is right if the noised rooms $q(x_T)$ look like such draws. How far they are from it is measured by the *Kullback-Leibler divergence*
 # $D_{KL}(q\,\|\,p)=\mathbb E_q[\log q-\log p]$. It is zero only if $q=p$; with natural logarithms its unit is the *nat*.
 #
-# We compute it for each $x_0$: if $q(x_T \mid x_0)$ is close to $\mathcal N(0, \mathbf I)$ for every room, so is their average. With $x_{0,i}$ the numbers of $x_0$, and $D$ how many there are,
+# We compute it for each $x_0$. The divergence of an average is at most the average divergence: if $q(x_T \mid x_0)$ is close to $\mathcal N(0, \mathbf I)$ for every room, so is $q(x_T)$. The converse may fail; section 7 looks at $q(x_T)$ itself. With $x_{0,i}$ the numbers of $x_0$, and $D$ how many there are,
 #
 # <!-- eq:1.10 -->
 # $$\frac{L_T}{D} := \frac1D\, D_{KL}\big(q(x_T\mid x_0)\,\|\,\mathcal N(0,\mathbf I)\big)
@@ -832,7 +832,7 @@ save_figure(
 )
 
 # %% [markdown]
-# In this one-number model, with unscaled $\beta$ and $T = 200$, mean values spread about a quarter as far as those of real rooms. (A perfect sampler that does add noise keeps a third.) In a real room brightness is tied to the rest of the image, which the model leaves out. Scaled to
+# In this one-number model, with unscaled $\beta$ and $T = 200$, mean values spread about a quarter as far as those of real rooms, and around 0 instead of 0.07. (A perfect sampler that does add noise keeps a third.) In a real room brightness is tied to the rest of the image, which the model leaves out. Scaled to
 # the length of the chain, the same schedule gives the right spread.
 #
 # [Lin et al. (2023)](https://arxiv.org/abs/2305.08891) found the same in Stable Diffusion, whose chain ends too early: its images are all of medium brightness.
@@ -894,7 +894,7 @@ display(widgets.VBox([slider, which, room, image, words]))
 # %% [markdown]
 # ## 9. Six common errors
 #
-# Each of these runs without complaint. The test that the right formula passes is put to the wrong one, and must fail. It looks at mean, variance and shape. First the right one:
+# Each of these runs without complaint. Five are put to the test that the right formula passes, and must fail: mean, variance and shape after the six steps of section 3. The sixth shows in the darkest level. First the right one:
 
 # %%
 draws = run.p.draws
@@ -939,7 +939,7 @@ check_fails(
 # * One step shrinks the image and adds noise (Eq. 2). The chain is a product of steps (Eq. 1). Any $x_t$ can be drawn in one jump (Eq. 8), because variances of independent noises add up, and here they add up to $1 - \bar\alpha_t$.
 # * A schedule is best read by its signal-to-noise ratio. Under the linear one the noise is louder than our rooms from step 130 of 1000 on, under the cosine one from step 261.
 # * Fine detail drowns first. Undoing white noise therefore paints the large shapes first.
-# * $L_T$ says how far the end is from pure noise, and depends on no network. Unscaled $\beta$ at $T = 200$ leave 56 nats a room, against 0.013 at $T = 1000$; in the one-number model the brightness then varies a quarter as much as it should.
+# * $L_T$ bounds how far the end is from pure noise, and depends on no network. Unscaled $\beta$ at $T = 200$ leave 56 nats a room, against 0.013 at $T = 1000$; in the one-number model the brightness then varies a quarter as much as it should.
 
 # %% tags=["hide-input"]
 claim(
@@ -958,7 +958,7 @@ claim(
 #
 # *Does the order of the steps matter?* Not for $q(x_T\mid x_0)$: $\bar\alpha_T$ is a product, and factors commute. It matters for everything in between, and so for what the network sees.
 #
-# *Our rooms have variance 0.2. What would rescaling them to variance 1 change?* At every step the room would be five times stronger against the noise, as if the schedule ran later. One can rescale the images or choose another schedule; both do the same.
+# *Our rooms have variance 0.2. What would rescaling them to variance 1 change?* At every step the room would be five times stronger against the noise, as if the noise came later. One can rescale the images or choose another schedule: up to a factor of $x_t$, both do the same.
 #
 # *Why might a constant $\beta$ (exercise 01-4) train worse than the linear schedule?* Its first step already has $\beta = 0.01$, a hundred times that of the linear schedule, so the SNR starts at 20 dB instead of 40. The faint noise in which the last details are decided is skipped.
 #
