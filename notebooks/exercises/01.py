@@ -85,6 +85,8 @@ EXERCISES = {
             "off.": -math.log(4e-5) / 1000,
             "That is α = 1 − β.": 4e-5 ** (1 / 1000),
             "There are 1000 steps, not 999.": 1 - 4e-5 ** (1 / 999),
+            "That is β for √ᾱ. ᾱ itself is the product of the 1 − β: the power is 1000, not "
+            "2000.": 1 - 4e-5 ** (1 / 2000),
             "That is the mean β of the linear schedule. It keeps their sum; what counts is the "
             "product of 1 − β.": (1e-4 + 0.02) / 2,
             "(1 − β) is multiplied a thousand times: take the thousandth root, do not divide.": (
