@@ -20,7 +20,7 @@
 # * say why the exact reverse step needs all of the data, and why a Gaussian will do for a small step;
 # * derive the posterior (Eq. 9-11) with pencil and paper, and every term of the bound on the log-likelihood (Eq. 4-7), and compute them;
 # * convert between a network that predicts the mean, the image, the noise or the velocity, and correct the report's Eq. 12;
-# * say what is thrown away between the bound and the loss that everybody trains with;
+# * say what is thrown away between the bound and the usual training loss;
 # * recognise a score, the probability-flow ODE and flow matching as the same network in other clothes.
 #
 # **You need** [notebook 01](01_forward_noising.ipynb), the density of a normal distribution, and completing the square. **It takes** four to five hours with its code and the six exercises, in two sittings: rest after section 5. It runs in a minute. No network is trained.
@@ -220,13 +220,13 @@ redraw()
 display(widgets.VBox([log_beta, position, noise_level, picture, words]))
 
 # %% [markdown]
-# So the model of the report is justified, if the steps are small. A network with weights $\theta$ looks at $x_t$ and $t$ and names a Gaussian:
+# So the report's model is justified if the steps are small. A network with weights $\theta$ looks at $x_t$ and $t$ and names a Gaussian:
 #
 # <!-- eq:3 -->
 # $$p_\theta(x_{t-1}\mid x_t) := \mathcal N\big(\mu_\theta(x_t,t),\;\Sigma_\theta(x_t,t)\big), \qquad p(x_T) := \mathcal N(0,\mathbf I) \tag{3}$$
 #
 # The covariance $\Sigma_\theta$ is diagonal here and in practice (what that costs stands in appendix A).
-# Sampling draws $x_T$ from the right-hand side, then $x_{T-1}$ given $x_T$, and so on down to $x_0$.
+# Sampling draws $x_T$ from $p(x_T)$, then $x_{T-1}$ given $x_T$, and so on down to $x_0$.
 
 
 # %%
@@ -268,7 +268,7 @@ check_mean(
 )
 
 # %% [markdown]
-# A whole chain of such steps, started from pure noise, must lead to the data. It does, if the steps are small: with 30 steps the three humps appear, with three they are smeared.
+# A whole chain of such steps, started from pure noise, must lead to the data. It does, if the steps are small: with 30 steps the three humps appear, with three they are smeared. The measure is the KS distance (Kolmogorov and Smirnov's): the largest gap between two cumulative distributions.
 
 
 # %%
@@ -483,7 +483,7 @@ exercises.check("02-1", product)
 # %% [markdown]
 # ## 3. The bound: Eq. 4-7
 #
-# We would like to maximise $\log p_\theta(x_0) = \log\int p_\theta(x_0,\ldots,x_T)\,dx_1\cdots dx_T$. Nobody can do this integral over all paths. Multiply and divide by $q(x_1,\ldots,x_T\mid x_0)$ inside it: now it is the logarithm of an average over paths of the forward process, which
+# We would like to maximise $\log p_\theta(x_0) = \log\int p_\theta(x_0,\ldots,x_T)\,dx_1\cdots dx_T$. For images nobody can do this integral over all paths. Multiply and divide by $q(x_1,\ldots,x_T\mid x_0)$ inside it: now it is the logarithm of an average over paths of the forward process, which
 # we can draw. The logarithm is concave, so the logarithm of an average is at least the average of the logarithms (Jensen):
 #
 # <!-- eq:2.7 -->
@@ -500,7 +500,7 @@ exercises.check("02-1", product)
 # $$\log\frac{q(x_1,\ldots,x_T\mid x_0)}{p_\theta(x_0,\ldots,x_T)} = \log\frac{q(x_T\mid x_0)}{p(x_T)} + \sum_{t=2}^{T}\log\frac{q(x_{t-1}\mid x_t,x_0)}{p_\theta(x_{t-1}\mid x_t)}
 #  - \log p_\theta(x_0\mid x_1) \tag{2.9}$$
 #
-# Take the average over $q$. Then
+# Averaged over $q$,
 #
 # <!-- eq:4 -->
 # $$L_{vlb} = \sum_{i=0}^{T} L_i \tag{4}$$
@@ -585,7 +585,7 @@ exercises.check("02-2", kl_bits)
 # <!-- eq:2.11 -->
 # $$\hat x_0(x_t) = m + \frac{\sqrt{\bar\alpha_t}\,\tau^2}{\bar\alpha_t \tau^2 + 1-\bar\alpha_t}\,\big(x_t-\sqrt{\bar\alpha_t}\,m\big) \tag{2.11}$$
 #
-# The model step $p_\theta$ puts this guess into Eq. 10 and takes $\beta_t$ for its variance. ($\tilde\beta_t$ is zero at $t = 1$, where $p_\theta(x_0\mid x_1)$ must have a density; the package then takes $\tilde\beta_2$.)
+# The model step $p_\theta$ puts this guess into Eq. 10 and takes $\beta_t$ for its variance. (A model with variance $\tilde\beta_t$ takes $\tilde\beta_2$ at $t = 1$: there $\tilde\beta_t$ is zero, and $p_\theta(x_0\mid x_1)$ must have a density.)
 
 
 # %%
@@ -859,7 +859,7 @@ for beta in (0.3, 0.05):
     )
 
 # %% [markdown]
-# What should the bound be on average over the data? Eq. 2.7, averaged, is $H(x_0)$ plus the divergence between whole paths $x_0,\ldots,x_T$ under $q$ and under $p_\theta$. Write both path densities backwards, from $x_T$ to $x_0$ (a Markov chain is one in this direction, too). The divergence splits into that of the start and that of
+# What should the bound be on average over the data? Eq. 2.7, averaged, is $H(x_0)$ plus the divergence between whole paths $x_0,\ldots,x_T$ under $q$ and under $p_\theta$. Write both path densities backwards, from $x_T$ to $x_0$; read so, $q$ is a Markov chain, too. The divergence splits into that of the start and that of
 # each step:
 #
 # <!-- eq:2.15 -->
@@ -867,7 +867,7 @@ for beta in (0.3, 0.05):
 #
 # In words: the entropy of the data, plus the mismatch of the start, plus the mismatch of each step. What exceeds the entropy is the *gap*.
 #
-# The package computes both sides in the small world (`Mixture.bound_terms`). We test their values: one share of the gap by table, and every term by `vlb`, the code that will score images in notebook 03.
+# The package computes both sides in the small world (`Mixture.bound_terms`). We test their values: one share of the gap by table, and every term but $L_T$ by `vlb`, the code that will score images in notebook 03.
 
 # %%
 d = GaussianDiffusion(cosine_beta_schedule(10), "v", "small")
@@ -955,7 +955,7 @@ save_figure(
 )
 
 # %% [markdown]
-# With the exact variance the gap falls about like $1/T^2$: the $\beta^3$ of section 1 a step, times $1/\beta$ steps. With $\beta_t$ it falls like $1/T$. With $\tilde\beta_t$ half a nat remains even at $T = 1000$. (Why? That is a question at the end.) Note the left panel, too: the terms
+# With the exact variance the gap falls about like $1/T^2$: the $\beta^3$ of section 1 a step, times $1/\beta$ steps. With $\beta_t$ a step costs order $\beta^2$, and the gap falls like $1/T$. With $\tilde\beta_t$ half a nat remains even at $T = 1000$. (Why? That is a question at the end.) Note the left panel, too: the terms
 # themselves are far larger than the gap. A term of the bound is not an error of the model: most of it is what $x_{t-1}$ tells about $x_0$ and $x_t$ does not.
 
 # %% tags=["hide-input"]
@@ -1039,9 +1039,9 @@ save_table(
 )
 
 # %% [markdown]
-# The same Gaussians scored without diffusion cost 7.68 bits: a hundred steps lose 0.02. Guessing evenly among 256 levels costs 8. So a model that knows nothing of neighbours saves only a third of a bit.
+# On the same rooms the same Gaussians scored without diffusion cost 7.68 bits: a hundred steps lose 0.02. Guessing evenly among 256 levels costs 8. So a model that knows nothing of neighbours saves only a third of a bit.
 #
-# **A place to rest.** The bound is complete: what it is, how it is computed, and that it measures what it claims. The second half asks what the network should output, which loss trains it, and how to sample faster.
+# **A place to rest.** The bound is complete: derived, computed, and shown to measure what it claims. The second half asks what the network should output, which loss trains it, and how to sample faster.
 
 # %% tags=["hide-input"]
 direct, through = (float(bits[name].mean()) for name in ("scored without diffusion", "total"))
@@ -1054,7 +1054,7 @@ claim(
 # %% [markdown]
 # ## 6. What should the network output? Four answers and the maps between them
 #
-# The mean of the reverse step can be had from any of four outputs: the mean itself; the image $\hat x_0$, put into Eq. 10; the noise $\epsilon$ of Eq. 8; or the *velocity*
+# The mean of the reverse step can be had from any of four outputs: the mean itself; the image $\hat x_0$, put into Eq. 10; the noise $\epsilon$ of Eq. 8; or the *velocity* (Salimans & Ho 2022)
 #
 # <!-- eq:2.16 -->
 # $$v := \sqrt{\bar\alpha_t}\,\epsilon-\sqrt{1-\bar\alpha_t}\,x_0 \tag{2.16}$$
@@ -1208,7 +1208,7 @@ save_figure(
 )
 
 # %% [markdown]
-# Somewhere between $t = 100$ and $200$ the printed formula begins to miss $x_0$ by more than the rooms' own standard deviation.
+# Between $t = 100$ and $200$ the printed formula begins to miss $x_0$ by more than the rooms' own standard deviation.
 
 # %% tags=["hide-input"]
 claim(
@@ -1286,7 +1286,7 @@ check_fails(
 # <!-- eq:2.24 -->
 # $$L_{simple}=\mathbb E_{t,x_0,\epsilon}\,\|\epsilon-\hat\epsilon(x_t,t)\|^2 \tag{2.24}$$
 #
-# That is the loss of nearly every diffusion model. On CIFAR-10 it gave them a Fréchet distance (FID, smaller is better; notebook 06) of 3.2 where the bound gave 13.5, at slightly more bits per dimension, 3.75 against 3.70 (their Table 1).
+# Most diffusion models are trained with it or a relative. On CIFAR-10 it gave them a Fréchet distance (FID, smaller is better; notebook 06) of 3.2 where the bound gave 13.5, at slightly more bits per dimension, 3.75 against 3.70 (their Table 1).
 
 
 # %%
@@ -1347,7 +1347,7 @@ save_figure(
 )
 
 # %% [markdown]
-# What does $L_{simple}$ change? Only ratios between steps matter: a factor common to all changes no minimum. Under both schedules the bound gives step 2 more than a hundred times the weight of step 500. $L_{simple}$ turns it down by that factor. But under the cosine schedule the bound gives by far
+# What does $L_{simple}$ change? Only ratios between steps matter: a factor common to all changes no minimum. At variance $\tilde\beta_t$ both schedules give step 2 more than a hundred times the weight of step 500 in the bound. $L_{simple}$ turns it down by that factor. But under the cosine schedule the bound gives by far
 # the most weight to the last step, whose $\beta_T$ is 0.999: about 500. So what $L_{simple}$ turns down most is the *noisiest* step. Which steps gain and which lose depends on the schedule.
 
 # %% tags=["hide-input"]
@@ -1390,18 +1390,18 @@ exercises.check("02-5", weight_of_v)
 # %% [markdown]
 # ## 8. Learned variances
 #
-# Which $\sigma_t^2$ is best? Average $L_{t-1}$ of Eq. 2.21 over $x_0$ given $x_t$, write $e^2=\mathbb E(x_0-\hat x_0)^2$, and set the derivative with respect to $\sigma_t^2$ to zero:
+# Which $\sigma_t^2$ is best? Average $L_{t-1}$ of Eq. 2.21 over $x_0$ given $x_t$, write $e^2=\mathbb E[(x_0-\hat x_0)^2\mid x_t]$, and set the derivative with respect to $\sigma_t^2$ to zero:
 #
 # <!-- eq:2.25 -->
 # $$\sigma_t^{2\,\star}=\tilde\beta_t+c_t^2\,e^2 \tag{2.25}$$
 #
-# For the best denoiser $e^2 = \operatorname{Var}[x_0\mid x_t]$, and this is the exact variance of Eq. 2.14. The two usual choices belong to two extreme kinds of data. If $x_0$ is certain, then $e^2=0$, and the best is $\tilde\beta_t$. If $x_0$ is standard normal noise, then
+# For the best denoiser $e^2 = \operatorname{Var}[x_0\mid x_t]$, and this is the exact variance of Eq. 2.14. The two usual choices belong to two extreme kinds of data (Ho et al. 2020). If $x_0$ is certain, then $e^2=0$, and the best is $\tilde\beta_t$. If $x_0$ is standard normal noise, then
 # $\operatorname{Var}[x_0\mid x_t]=1-\bar\alpha_t$, and the best is $\beta_t$:
 #
 # <!-- eq:2.26 -->
 # $$\tilde\beta_t+c_t^2\,(1-\bar\alpha_t)=\beta_t \tag{2.26}$$
 #
-# Data of variance up to 1 lie between the two on average over $x_t$, since already the straight line has $e^2 \le 1-\bar\alpha_t$. At a single $x_t$ between two humps the best variance can exceed even $\beta_t$.
+# Data of variance up to 1 lie between the two on average over $x_t$, since already the straight line's mean squared error is at most $1-\bar\alpha_t$. At a single $x_t$ between two humps the best variance can exceed even $\beta_t$.
 
 # %%
 sy.V, sy.e2 = sp.symbols("V e2", positive=True)  # sigma_t^2, and the error
@@ -1579,7 +1579,7 @@ claim(run.profile, "one run of exact draws in eighty lies farther than DDPM's", 
 #
 # ### Scores
 #
-# The network is known elsewhere as a *score model*. The score is the gradient of the log density of noisy data. It is the noise, up to a factor:
+# The network is known elsewhere as a *score model*. The score is the gradient of the log density of noisy data. It is the expected noise, up to a factor:
 #
 # <!-- eq:2.31 -->
 # $$\nabla_{x_t}\log q(x_t)=-\frac{\mathbb E[\epsilon\mid x_t]}{\sqrt{1-\bar\alpha_t}} \tag{2.31}$$
@@ -1855,9 +1855,9 @@ claim(
 #
 # * The exact reverse step depends on all data. It is not Gaussian, but it approaches a Gaussian with the third power of the step (appendix A): at $\bar\alpha_{t-1} = 0.9$ a step of 0.5 is 0.024 nats off, a step of 0.02 is 400 times closer.
 # * Given $x_0$, the reverse step *is* Gaussian (Eq. 9-11). Completing a square shows it: precisions add.
-# * The bound is a sum of $T+1$ terms, all of them formulas but $L_0$, which is the probability of a bin. In a world where the truth is known, the bound equals the entropy plus a gap. The gap falls like $1/T^2$ with the exact variance and like $1/T$ with $\beta_t$; with $\tilde\beta_t$ 0.44 nats stay however long the chain.
+# * The bound is a sum of $T+1$ terms, all of them formulas but $L_0$, which is the probability of a bin. In a world where the truth is known, the bound equals the entropy plus a gap, which falls like $1/T^2$ with the exact variance and like $1/T$ with $\beta_t$; with $\tilde\beta_t$ 0.44 nats stay however long the chain.
 # * Mean, image, noise and velocity are four names of one output. The report's Eq. 12 confuses two of them.
-# * The training loss is the bound with other weights and without a constant. At $T = 1000$ the constant is worth nearly half a bit per dimension.
+# * The training loss is the bound with other weights and without a constant. At $T = 1000$ and variance $\beta_t$ the constant is worth nearly half a bit per dimension.
 # * The noise is the score up to a factor. DDIM is Euler's method for the probability-flow ODE, and flow matching is the same ODE in another schedule.
 # * At $T = 300$, 4,000 samples do not show $t$ off by one; one exact step does, where the exact denoiser is known. It does not show a wrong noise scale; samples do.
 
@@ -1952,7 +1952,7 @@ check("eq:2.3", (over - 1) / small_steps, 0, 60, "J over its leading term, less 
 # %% [markdown]
 # ## Appendix B. Two more errors of samplers
 #
-# **Noise added at the last step.** The last step returns a mean, so from the same $x_1$ it must give the same image for any seed. Noise of variance $\beta_1 = 10^{-4}$ would add 1.3 grey levels of grain to every image.
+# **Noise added at the last step.** The last step returns a mean, so from the same $x_1$ it must give the same image for any seed. Noise of variance $\beta_1 = 10^{-4}$ would add 1.3 grey levels of grain to every image, and $\sqrt2$ times that between two seeds.
 
 
 # %%
