@@ -161,9 +161,9 @@ save_figure(
     run,
     fig,
     "nb01_chain",
-    "A chain of T = 200 steps with beta = 0.05 each; shown are steps 0, 1, 8, 9 and 200. "
-    "Values outside [-1, 1] are cut off. q adds noise (black). p_theta is the way back, which a network with weights theta will learn in "
-    "notebooks 02 and 03 (orange).",
+    "A chain of T = 200 steps with beta = 0.05 each; shown are steps 0, 1, 8, 9 and 200. Values "
+    "outside [-1, 1] are cut off. q adds noise (black). p_theta is the way back, which a network "
+    "with weights theta will learn in notebooks 02 and 03 (orange).",
 )
 
 # %% [markdown] tags=["exercise"]
