@@ -54,8 +54,8 @@ class Page:
             f"--host-resolver-rules='MAP * ~NOTFOUND, EXCLUDE 127.0.0.1' "
             f"--remote-debugging-pipe --user-data-dir='{profile}' about:blank"
         )
-        self._process = subprocess.Popen(  # Chromium listens at 3 and answers at 4
-            ["sh", "-c", f"exec '{find()}' {options} 3<&{read_end} 4>&{write_end}"],
+        self._process = subprocess.Popen(  # Chromium listens at 3 and answers at 4; sh may know no number above 9
+            ["bash", "-c", f"exec '{find()}' {options} 3<&{read_end} 4>&{write_end}"],
             pass_fds=(read_end, write_end), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(read_end)
