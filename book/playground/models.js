@@ -13,10 +13,10 @@ function ort() {
   return runtime;
 }
 
-// The file, telling progress(bytes so far). The size is the table's and not the server's, which
-// would be that of a compressed file.
-async function download(file, bytes, progress) {
-  const response = await fetch(here(`models/${file}`));
+// The file, telling progress(bytes so far) until `signal` aborts it. The size is the table's and not
+// the server's, which would be that of a compressed file.
+async function download(file, bytes, progress, signal) {
+  const response = await fetch(here(`models/${file}`), { signal });
   if (!response.ok) throw new Error(`${file} was not found (${response.status})`);
   const data = new Uint8Array(bytes);
   let done = 0;
@@ -43,10 +43,10 @@ function inTurn(work) {
 const loaded = new Map();
 
 // The network `name` of the table of models, an async function of one Float32Array for each input.
-export function network(name, { file, bytes, inputs }, progress = () => {}) {
+export function network(name, { file, bytes, inputs }, progress = () => {}, signal = undefined) {
   if (!loaded.has(name)) {
     const session = (async () => {
-      const [{ InferenceSession, Tensor }, data] = await Promise.all([ort(), download(file, bytes, progress)]);
+      const [{ InferenceSession, Tensor }, data] = await Promise.all([ort(), download(file, bytes, progress, signal)]);
       const session = await inTurn(() => InferenceSession.create(data, { executionProviders: ["wasm"] }));
       return (...values) =>
         inTurn(async () => {
