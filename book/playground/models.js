@@ -3,13 +3,17 @@
 const here = (path) => new URL(path, import.meta.url).href;
 
 let runtime;
+let failures = 0;
 function ort() {
-  runtime ??= import(here("ort/ort.wasm.min.mjs")).then((module) => {
+  if (runtime) return runtime;
+  // A browser may remember that an address gave no module, so that another try needs another one.
+  runtime = import(here(`ort/ort.wasm.min.mjs${failures ? `?${failures}` : ""}`)).then((module) => {
     module.env.wasm.wasmPaths = here("ort/");
     // In a worker, so that the page answers while a network computes.
     module.env.wasm.proxy = true;
     return module;
   });
+  runtime.catch(() => ([runtime, failures] = [undefined, failures + 1]));
   return runtime;
 }
 
@@ -27,7 +31,7 @@ async function download(file, bytes, progress, signal) {
     data.set(value, done);
     progress((done += value.length));
   }
-  if (done !== bytes) throw new Error(`${file} ended early; try again`);
+  if (done !== bytes) throw new Error(`${file} ended early`);
   return data;
 }
 

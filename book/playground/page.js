@@ -39,6 +39,8 @@ async function loaded(names, bar, signal) {
       const before = bar.value;
       ready.push(await network(name, table.networks[name], (done) => (bar.value = before + done), signal));
     }
+  } catch (error) {
+    throw new Error(`${error.message}. Try again, or load the page anew.`, { cause: error });
   } finally {
     bar.hidden = true;
   }
