@@ -30,6 +30,7 @@ class Server:
         self.server = ThreadingHTTPServer(
             ("127.0.0.1", 0), partial(self.Quiet, directory=str(folder))
         )
+        self.server.handle_error = lambda *_: None  # a page may end a download
         self.address = f"http://127.0.0.1:{self.server.server_port}"
 
     def __enter__(self) -> "Server":
@@ -55,7 +56,7 @@ class Page:
             f"--remote-debugging-pipe --user-data-dir='{profile}' about:blank"
         )
         self._process = subprocess.Popen(  # Chromium listens at 3 and answers at 4
-            ["sh", "-c", f"exec '{find()}' {options} 3<&{read_end} 4>&{write_end}"],
+            ["bash", "-c", f"exec '{find()}' {options} 3<&{read_end} 4>&{write_end}"],
             pass_fds=(read_end, write_end), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(read_end)

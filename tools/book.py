@@ -7,8 +7,8 @@ loads lies in the site: a reader needs no network. Sphinx, MyST-NB, Furo and a c
 from the extra ``book``. Furo, because its pages load 0.1 MB beside their text and MathJax, and a
 theme with Bootstrap and icon fonts ten times as much.
 
-``book/playground/`` is linked; what runs there ``playground`` puts beside it: the networks, and the
-runtime, which npm fetches.
+``playground`` copies the page of ``book/playground/`` into the site, and puts beside it what runs
+there: the networks, and the runtime, which npm fetches.
 ``python -m tools.book --serve`` shows the site, and builds it first where it has not been built.
 """
 
@@ -38,21 +38,22 @@ from .pipeline import manifest, put, sources
 
 BOOK = REPO / "book"
 BUILD = BOOK / "_build"
-PLAYGROUND = BOOK / "playground"
 LIMIT = 60e6  # bytes of the site, the playground left out
 # tex-chtml.js of MathJax 3.2.2, as its npm package has it.
 MATHJAX = "0a6ded5abbce13331658dd239f34382abd06492c74b71b61e8caa8112ec55fa5"
-# The figure on the card of each chapter, and which part of its width: 0 left, 1 right.
+# The figure on the card of each chapter, and where in it the part that is shown lies: left, top,
+# right, bottom, as shares of its width and height.
 CARDS = {
-    "01": ("fig01_forward_noising", 0.5),
-    "02": ("nb02_paths", 0),
-    "03": ("nb03_unet_inside", 0),
-    "04": ("nb04_growth", 0),
-    "05": ("nb05_film_cures", 1),
-    "06": ("nb06_transport", 0),
-    "07": ("fig10_interpolation", 0),
-    "08": ("nb08_side_by_side", 0),
+    "01": ("fig01_forward_noising", (0.223, 0.085, 0.889, 1)),
+    "02": ("nb02_paths", (0, 0, 0.447, 1)),
+    "03": ("nb03_unet_inside", (0, 0, 1, 1)),
+    "04": ("nb04_growth", (0.4, 0, 1, 0.94)),
+    "05": ("nb05_film_cures", (0.567, 0, 1, 1)),
+    "06": ("nb06_transport", (0, 0, 0.46, 1)),
+    "07": ("fig10_interpolation", (0, 0, 0.59, 0.66)),
+    "08": ("nb08_side_by_side", (0, 0, 0.667, 0.94)),
 }
+CARD = (600, 400)
 
 
 # ---- what Sphinx reads
@@ -94,9 +95,8 @@ def pages(rows: dict, books: dict[str, NotebookNode], labels: Labels) -> dict[st
     for number in filter(made.exercises_of, books):
         solved = document(sources(NOTEBOOKS)[number], solved=True)
         texts[f"solutions/{number}.md"] = made.solutions(number, solved, labels)
-    if has_playground():
-        # The page of that name is copied over what Sphinx makes of this.
-        texts["playground/index.md"] = "# Playground\n\nBoth models, run by the browser.\n"
+    # The page of that name is copied over what Sphinx makes of this.
+    texts["playground/index.md"] = "# Playground\n\nBoth models, run by the browser.\n"
     return texts
 
 
@@ -113,8 +113,6 @@ def fragments(readme: str, rows: dict, books: dict[str, NotebookNode], labels: L
         "chapters": lambda: "\n".join(stems[:-1]),
         "report": lambda: stems[-1],
         "solutions": lambda: "\n".join(f"solutions/{n}" for n in asked),
-        "playground": lambda: made.PLAYGROUND if has_playground() else "",
-        "play": lambda: made.PLAY if has_playground() else "",
         "found": partial(readme_says, "What came out"),
         "measured": partial(readme_says, "What is measured, and what is not"),
         "times": partial(readme_says, "How long it took, in detail"),
@@ -123,12 +121,8 @@ def fragments(readme: str, rows: dict, books: dict[str, NotebookNode], labels: L
         "mistakes": lambda: "\n\n".join(made.mistakes(n, labels) for n in asked),
         "timings": partial(made.timings, table, books),
         "provenance": partial(made.provenance, rows),
-        "protocols": partial(made.protocols, rows),
+        "protocols": partial(made.protocols, rows, labels),
     }
-
-
-def has_playground() -> bool:
-    return (PLAYGROUND / "index.html").exists()
 
 
 # ---- what pages load
@@ -145,11 +139,12 @@ def write_static(folder: Path) -> None:
             if inside == "tex-chtml.js" and hashlib.sha256(data).hexdigest() != MATHJAX:
                 raise ValueError(f"{name} is not the MathJax that is expected")
             put(folder / "mathjax" / inside, data)
-    for number, (figure, where) in CARDS.items():
+    for number, (figure, part) in CARDS.items():
         path = folder / "cards" / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         with PIL.Image.open(REPO / "figures" / f"{figure}.png") as image:
-            card = PIL.ImageOps.fit(image.convert("RGB"), (600, 400), centering=(where, 0.5))
+            box = [round(share * image.size[k % 2]) for k, share in enumerate(part)]
+            card = PIL.ImageOps.pad(image.convert("RGB").crop(box), CARD, color="white")
             card.save(path, quality=80)
 
 
@@ -180,8 +175,7 @@ def build(folder: Path) -> Path:
         shutil.copy2(path, site / "notebooks")
     for path in (NOTEBOOKS / "solutions").glob("*.ipynb"):
         shutil.copy2(path, site / "solutions")
-    if has_playground():
-        shutil.copytree(PLAYGROUND, site / "playground", dirs_exist_ok=True)
+    playground.write_page(site / "playground")
     if wrong := problems(site):
         raise SystemExit("\n".join(wrong))
     return site
@@ -262,8 +256,7 @@ def main() -> None:
     if options.serve is None or not (site / "index.html").exists():
         began = time.monotonic()
         site = build(options.out.resolve())
-        if has_playground():
-            playground.build(site / "playground")
+        playground.write_networks(site / "playground")
         took, large = time.monotonic() - began, size(site)
         print(f"{site}: {large / 1e6:.0f} MB in {took:.0f} s; python -m tools.book --serve")
         if large > LIMIT:

@@ -31,8 +31,6 @@ from .pipeline import sources
 
 ROW = re.compile(r"(?m)^\| (\d\d) \| \[([^\]]+)\]\(notebooks/(\S+)\.ipynb\)[^|]*\|(.+)\|$")
 LINK = re.compile(r"(?<!\\)\]\((?!https?:|#|mailto:)([^()\s#]+)(#[^()\s]*)?\)")
-PLAY = '<a class="first" href="playground/index.html">Make rooms in this browser</a>'
-PLAYGROUND = "```{toctree}\n:hidden:\n\nplayground/index\n```"
 CAUGHT = re.compile(r"(?m)^\[([^\]\n]+)\] (.*): caught, as it should be \((.*)\)$")
 
 
@@ -143,7 +141,7 @@ def tools(path: str, what: str = "the notebook") -> str:
 def with_figures(
     cell: NotebookNode, number: str, rows: dict[str, dict], before: str
 ) -> list[NotebookNode]:
-    """``cell``, and cells without source for what follows its first image or stands before it.
+    """``cell``, and cells that show no source for what follows its first image or stands before it.
 
     Each image gets its caption, which then is no output of its own, a name to be linked by where
     this notebook saves it, and words for those who do not see it: the caption, or that of the file
@@ -153,7 +151,8 @@ def with_figures(
     shown = [name for name in re.findall(r'"((?:fig|nb)\d\d_\w+)"', cell.source) if name in rows]
     cells, images = [], 0
     for k, (outputs, caption) in enumerate(parted(cell.outputs)):
-        part = cell if not k else nbformat.v4.new_code_cell("", id=f"{cell.id}-{k}")
+        # A cell without any source would be left out, and its outputs with it.
+        part = cell if not k else nbformat.v4.new_code_cell("# shown", id=f"{cell.id}-{k}")
         part.outputs = outputs
         if k:
             part.metadata["tags"] = ["remove-input"]
@@ -201,6 +200,7 @@ def place(path: str) -> str:
         "studies/README.md": "studies.md",
         "notebooks/notation.md": "notation.md",
         "data/sample_sheet.png": "sample_sheet.png",
+        "book/playground/index.html": "playground/index.md",
     }
     if path in {f"notebooks/{file.name}" for file in chapters().values()}:
         return path
@@ -379,20 +379,30 @@ def provenance(rows: dict[str, dict]) -> str:
     return "\n".join([head, "|---" * 7 + "|", *lines])
 
 
-def protocols(rows: dict[str, dict]) -> str:
-    """Every protocol by which a distance was measured, with the figures that use it."""
-    used: dict[tuple, list[str]] = {}
+def protocols(rows: dict[str, dict], labels: Labels) -> str:
+    """Every protocol by which a distance was measured, with the figures that use it.
+
+    How images are resized is said once, above the table; ValueError where it differs among them.
+    """
+    used: dict[tuple, set[str]] = {}
+    ways = set()
     for name, row in rows.items():
         given = row.get("protocol") or {}
         for protocol in [given] if "split" in given else given.values():
-            key = tuple(protocol.get(k) for k in ("n_generated", "n_reference", "split", "resize"))
-            used.setdefault(key, []).append(name)
-    lines = [
-        f"| {generated:,} | {reference:,} | {split} | {resize} | {', '.join(sorted(set(names)))} |"
-        for (generated, reference, split, resize), names in sorted(used.items(), key=str)
-    ]
-    head = "| generated | reference | split | size | in |"
-    return "\n".join([head, "|---" * 5 + "|", *lines])
+            size, _, how = protocol["resize"].removeprefix("images ").partition(", ")
+            key = (protocol["split"], size, protocol["n_generated"], protocol["n_reference"])
+            used.setdefault(key, set()).add(name)
+            ways.add(how)
+    (way,) = ways
+    linkable = labels.figures.values()
+    lines = []
+    for (split, size, generated, reference), names in sorted(used.items()):
+        places = [f"[{n}](#{label(n)})" if label(n) in linkable else n for n in sorted(names)]
+        cells = (split, size, f"{generated:,}", f"{reference:,}", ", ".join(places))
+        lines.append(f"| {' | '.join(cells)} |")
+    head = "| split | images | generated | reference | in |"
+    said = f"Images of either size come to the ruler alike: {way}."
+    return "\n".join([said, "", head, "|---" * 5 + "|", *lines])
 
 
 def notation(text: str, labels: Labels) -> str:

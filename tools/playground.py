@@ -202,11 +202,14 @@ def is_right(path: Path, digest: str) -> bool:
     return path.exists() and sha256(path) == digest
 
 
-def build(folder: Path) -> None:
-    """All of the playground, in ``folder``."""
+def write_page(folder: Path) -> None:
+    shutil.copytree(PAGE, folder, dirs_exist_ok=True)
+
+
+def write_networks(folder: Path) -> None:
+    """What the page in ``folder`` loads."""
     write_models(folder / "models")
     write_runtime(folder / "ort")
-    shutil.copytree(PAGE, folder, dirs_exist_ok=True)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {size / 1e6:.1f} MB")
 
@@ -216,7 +219,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, nargs="?", default=BUILT)
-    build(parser.parse_args().folder)
+    folder = parser.parse_args().folder
+    write_page(folder)
+    write_networks(folder)
 
 
 if __name__ == "__main__":

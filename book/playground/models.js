@@ -3,20 +3,24 @@
 const here = (path) => new URL(path, import.meta.url).href;
 
 let runtime;
+let failures = 0;
 function ort() {
-  runtime ??= import(here("ort/ort.wasm.min.mjs")).then((module) => {
+  if (runtime) return runtime;
+  // A browser may remember that an address gave no module, so that another try needs another one.
+  runtime = import(here(`ort/ort.wasm.min.mjs${failures ? `?${failures}` : ""}`)).then((module) => {
     module.env.wasm.wasmPaths = here("ort/");
     // In a worker, so that the page answers while a network computes.
     module.env.wasm.proxy = true;
     return module;
   });
+  runtime.catch(() => ([runtime, failures] = [undefined, failures + 1]));
   return runtime;
 }
 
-// The file, telling progress(bytes so far). The size is the table's and not the server's, which
-// would be that of a compressed file.
-async function download(file, bytes, progress) {
-  const response = await fetch(here(`models/${file}`));
+// The file, telling progress(bytes so far) until `signal` aborts it. The size is the table's and not
+// the server's, which would be that of a compressed file.
+async function download(file, bytes, progress, signal) {
+  const response = await fetch(here(`models/${file}`), { signal });
   if (!response.ok) throw new Error(`${file} was not found (${response.status})`);
   const data = new Uint8Array(bytes);
   let done = 0;
@@ -27,7 +31,7 @@ async function download(file, bytes, progress) {
     data.set(value, done);
     progress((done += value.length));
   }
-  if (done !== bytes) throw new Error(`${file} ended early; try again`);
+  if (done !== bytes) throw new Error(`${file} ended early`);
   return data;
 }
 
@@ -43,10 +47,10 @@ function inTurn(work) {
 const loaded = new Map();
 
 // The network `name` of the table of models, an async function of one Float32Array for each input.
-export function network(name, { file, bytes, inputs }, progress = () => {}) {
+export function network(name, { file, bytes, inputs }, progress = () => {}, signal = undefined) {
   if (!loaded.has(name)) {
     const session = (async () => {
-      const [{ InferenceSession, Tensor }, data] = await Promise.all([ort(), download(file, bytes, progress)]);
+      const [{ InferenceSession, Tensor }, data] = await Promise.all([ort(), download(file, bytes, progress, signal)]);
       const session = await inTurn(() => InferenceSession.create(data, { executionProviders: ["wasm"] }));
       return (...values) =>
         inTurn(async () => {

@@ -27,7 +27,7 @@ function paint(canvas, x) {
 }
 
 // Loads networks one after the other behind one progress bar.
-async function loaded(names, bar) {
+async function loaded(names, bar, signal) {
   const bytes = (name) => (isLoaded(name) ? 0 : table.networks[name].bytes);
   const total = names.reduce((sum, name) => sum + bytes(name), 0);
   bar.hidden = total === 0;
@@ -37,8 +37,10 @@ async function loaded(names, bar) {
   try {
     for (const name of names) {
       const before = bar.value;
-      ready.push(await network(name, table.networks[name], (done) => (bar.value = before + done)));
+      ready.push(await network(name, table.networks[name], (done) => (bar.value = before + done), signal));
     }
+  } catch (error) {
+    throw new Error(`${error.message}. Try again, or load the page anew.`, { cause: error });
   } finally {
     bar.hidden = true;
   }
@@ -189,21 +191,22 @@ function describe() {
   drawSchedule(timesOf());
 }
 
-// A button that starts a task and, while it runs, stops it. The task asks `stopped()` at each step.
-function startAndStop(button, task) {
+// A button that starts a task and, while it runs, aborts its signal. That ends a download; at its
+// steps the task looks by itself.
+function startAndStop(button, output, task) {
   const name = button.textContent;
-  let running = false;
-  let stop = false;
+  let running = null;
   return async () => {
-    if (running) {
-      stop = true;
-      return;
-    }
-    [running, stop, button.textContent] = [true, false, "Stop"];
+    if (running) return running.abort();
+    const { signal } = (running = new AbortController());
+    button.textContent = "Stop";
     try {
-      await task(() => stop);
+      await task(signal);
+    } catch (error) {
+      if (!signal.aborted) throw error;
+      output.textContent = "stopped before the first step";
     } finally {
-      [running, button.textContent] = [false, name];
+      [running, button.textContent] = [null, name];
     }
   };
 }
@@ -211,13 +214,15 @@ function startAndStop(button, task) {
 let roomOfDdpm = null;
 const sayDdpm = $("ddpm-says");
 
-async function makeRoom(stopped) {
+async function makeRoom(signal) {
   const times = timesOf();
   const step = SAMPLERS[$("sampler").value];
   const gamma = number("gamma");
   const noise = normals(number("ddpm-seed"));
   sayDdpm.textContent = "Loading the denoiser.";
-  const [model, early] = await loaded(withEarly() ? ["ddpm", "ddpm_early"] : ["ddpm"], $("ddpm-progress"));
+  const names = gamma === 1 ? ["ddpm"] : ["ddpm", "ddpm_early"];
+  const [model, early] = await loaded(names, $("ddpm-progress"), signal);
+  signal.throwIfAborted();
   const asked = early ? guided(model, early, gamma) : model;
   const denoiser = (x, t) => asked(x, Float32Array.of(t));
   const every = Math.ceil((times.length - 1) / 40); // a strip of a thousand images shows nothing
@@ -236,12 +241,12 @@ async function makeRoom(stopped) {
     }
     const share = `√ᾱ = ${Math.sqrt(abar[t]).toFixed(3)}`;
     sayDdpm.textContent = `step ${i} of ${times.length - 1}, t = ${t}, ${share}`;
-    roomOfDdpm = next;
     if (i === times.length - 1) {
       const seconds = (performance.now() - began) / 1000;
       sayDdpm.textContent = `done: ${i} steps in ${seconds.toFixed(1)} seconds`;
+      roomOfDdpm = next;
       $("take-ddpm").disabled = false;
-    } else if (stopped()) {
+    } else if (signal.aborted) {
       sayDdpm.textContent = `stopped after step ${i} of ${times.length - 1}`;
       break;
     }
@@ -249,7 +254,7 @@ async function makeRoom(stopped) {
   describe();
 }
 
-$("ddpm-run").onclick = saying(sayDdpm, startAndStop($("ddpm-run"), makeRoom));
+$("ddpm-run").onclick = saying(sayDdpm, startAndStop($("ddpm-run"), sayDdpm, makeRoom));
 for (const id of ["steps", "spacing", "sampler", "gamma"]) $(id).onchange = describe;
 
 // ---- 3. an image of one's own
@@ -302,11 +307,12 @@ for (const id of ["t", "own-seed"]) $(id).oninput = noised;
 
 $("own-run").onclick = saying(
   sayOwn,
-  startAndStop($("own-run"), async (stopped) => {
+  startAndStop($("own-run"), sayOwn, async (signal) => {
     const [t, x0] = [number("t"), mine];
     const xt = noised();
     const times = timesteps(abar, number("own-steps"), { rho, sigmaMax, from: t });
-    const [model] = await loaded(["ddpm"], $("own-progress"));
+    const [model] = await loaded(["ddpm"], $("own-progress"), signal);
+    signal.throwIfAborted();
     const denoiser = (x, time) => model(x, Float32Array.of(time));
     let i = 0;
     for await (const { t: now, x0Hat, next } of sample(denoiser, xt, { abar, times, step: ddimStep })) {
@@ -316,7 +322,7 @@ $("own-run").onclick = saying(
       if (i === times.length - 1) {
         const far = Math.sqrt(next.reduce((sum, value, k) => sum + (value - x0[k]) ** 2, 0) / x0.length);
         sayOwn.textContent = `noised to t = ${t} and back in ${i} steps; root mean square of what changed: ${(127.5 * far).toFixed(0)} of 255 levels`;
-      } else if (stopped()) {
+      } else if (signal.aborted) {
         sayOwn.textContent = `stopped after step ${i} of ${times.length - 1}`;
         break;
       }
