@@ -932,8 +932,8 @@ save_figure(
     fig,
     "fig04_predicted_noise",
     "True noise, and the noise that the network's answer implies before and after training, all on "
-    "one scale (grey is 0, three standard deviations to each side). Right: its norm and correlation "
-    f"with the truth, {len(unseen)} validation images.",
+    "one scale (grey is 0, three standard deviations to each side). Right: its norm and its "
+    f"correlation with the truth, {len(unseen)} validation images.",
     {"t": some_times, "norm_ratio": ratios, "correlation": correlations},
 )
 
