@@ -147,7 +147,8 @@ for ax, beta in zip(axes, (0.5, 0.1, 0.02), strict=False):
     ax.plot(line, gaussian(*mean_and_variance(q)), ls="--", label="Gaussian")
     ax.set(title=f"$\\beta$ = {beta}", xlabel="$x_{t-1}$", xlim=(-1.3, 1.5))
 for ax in axes[:3]:
-    ax.set(ylabel="density given $x_t$ = 0.18", ylim=(0, 0.95))
+    ax.set(ylabel="density given $x_t$ = 0.18", ylim=(0, None))
+axes[0].set(ylim=(0, 0.95))
 axes[0].legend(fontsize=8, loc="upper left")
 for (level, values), marker in zip(curves.items(), "osD", strict=True):
     axes[3].loglog(sizes, values, marker=marker, ms=3, label=f"$\\bar\\alpha_{{t-1}}$ = {level}")
