@@ -1618,7 +1618,7 @@ save_figure(
 # midpoints share a room, so these errors are too small, by at most $\sqrt 2$. The order stands even so.)
 
 # %% tags=["hide-input"]
-_, ends_, circle, line, fade, _ = ddpm_rows
+_, ends_, circle, line, fade, own = ddpm_rows
 claim(
     run.profile,
     "the line loses nearly half of the contrast and two thirds of the detail, more than the fade",
@@ -1658,6 +1658,11 @@ claim(
     run.profile,
     "middles of the diffusion model's great circles: about as far as the GAN's samples",
     not farther(circle, gan_rows[1]) and not farther(gan_rows[1], circle),
+)
+claim(
+    run.profile,
+    "the model's own rooms, from white noise in as many steps, lie no nearer: about 7",
+    not farther(circle, own) and abs(own["kernel distance"] - 6.8) < 2,
 )
 
 # %% [markdown]
