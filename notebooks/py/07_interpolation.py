@@ -1616,6 +1616,8 @@ save_figure(
 # %% [markdown]
 # The ends score like real rooms, since they are real rooms, decoded. The middles of great circles lie farther away, about as far as the GAN's samples, but nearer than those of cross-fades. The middles of straight lines are the farthest by a wide margin, and hardly any real room has one of them near it (recall). For the GAN the line beats the cross-fade; here it loses to it. (Neighbouring
 # midpoints share a room, so these errors are too small, by at most $\sqrt 2$. The order stands even so.)
+#
+# Is the middle of a great circle a bad room, then? The control says no. What this model paints from white noise, in as many steps of DDIM and without guidance, lies at about 7: no nearer.
 
 # %% tags=["hide-input"]
 _, ends_, circle, line, fade, own = ddpm_rows
