@@ -48,7 +48,8 @@ def left_by_others(wildcards):
     return [f"{n}.left.json" for n in needed if n in LINE.chosen or LINE.file(n, "left.json").exists()]
 
 
-# One after the other, each with all cores: the results depend on the number of threads.
+# One after the other on this machine (profiles/default), each with all cores unless OMP_NUM_THREADS says otherwise: the
+# results depend on the number of threads.
 rule notebook:
     input:
         "{number}.reads.json",
@@ -58,8 +59,9 @@ rule notebook:
     params:
         minutes=lambda wildcards: pipeline.minutes(LINE, wildcards.number),
     priority: lambda wildcards: -int(wildcards.number)
-    threads: os.cpu_count()
+    threads: int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count())
     resources:
+        machine=1,
         gpu=lambda wildcards: int(pipeline.numbers(LINE, wildcards.number).get("gpu", False)),
     shell:
         "{PYTHON:q} -m tools.pipeline run {wildcards.number} {CONFIG:q} --parent {PARENT} --minutes {params.minutes}"

@@ -462,6 +462,18 @@ def test_plain_snakemake(checkout):
 
 
 @slow
+@pytest.mark.parametrize("asked", ["", "3"])
+def test_a_notebook_takes_the_machine_and_the_threads_that_are_asked_for(
+    checkout, monkeypatch, asked
+):
+    """Tests ask for one thread: two workers with two each would wait for each other."""
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    text = snakemake(checkout, "--config", "profile=smoke", "only=05", "--cores", "8")
+    assert text.count("machine=1") == 1
+    assert f"threads: {asked or os.cpu_count()}\n" in text
+
+
+@slow
 def test_on_a_cluster(checkout):
     """As far as a dry run goes: no cluster is at hand."""
     pytest.importorskip("snakemake_executor_plugin_slurm", reason="its plugin is not installed")

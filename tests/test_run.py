@@ -35,7 +35,7 @@ def test_every_profile_has_numbers_and_recipes_for_every_notebook(profile):
 def test_what_a_profile_leaves_out_comes_from_cpu():
     cpu, smoke = profile_numbers("cpu", "03"), profile_numbers("smoke", "03")
     assert smoke["n_look"] != cpu["n_look"] and smoke["guide_weights"] != cpu["guide_weights"]
-    assert smoke["ddpm"]["images"] == 192 and smoke["ddpm"]["rate"] == cpu["ddpm"]["rate"]
+    assert smoke["ddpm"]["images"] == 96 and smoke["ddpm"]["rate"] == cpu["ddpm"]["rate"]
     gpu, lsun = profile_numbers("gpu", "04"), profile_numbers("lsun", "04")
     assert (
         lsun == gpu | {"source": "hub"}

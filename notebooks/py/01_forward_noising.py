@@ -68,7 +68,7 @@ g = torch.Generator().manual_seed(seed)
 
 # %%
 model = load("ddpm")
-made = model.sample(8, seed=seed)
+made = model.sample(run.p.shown, seed=seed)
 fig, ax = plt.subplots(figsize=(9, 2.5))
 show_images(ax, made, columns=8, title="made from noise by a diffusion model")
 plt.show()
