@@ -303,6 +303,11 @@ def test_page_opens(address, tmp_path, width):
         assert page.errors == []
         assert all(r.startswith(("http://127", "data:")) for r in page.requests)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        cut = page.evaluate(
+            "[...document.querySelectorAll('.equation')]"
+            ".filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.dataset.eq)"
+        )
+        assert cut == []
         assert page.evaluate("document.getElementById('cannot').hidden")
         heights = page.evaluate(
             "[...document.querySelectorAll('math')].filter(m => m.checkVisibility())"
