@@ -108,6 +108,7 @@ def test_an_epoch_shows_each_image_once():
     images = (
         torch.arange(40, dtype=torch.uint8)[:, None, None, None].expand(40, 3, 2, 2).contiguous()
     )
+    assert Loop(DDPMRecipe(images=81, batch=10), images, {}).steps == 9  # the last one counts
     loop = Loop(DDPMRecipe(images=90, batch=10, seed=3), images, {})
     epochs = []
     for _ in range(2):
@@ -118,6 +119,15 @@ def test_an_epoch_shows_each_image_once():
         assert sorted(values) == list(range(40))
         epochs.append(values)
     assert epochs[0] != epochs[1]
+
+
+def test_a_batch_over_the_end_of_an_epoch_takes_from_both():
+    images = torch.arange(40, dtype=torch.uint8)[:, None, None, None].expand(40, 3, 2, 2)
+    loop = Loop(DDPMRecipe(images=80, batch=16, mirror=False), images.contiguous(), {})
+    seen = []
+    for loop.step in range(5):
+        seen += to_uint8(loop.batch())[:, 0, 0, 0].tolist()
+    assert sorted(seen[:40]) == sorted(seen[40:]) == list(range(40))
 
 
 def test_half_of_the_images_come_mirrored_unless_that_is_left_to_the_augmentation():
@@ -197,8 +207,29 @@ def test_a_notebook_may_leave_the_loop_and_come_back(tmp_path):
     for row in train_ddpm(left, horizons(), SMALL, tmp_path / "b", log_every=64):
         if row["images"] == 128:
             break
+    (checkpoint,) = (tmp_path / "b").glob("*.checkpoint")
+    assert load_checkpoint(checkpoint)["step"] == 8
     again, rest = ddpm(tmp_path / "b")
     assert same(whole.network, again.network) and timeless(history) == timeless(rest)
+
+
+def test_the_readers_time_is_not_training_time(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    for row in train_ddpm(DDPM.from_recipe(SMALL), horizons(), SMALL, log_every=64):  # noqa: B007
+        now[0] += 1000.0
+    assert row["images"] == 256 and row["seconds"] == 0
+
+
+def test_an_average_that_is_no_number_is_not_saved(tmp_path):
+    """The loss does not see it."""
+    model = DDPM.from_recipe(SMALL)
+    rows = train_ddpm(model, horizons(), SMALL, tmp_path, log_every=64)
+    next(rows)
+    next(model.network.parameters()).data.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="average"):
+        list(rows)
+    assert not list(tmp_path.glob("*.checkpoint"))
 
 
 def press_ctrl_c(monkeypatch, *steps):

@@ -445,7 +445,7 @@ def compare_gan(folder, G, D, images=12, **options):
 @pytest.mark.parametrize(
     "options",
     [
-        {"augment": "none"},
+        {"augment": "none", "p": 0.7},
         {"augment": "fixed", "p": 0.7, "mirror": False},
         {"augment": "adaptive", "p": 0.4},
     ],
@@ -458,7 +458,7 @@ def test_each_step_of_the_gan_is_the_plain_one(tmp_path, game, options):
     if options["augment"] == "adaptive":
         assert p[0] < 0.1 if game in RELATIVE else p[0] > 0.7
     else:
-        assert p == [options.get("p", 0.0)] * 2
+        assert p == [0.0 if options["augment"] == "none" else options["p"]] * 2
 
 
 @pytest.mark.parametrize(
