@@ -403,9 +403,8 @@ def test_the_folder_is_read_without_a_server(site, page):
 @pytest.mark.xdist_group("book")
 def test_a_link_to_an_equation_shows_it(served, page):
     read(page, f"{served}notebooks/02_posterior_and_bound.html#eq-12")
-    page.evaluate("new Promise((go) => setTimeout(go, 500))")
     at = "document.getElementById('eq-12').getBoundingClientRect().top"
-    assert 0 <= page.evaluate(at) < 900
+    page.wait(f"0 <= {at} && {at} < 900", timeout=30)  # the page jumps once its formulas are set
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from posixpath import normpath
 from nbformat import NotebookNode
 
 from .notebooks import NOTEBOOKS, REPO, on_github, pyproject, read
-from .pipeline import manifest
+from .pipeline import manifest, put
 
 TEMPLATE = Path(__file__).with_suffix(".typ")
 WIDE = 200  # characters in a row; with more, a table is one of sentences, as wide as the page
@@ -306,8 +306,7 @@ def make(path: Path, pdf: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         source = Path(name, "main.typ")
         source.write_text(document(path, source.parent), encoding="utf-8")
-        pdf.parent.mkdir(parents=True, exist_ok=True)
-        typst.compile(source, output=pdf, root=name, ignore_system_fonts=True)
+        put(pdf, typst.compile(source, root=name, ignore_system_fonts=True))
 
 
 if __name__ == "__main__":
