@@ -9,8 +9,10 @@ import subprocess
 import sys
 import textwrap
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import filelock
 import pytest
@@ -169,9 +171,9 @@ def test_times_are_drawn_by_weight_and_counted_back(weighting):
     ],
 )
 def test_only_uint8_images_train(images):
-    with pytest.raises(TypeError, match="uint8"):
+    with pytest.raises(TypeError, match="training images must be a uint8 tensor"):
         ddpm(images=images)
-    with pytest.raises(TypeError, match="uint8"):
+    with pytest.raises(TypeError, match="training images must be a uint8 tensor"):
         gan(images=images)
 
 
@@ -281,7 +283,9 @@ def test_two_processes_do_not_train_the_same_in_one_folder(tmp_path):
     other = replace(SMALL, seed=1)
     with filelock.FileLock(lock):
         ddpm(tmp_path, other)  # has a checkpoint of its own
+    held = filelock.FileLock(lock, thread_local=False, is_singleton=True)
     assert ddpm(tmp_path)[1] == history
+    assert not held.is_locked
 
 
 @pytest.mark.slow
@@ -429,6 +433,13 @@ def test_nothing_else_resumes_from_a_checkpoint(tmp_path):
     assert len(list(tmp_path.glob("ddpm-*.checkpoint"))) == 5
 
 
+def test_the_last_image_is_part_of_a_checkpoints_name():
+    images = horizons(80)
+    other = images.clone()
+    other[-1, 0, 0, 0] += 1
+    assert Loop(SMALL, images, {}).key() != Loop(SMALL, other, {}).key()
+
+
 def test_the_code_is_part_of_a_checkpoints_name(monkeypatch):
     loop = Loop(SMALL, horizons(), {})
     key = loop.key()
@@ -483,6 +494,21 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(tmp_path, dam
     path.with_suffix(".previous").write_bytes(b"nor this")
     with pytest.warns(UserWarning, match="c.previous"):
         assert load_checkpoint(path) is None
+
+
+def test_a_checkpoint_that_cannot_be_written_is_not_there(tmp_path, monkeypatch):
+    path = tmp_path / "c.checkpoint"
+    save_checkpoint(path, {"step": 1})
+
+    def half(state, file):
+        Path(file).write_bytes(b"half of it")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError, match="no space"):
+        save_checkpoint(path, {"step": 2})
+    with warnings.catch_warnings(action="error"):  # nothing damaged is passed over
+        assert load_checkpoint(path)["step"] == 1
 
 
 class Bomb:
