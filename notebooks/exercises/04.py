@@ -58,10 +58,9 @@ def _moves() -> list[tuple]:
     ]
 
 
-def _controller(up, clip=True):
+def _controller(up, low=0.0, high=0.8):
     def move(p_aug, real, fake, step):
-        moved = p_aug + step if up(real, fake) else p_aug - step
-        return min(0.8, max(0.0, moved)) if clip else moved
+        return min(high, max(low, p_aug + step if up(real, fake) else p_aug - step))
 
     return move
 
@@ -166,7 +165,7 @@ EXERCISES = {
                 _controller(lambda real, fake: _r(real, fake) < 0.6)
             ),
             "p_aug leaves the range from 0 to 0.8.": (
-                _controller(lambda real, fake: _r(real, fake) > 0.6, clip=False)
+                _controller(lambda real, fake: _r(real, fake) > 0.6, -math.inf, math.inf)
             ),
             "You compared the logits with 0. In the relativistic game only differences mean "
             "something: take the mean logit of the generated images off.": (
@@ -178,8 +177,8 @@ EXERCISES = {
             "0.8.": _controller(
                 lambda real, fake: float((real > fake.mean()).float().mean()) > 0.6
             ),
-            "The bound is 0.8, not 1.": lambda p_aug, real, fake, step: min(
-                1.0, max(0.0, p_aug + (step if _r(real, fake) > 0.6 else -step))
+            "The bound is 0.8, not 1.": (
+                _controller(lambda real, fake: _r(real, fake) > 0.6, high=1.0)
             ),
             "Only the sign of r_t − 0.6 counts: every move has the size step.": (
                 lambda p_aug, real, fake, step: min(
