@@ -71,9 +71,9 @@ def test_check_fails_wants_a_failing_check(capsys):
         check_fails("eq:6", lambda: 1 / 0, "a crash")
 
 
-def test_a_claim_must_hold_in_the_profile_it_was_written_for(capsys):
+def test_a_claim_is_judged_in_the_profile_it_was_written_for(capsys):
     claim("cpu", "two is even", True)
     claim("smoke", "two is odd", False)
-    assert capsys.readouterr().out == "[claim] two is even: holds\n"
-    with pytest.raises(AssertionError, match="two is odd: the text says so: rewrite it"):
-        claim("cpu", "two is odd", False)
+    claim("cpu", "two is odd", False)  # says so, and does not stop the notebook
+    said = "[claim] two is even: holds\n[claim] two is odd: does not hold\n"
+    assert capsys.readouterr().out == said

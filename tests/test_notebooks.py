@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tools import notebooks as nbs
-from tools.pipeline import REPO, sources
+from tools.pipeline import REFUTED, REPO, sources
 
 SOURCES = sources(nbs.NOTEBOOKS)
 FIGURES = [
@@ -94,6 +94,19 @@ def test_stored_notebook(source):
     assert counts == sorted(counts)
     assert not any(o.output_type == "error" for c in nb.cells for o in c.get("outputs", []))
     assert any(c.get("outputs") for c in nb.cells)
+
+
+@each_source
+def test_what_the_text_says_holds_for_the_published_run(source):
+    nb = nbformat.read(REPO / "notebooks" / f"{source.stem}.ipynb", 4)
+    said = 0
+    for cell in nb.cells:
+        printed = "".join(o.get("text", "") for o in cell.get("outputs", []))
+        assert not REFUTED.findall(printed), "rewrite the sentence"
+        if re.search(r"(?m)^claim\(", cell.source) and cell.cell_type == "code":
+            assert "[claim] " in printed
+            said += 1
+    assert said
 
 
 # ---- the rules of a notebook

@@ -292,6 +292,7 @@ def test_line_by_content(tmp_path):
     text = checkout.make()
     assert not runs(text) and checkout.state() == before
     assert "up to date: 01, 05, 08; 3 figures and tables in" in text
+    assert "sentences of the text" not in text
 
     for name in ("nb01_figure.svg", "manifest.json"):  # made again without running anything
         (checkout.published / "figures" / name).unlink()
@@ -305,8 +306,14 @@ def test_line_by_content(tmp_path):
     (checkout.run / "01" / "figures" / "nb01_figure.svg").write_text("")
     checkout.notebook("05", "games", value=2)
     assert runs(checkout.make()) == ["01", "05", "08"]
-    checkout.notebook("05", "games", value=3)
-    assert runs(checkout.make("smoke", "--only", "05")) == ["05"]
+    said = ["it is small: holds", "it is red: does not hold", "it is round: does not hold"]
+    checkout.notebook(
+        "05", "games", value=3, extra="; ".join(f"print('[claim] {s}')" for s in said)
+    )
+    text = checkout.make("smoke", "--only", "05")
+    assert runs(text) == ["05"]
+    refuted = "2 sentences of the text do not hold for the results of this run:\n"
+    assert f"{refuted}    05: it is red\n    05: it is round\n" in text
     assert runs(checkout.make()) == ["08"]
     assert runs(checkout.make("smoke", "--only", "1", "--force")) == ["01"]
     assert checkout.times()["nb01_figure"] == (1, 1)  # from the beginning

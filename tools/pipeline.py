@@ -51,6 +51,8 @@ NEEDS = {
 WEIGHTS = {"models": ["ddpm", "gan"], "factors": ["factors"]}
 # Numbers of this name differ from run to run, and nothing is computed from them.
 TIMES = re.compile(r"\b(seconds|minutes|hours)|/s\b")
+# What `checks.claim` prints under a sentence that results do not bear out.
+REFUTED = re.compile(r"(?m)^\[claim\] (.+): does not hold$")
 
 
 @dataclass(frozen=True)
@@ -314,6 +316,16 @@ def put(path: Path, data: bytes) -> bool:
     return True
 
 
+def refuted(line: Line) -> list[str]:
+    """Sentences of the text that the results of this run do not bear out, by notebook."""
+    found = []
+    for number in line.chosen:
+        for cell in read_json(line.file(number, "ipynb")).get("cells", []):
+            printed = "".join("".join(o.get("text", "")) for o in cell.get("outputs", []))
+            found += [f"{number}: {sentence}" for sentence in REFUTED.findall(printed)]
+    return found
+
+
 # ---- what the Snakefile asks
 
 
@@ -432,6 +444,9 @@ def make(given: dict, *targets: str) -> int:
         now = line(config)
         place, count = now.target / "figures", len(manifest(now.target / "figures"))
         print(f"up to date: {', '.join(now.chosen)}; {count} figures and tables in {place}")
+        if claims := refuted(now):
+            print(f"{len(claims)} sentences of the text do not hold for the results of this run:")
+            print("\n".join(f"    {claim}" for claim in claims))
     if stopped:
         print("\nstopped; the same command resumes here", file=sys.stderr)
     return 130 if stopped else int(not done)
