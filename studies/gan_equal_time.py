@@ -11,6 +11,7 @@ where the processor multiplies bfloat16:
     ours, GAME      as ours in this game (``gan.LOSSES``), at the same rate or at a third of it, for
                     3 minutes
     DCGAN, SNGAN, R3GAN     as published, in batches of 64 (``peers``)
+    real rooms      training images, no model at all: the floor
 
 The first two of the others have no average of their weights, as published. Their schedules follow
 the clock; ours is timed first and given as many images as seven eighths of the minutes hold, lest
@@ -94,25 +95,33 @@ def play_peer(
     return GAN(Sampled(generator, peer.latent)), discriminator, seen, taken
 
 
+def judged(made: Tensor) -> dict:
+    e = evaluate(made, study.images("validation"), split="validation")
+    return {
+        "distance": round(e.distance, 1),
+        "precision": round(e.precision, 3),
+        "recall": round(e.recall, 3),
+    }
+
+
 def measure(job: study.Job) -> dict:
     name, seed, minutes = job["contestant"], job["seed"], job["minutes"]
     images, n = study.images("train"), study.smaller(2_000, 32)
+    if name == "real rooms":
+        return judged(study.real_rooms(n, seed=seed))
     if name in peers.GANS:
         gan, d, seen, seconds = play_peer(peers.GANS[name], images, 60 * minutes, seed)
     else:
         gan, d, seen, seconds = play_ours((OURS | GAMES)[name], images, 60 * minutes, seed)
     made = gan.sample(n, seed=seed + 100, batch=100)
     study.save_sheet(made, study.sheet_path(STUDY, job, f"{minutes:g}"))
-    e = evaluate(made, study.images("validation"), split="validation")
     return {
         "parameters of G": sum(q.numel() for q in gan.generator.parameters()),
         "parameters of D": sum(q.numel() for q in d.parameters()),
         "images seen": seen,
         "images/s": round(seen / seconds, 1),
         "seconds": round(seconds),
-        "distance": round(e.distance, 1),
-        "precision": round(e.precision, 3),
-        "recall": round(e.recall, 3),
+        **judged(made),
         "memory MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
 
@@ -125,7 +134,8 @@ STUDY = study.Study(
         for name, seeds in SEEDS.items()
         for seed in range(seeds)
     ]
-    + [{"contestant": name, "seed": 0, "minutes": 3.0, "threads": 1} for name in GAMES],
+    + [{"contestant": name, "seed": 0, "minutes": 3.0, "threads": 1} for name in GAMES]
+    + [{"contestant": "real rooms", "seed": 0, "minutes": 0.0, "threads": 1}],
     measure,
     smoke={"minutes": 0.02},
     on_cpu=True,

@@ -60,6 +60,7 @@ def notebook(tmp_path):
     cells = [new_code_cell(f"secret_{n}()", outputs=outputs) for n, outputs in enumerate(code)]
     cells.insert(3, new_markdown_cell(CAPTIONED))
     cells.insert(4, new_code_cell("widgets.Button()"))
+    cells.append(new_markdown_cell("**Exercise 08-1**", metadata={"tags": ["exercise"]}))
     nb = new_notebook(cells=[new_markdown_cell(TITLE), *cells])
     (tmp_path / "notebooks").mkdir()
     first = new_notebook(cells=[new_markdown_cell("# 01 · The first")])
@@ -98,7 +99,7 @@ def test_a_caption_of_nothing_is_text(tmp_path):
 
 
 def test_code_widgets_asides_and_what_was_printed_are_left_out(written):
-    left_out = r"secret|widgets|Guess|aside|folded|Before|minute|\[claim\]|\[eq:|<!--"
+    left_out = r"secret|widgets|Guess|aside|folded|Exercise|Before|minute|\[claim\]|\[eq:|<!--"
     assert not typeset.re.search(left_out, written)
 
 

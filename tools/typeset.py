@@ -6,9 +6,9 @@ and Typst compiles it, with the fonts that it brings: nothing is fetched. Both a
 ``book``.
 
 What belongs to the screen is left out: what stands between title and abstract, folded asides
-(``<details>``), widgets with the paragraph before them, the line to the next notebook. Links to
-other notebooks lead to a list of them at the end. A figure that figures/ holds is taken from
-there, where it is sharper. What the checks printed becomes an appendix.
+(``<details>``), exercises, widgets with the paragraph before them, the line to the next notebook.
+Links to other notebooks lead to a list of them at the end. A figure that figures/ holds is taken
+from there, where it is sharper. What the checks printed becomes an appendix.
 """
 
 import argparse
@@ -82,7 +82,7 @@ def parts(nb: NotebookNode) -> Iterator[tuple[str, str | bytes]]:
     Markdown)`` of the figures or tables before it.
     """
     for cell, following in zip(nb.cells, [*nb.cells[1:], None], strict=True):
-        if cell.cell_type == "markdown":
+        if cell.cell_type == "markdown" and "exercise" not in cell.metadata.get("tags", []):
             text = cell.source.strip()
             if following and re.search(r"\bwidgets\.", following.source):
                 text = text.rpartition("\n\n")[0]

@@ -13,7 +13,7 @@
 # %% [markdown]
 # # 08 · The report: a diffusion model and a GAN on bedrooms, rebuilt and measured
 #
-# It takes half an hour to read and about three minutes to run. The code is folded. It makes every number below, and each sentence that states a result has a claim in a folded cell that fails when a rerun refutes it. Before: [07 · Interpolation](07_interpolation.ipynb).
+# It takes half an hour to read and about three minutes to run. The code is folded. It makes every number below, and each sentence that states a result has a claim in a folded cell, which a rerun bears out or refutes. Two exercises stand before the references. Before: [07 · Interpolation](07_interpolation.ipynb).
 #
 # ## Abstract
 #
@@ -44,7 +44,9 @@ import pandas as pd
 import PIL.Image
 import torch
 from IPython.display import HTML, Image, display
+from scipy import stats
 
+from bedgen_utils import exercises
 from bedgen_utils.checks import check, check_fails, claim
 from bedgen_utils.data import load_bedrooms, to_float
 from bedgen_utils.factors import FACTORS, KIND, combined, labels, load_classifier, total_variation
@@ -1342,7 +1344,50 @@ claim_on(
 # *What would have to be equal for "diffusion against GAN" to be a fair question?* The images, the time on one machine, the effort that went into either recipe, and the budget for choosing. The last two never are. So compare what is on offer, and say so.
 #
 # </details>
+
+# %% [markdown] tags=["exercise"]
+# **Exercise 08-1** · easy · 5 minutes
 #
+# Two kernel distances stand in a table, each with the standard error of its own sample. Return their difference, the second less the first, and two standard errors of it. Then say whether section 3.2 may call its two models undecided at 64 pixels, and decided at 32.
+
+
+# %% tags=["exercise"]
+def gap_and_error(first, second, error_1, error_2): ...  # a pair of numbers
+
+
+exercises.check("08-1", gap_and_error)
+
+
+# %% tags=["solution"]
+def gap_and_error(first, second, error_1, error_2):
+    return second - first, 2 * (error_1**2 + error_2**2) ** 0.5
+
+
+exercises.check("08-1", gap_and_error)
+
+# %% [markdown] tags=["exercise"]
+# **Exercise 08-2** · medium · 10 minutes
+#
+# Two recipes are trained with the same $n$ seeds; `a` and `b` (each of shape $(n,)$) hold their kernel distances, seed by seed. Return the mean of "second less first" and both ends of its 95 % interval: Student's $t$, as in this report. Finding 3 comes out of the three seeds behind the figure of section 3.3.
+
+
+# %% tags=["exercise"]
+def paired_interval(a, b): ...  # mean, low, high
+
+
+exercises.check("08-2", paired_interval)
+
+
+# %% tags=["solution"]
+def paired_interval(a, b):
+    gap = b - a
+    half = stats.t.ppf(0.975, len(gap) - 1) * gap.std() / len(gap) ** 0.5
+    return gap.mean(), gap.mean() - half, gap.mean() + half
+
+
+exercises.check("08-2", paired_interval)
+
+# %% [markdown]
 # ## References
 #
 # * Arjovsky, Chintala & Bottou (2017), *Wasserstein GAN*, [arXiv:1701.07875](https://arxiv.org/abs/1701.07875).

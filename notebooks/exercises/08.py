@@ -1,0 +1,80 @@
+"""The report: the exercises of notebook 08, in the order of its text."""
+
+import torch
+from scipy import stats
+
+from bedgen_utils.exercises import Exercise
+
+
+def _apart(first, second, error_1, error_2):
+    return second - first, 2 * (error_1**2 + error_2**2) ** 0.5
+
+
+def _of_seeds() -> list[tuple]:
+    """Results of two models with the same seeds: good seeds are good for both."""
+    seeds = [torch.tensor(x, dtype=torch.float64) for x in ([9.0, 10.5, 8.1], [4.0, 6.2, 5.1, 7.3])]
+    gaps = [torch.tensor(x, dtype=torch.float64) for x in ([2.0, 3.4, 2.9], [-0.3, 0.4, 0.9, 0.2])]
+    return [(a, a + gap) for a, gap in zip(seeds, gaps, strict=True)]
+
+
+def _interval(x, quantile=stats.t.ppf, correction=1, root=True, freedom=1):
+    spread = x.std(correction=correction) / (len(x) ** 0.5 if root else 1)
+    half = float(quantile(0.975, len(x) - freedom)) * spread
+    return x.mean(), x.mean() - half, x.mean() + half
+
+
+def _unpaired(a, b):
+    """As if the seeds of the two models had nothing in common (Welch, 1947)."""
+    parts = a.var() / len(a), b.var() / len(b)
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1))
+    half = float(stats.t.ppf(0.975, float(freedom))) * sum(parts).sqrt()
+    middle = b.mean() - a.mean()
+    return middle, middle - half, middle + half
+
+
+EXERCISES = {
+    "08-1": Exercise(
+        answer=_apart,
+        trials=lambda: [(2.6, 2.8, 0.15, 0.17), (5.0, 3.7, 0.2, 0.1)],
+        mistakes={
+            "You added the two errors. Errors of independent samples seldom err the same way: "
+            "their squares add.": lambda a, b, x, y: (b - a, 2 * (x + y)),
+            "That is one standard error, which holds the truth two times in three. The text gives "
+            "two.": lambda a, b, x, y: (b - a, (x**2 + y**2) ** 0.5),
+            "You did not take the root: a variance has the square of the unit.": (
+                lambda a, b, x, y: (b - a, 2 * (x**2 + y**2))
+            ),
+            "You took the first less the second.": lambda a, b, x, y: _apart(b, a, x, y),
+            "You averaged the errors: a difference is less certain than either of its terms.": (
+                lambda a, b, x, y: (b - a, x + y)
+            ),
+        },
+        hint="Variances of independent numbers add, also when the numbers are subtracted.",
+    ),
+    "08-2": Exercise(
+        answer=lambda a, b: _interval(b - a),
+        trials=_of_seeds,
+        mistakes={
+            "You treated the seeds as unrelated. Both models share them, and what a seed does to "
+            "both goes out when you subtract seed by seed.": _unpaired,
+            "You took 1.96, the quantile of a normal law. With three seeds the standard deviation "
+            "is itself a guess, and Student's quantile is 4.30.": (
+                lambda a, b: _interval(b - a, lambda p, _: stats.norm.ppf(p))
+            ),
+            "That is how far single seeds scatter. The mean of n scatters √n times less.": (
+                lambda a, b: _interval(b - a, root=False)
+            ),
+            "Your standard deviation divides by n. With three seeds that makes it too small by a "
+            "fifth.": lambda a, b: _interval(b - a, correction=0),
+            "You took n degrees of freedom. One is spent on the mean.": (
+                lambda a, b: _interval(b - a, freedom=0)
+            ),
+            "You cut 5 % off at either side. An interval of 95 % leaves out 2.5 % at each.": (
+                lambda a, b: _interval(b - a, lambda _, n: stats.t.ppf(0.95, n))
+            ),
+            "You took the first less the second.": lambda a, b: _interval(a - b),
+        },
+        hint="First the n differences, b - a; from then on there is one list of numbers. "
+        "scipy.stats.t.ppf(0.975, n - 1) is the quantile.",
+    ),
+}
