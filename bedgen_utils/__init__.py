@@ -10,7 +10,8 @@ Read in this order; each module uses only those before it.
   room).
 - Where everything is known: ``exact`` (a world with the exact denoiser), ``games`` (mode collapse
   on the plane), ``interpolate`` (paths through latents).
-- On paper: ``checks`` (under the equations), ``report`` (figures, tables, intervals).
+- On paper: ``checks`` (under the equations), ``exercises`` (answers of students), ``report``
+  (figures, tables, intervals).
 """
 
 __version__ = "0.2.0"

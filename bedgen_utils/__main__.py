@@ -91,7 +91,12 @@ def main(arguments: list[str] | None = None) -> int:
     steps = [list(step) for step in COMMANDS[options.command][1]]
     steps[-1] += rest
     env = {"OMP_NUM_THREADS": "1"} | environ if options.command == "test" else None
-    return int(any([subprocess.run(step, cwd=REPO, env=env).returncode for step in steps]))
+    failed = False
+    for step in steps:
+        failed |= subprocess.run(step, cwd=REPO, env=env).returncode != 0
+        if failed and options.command != "lint":  # which tells all that it finds
+            break
+    return int(failed)
 
 
 if __name__ == "__main__":

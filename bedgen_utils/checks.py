@@ -1,8 +1,8 @@
 """Checks that stand under the equations of the notebooks.
 
-Each takes the tag of its equation (``eq:10``, ``eq:10-step-3``), prints what it compared, and
+Each check takes the tag of its equation (``eq:10``, ``eq:10-step-3``), prints what it compared, and
 raises AssertionError where the two sides differ; ``tests/test_equations.py`` fails for a tag that
-no check names. Three kinds, and the tolerance that each may use:
+no check names. (`claim`, under a sentence, does not raise.) Three kinds, and the tolerance of each:
 
     symbolic      sympy simplifies the difference of the two sides to 0: none
     numeric       two float64 computations of one number: a stated bound

@@ -147,7 +147,7 @@ def _difference(got: list, expected: list, tolerance: float) -> str:
             return f"It gives {a.item():.5g}, which is not it."
         if not np.isfinite(a).all():
             return f"{(~np.isfinite(a)).mean():.0%} of the numbers are infinite or NaN."
-        far = np.abs(a - b)
-        if not np.allclose(a, b):
-            return f"{(far > 1e-4).mean():.0%} of the numbers are off, by up to {far.max():.3g}."
+        off = ~np.isclose(a, b, rtol=tolerance, atol=tolerance * _scale(b))
+        far = np.abs(a - b).max()
+        return f"{off.sum()} of {off.size} numbers are off, by up to {far:.3g}."
     return "It is not it."

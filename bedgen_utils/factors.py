@@ -29,6 +29,7 @@ from tqdm.auto import tqdm
 from .data import load_factors, to_float
 from .models import RELEASED as WEIGHTS
 from .models import read_weights, write_weights
+from .train import seeded
 
 # Of the factors of the dataset those that can be told at 32 pixels: a network asked for all removed
 # at least two fifths of the errors of the commonest answer for these. What stands on a shelf or
@@ -134,18 +135,18 @@ def train_factors(
     """
     if len(images) < batch:
         raise ValueError(f"{len(images)} images do not fill a batch of {batch}: lower batch=")
-    torch.manual_seed(seed)
-    network, steps = FactorNet(), epochs * (len(images) // batch)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.05, fused=True)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps)
     batches = _batches(images, answers, epochs, batch, torch.Generator().manual_seed(seed))
-    for x, y in tqdm(batches, total=steps, unit="batch", desc="factors"):
-        losses = [F.cross_entropy(logits, y[:, k]) for k, logits in enumerate(network(x))]
-        loss = sum(losses, torch.zeros(()))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        rate.step()
+    with seeded(seed):  # the first weights, and what is dropped
+        network, steps = FactorNet(), epochs * (len(images) // batch)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.05, fused=True)
+        rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps)
+        for x, y in tqdm(batches, total=steps, unit="batch", desc="factors"):
+            losses = [F.cross_entropy(logits, y[:, k]) for k, logits in enumerate(network(x))]
+            loss = sum(losses, torch.zeros(()))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            rate.step()
     return network.eval().requires_grad_(False)
 
 

@@ -374,10 +374,6 @@ class Score:
     def __str__(self) -> str:
         return f"{self.name}: {self.distance:.1f} [{self.protocol}]"
 
-    def row(self) -> dict:
-        """A flat dict, for tables and the manifest."""
-        return {"metric": self.name, "distance": self.distance} | asdict(self.protocol)
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -403,7 +399,8 @@ def moments(images: Images, *, cache: bool = False, **how: Any) -> Moments:
     """`Moments` of the features of uint8 images (N, 3, H, W), streamed.
 
     how: extractor, batch and weights, as in `features`. cache, meant for reference sets: keep them
-    in `data.cache_folder`. Damaged entries are made again, a full or read-only disk is warned of.
+    in `sources.cache_folder`. Damaged entries are made again; of a disk that is full or read-only
+    it warns.
     """
     images = check_images(images)
     m = Moments(*_space(images, **how))

@@ -72,9 +72,12 @@ class DDPM:
         sampler: Sampler = dpmpp_2m_step,
         rho: float | None = 3.0,
         batch: int = 50,
-        **options: Any,
+        clip: bool = True,
+        callback: Callable[[int, Tensor, Tensor], None] | None = None,
     ) -> Tensor:
-        """``n`` images, uint8 (n, 3, size, size); options: of ``GaussianDiffusion.sample``.
+        """``n`` images, uint8 (n, 3, size, size); ValueError for fewer than one.
+
+        sampler, clip and callback: as in ``GaussianDiffusion.sample``, one call a batch.
 
         The defaults are DPM-Solver++(2M) with times spread by noise. With an early network, each
         step asks both; ``guidance=1`` leaves it out. The noise of image i depends on seed and n
@@ -86,14 +89,17 @@ class DDPM:
         model: Model = self.network
         if self.early is not None and guidance != 1:
             model = guided(self.network, self.early, guidance)
-        times = self.diffusion.timesteps(steps or self.steps, rho, 20 * self.size / 32)
+        steps = self.steps if steps is None else steps
+        times = self.diffusion.timesteps(steps, rho, 20 * self.size / 32)
         device = next(self.network.parameters()).device
         x_T = torch.randn(n, 3, self.size, self.size, generator=torch.Generator().manual_seed(seed))
         of_image = [torch.Generator().manual_seed(seed * 1_000_003 + 1 + i) for i in range(n)]
 
         def make(some: Tensor) -> Tensor:
-            options["generator"] = [of_image[i] for i in some]
-            x = self.diffusion.sample(model, x_T[some].to(device), sampler, times, **options)
+            noise, draws = x_T[some].to(device), [of_image[i] for i in some]
+            x = self.diffusion.sample(
+                model, noise, sampler, times, clip=clip, generator=draws, callback=callback
+            )
             return to_uint8(x).cpu()
 
         return _shared_out(n, batch, make)
@@ -116,7 +122,9 @@ class GAN:
 
     @torch.no_grad()
     def sample(self, n: int, seed: int = 0, batch: int = 500) -> Tensor:
-        """``n`` images, uint8 (n, 3, size, size), from latents z ~ N(0, I)."""
+        """``n`` images, uint8 (n, 3, size, size), from latents z ~ N(0, I); ValueError for fewer
+        than one.
+        """
         draws = torch.Generator().manual_seed(seed)
         z = torch.randn(n, self.generator.latent, generator=draws)
         device = next(self.generator.parameters()).device
@@ -131,6 +139,8 @@ def _shared_out(n: int, batch: int, make: Callable[[Tensor], Tensor]) -> Tensor:
     """Images 0 … n − 1 by ``make(indices)`` in batches. Of several processes, which must all come
     here, each makes its part, and all get all.
     """
+    if n < 1:
+        raise ValueError(f"n must be 1 or more, got {n}")
     together = dist.is_available() and dist.is_initialized()
     rank, processes = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
     batches = torch.arange(n).split(batch)

@@ -8,10 +8,9 @@ is ``run.folder / "03"``.
 import os
 import platform
 import subprocess
-import time
 import tomllib
 from collections import ChainMap
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,7 +43,6 @@ class Run:
     seed: int
     folder: Path
     p: SimpleNamespace
-    began: float = field(default_factory=time.monotonic)
 
     @property
     def own(self) -> Path:

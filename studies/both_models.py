@@ -6,12 +6,11 @@ once for as many seconds as the DDPM's training of the same seed took. In all th
 learning rate ends with the run. Of all, 1,000 samples are held against 2,000 validation images:
 Fréchet and kernel distance (EfficientNet-Lite0), precision, recall, the kinds of rooms a classifier
 reads in them and the total variation to those of the real ones (``factors``), the DDPM's bound in
-bits/dim with its standard error, and what it cost. "real pictures" is the floor: the other 1,000
+bits/dim with its standard error, and what it cost. "real images" is the floor: the other 1,000
 validation images, held against these. Three seeds.
 
-Writes results/both_models.csv, a row a set and seed ("pictures" in the names of rows is what the
-tables have said from the start). One thread; one hour. A row that needs the seconds of another
-measures that one first.
+Writes results/both_models.csv, a row a set and seed. One thread; one hour. A row that needs the
+seconds of another measures that one first.
 """
 
 import time
@@ -25,7 +24,7 @@ from bedgen_utils.metrics import evaluate
 from bedgen_utils.models import DDPM, GAN
 from bedgen_utils.train import train_ddpm, train_gan
 
-SETS = ["real pictures", "DDPM", "GAN, as many pictures", "GAN, as many seconds"]
+SETS = ["real images", "DDPM", "GAN, as many images", "GAN, as many seconds"]
 
 
 def trained_ddpm(images: torch.Tensor, seen: int, seed: int) -> DDPM:
@@ -55,7 +54,7 @@ def measure(job: study.Job) -> dict:
     real = real[torch.randperm(len(real), generator=torch.Generator().manual_seed(seed))]
     cost = {"images": 0, "training seconds": 0, "parameters": 0, "seconds per 1,000": ""}
     cost |= {"bits/dim": "", "bits/dim error": ""}
-    if name == "real pictures":
+    if name == "real images":
         made = real[:n]
     else:
         seen = job["epochs"] * len(train)

@@ -95,7 +95,7 @@ def measure_photographs(job: study.Job) -> dict:
     n = len(everything) * 3 // 4  # they come in shuffled order
     images, real = everything[:n], everything[n:]
     about = {
-        "train pictures": n,
+        "train images": n,
         "reference": len(real),
         "real kernel": round(kernel_distance(features(images), features(real)).value, 4),
         "data_sha256": dataset_sha256("folder", folder),

@@ -5,7 +5,7 @@ data/weights are held against as many real images: the Fréchet and the kernel d
 EfficientNet-Lite0 features, precision, recall, seconds for 1,000 samples. Split "test" is what
 counts; beside it "validation", on which recipes and samplers were chosen, shows what the choosing
 has flattered. Sets "of profile cpu" are the networks at 32 px, the others those at 64. "training
-pictures" are 3,000 training images: the floor of each, no model at all.
+images" are 3,000 training images: the floor of each, no model at all.
 
 Writes results/released.csv, a row a set and split. One thread; half an hour on a
 processor with bfloat16, two hours without, most of it the denoiser at 64 px.
@@ -21,10 +21,10 @@ from bedgen_utils.models import RELEASED, load
 SETS = {  # weights, pixels a side
     "DDPM": ("ddpm", 64),
     "GAN": ("gan", 64),
-    "training pictures": (None, 64),
+    "training images": (None, 64),
     "DDPM of profile cpu": ("ddpm32", 32),
     "GAN of profile cpu": ("gan32", 32),
-    "training pictures, 32 px": (None, 32),
+    "training images, 32 px": (None, 32),
 }
 STEPS = {"ddpm": {"steps": 20}}  # the ten that do for 32 px leave an error at 64
 

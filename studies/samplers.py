@@ -3,7 +3,7 @@
 The denoiser of profile ``cpu`` as released makes 500 samples with each sampler and number of steps;
 all begin with the same noise. Measured are the Fréchet distance (EfficientNet-Lite0) to the
 validation images, the same for 30 resamples of them (bootstrap; all sets are resampled alike, so
-that samplers can be compared draw by draw), and the seconds for 1,000. "training pictures", 500
+that samplers can be compared draw by draw), and the seconds for 1,000. "training images", 500
 training images, are the floor. "guided" asks the early network too: half of its evaluations.
 
 Writes results/samplers.csv, a row a sampler and number of evaluations. One thread; half an hour,
@@ -38,7 +38,7 @@ SAMPLERS: dict[str, tuple[dict, list[int]]] = {  # options of DDPM.sample, steps
     "DDIM": ({"sampler": ddim_step, "rho": None, "guidance": 1.0}, [5, 10, 15, 25, 50]),
     "ancestral": ({"sampler": ddpm_step, "rho": None, "guidance": 1.0}, [10, 25, 50, 100, 1000]),
 }
-FLOOR = "training pictures"
+FLOOR = "training images"
 
 
 @functools.cache

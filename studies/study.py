@@ -31,10 +31,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bedgen_utils.data import dataset_sha256, load_bedrooms, replace_atomically, to_float
+from bedgen_utils.data import dataset_sha256, load_bedrooms, to_float
 from bedgen_utils.diffusion import Bound
 from bedgen_utils.models import DDPM
 from bedgen_utils.run import REPO, code_version, processor, profile_numbers
+from bedgen_utils.sources import replace_atomically
 from bedgen_utils.train import DDPMRecipe, GANRecipe
 
 RESULTS = REPO / "studies" / "results"
@@ -241,8 +242,10 @@ def real_rooms(n: int, size: int = 32, seed: int = 0) -> Tensor:
 
 
 def save_sheet(samples: Tensor, path: Path) -> None:
-    """The first 64 of uint8 samples (N, 3, S, S), sixteen in a row; fewer than 16 are left out."""
+    """The first 64 of uint8 samples (N, 3, S, S), in whole rows of sixteen; ValueError below 16."""
     shown = samples[: min(64, len(samples) // 16 * 16)]
+    if not len(shown):
+        raise ValueError(f"a sheet has rows of 16 samples, there are {len(samples)}")
     n, _, side, _ = shown.shape
     sheet = shown.reshape(n // 16, 16, 3, side, side).permute(0, 3, 1, 4, 2)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -213,10 +213,12 @@ def test_training_is_the_loop_one_writes_by_hand(narrow):
 
 def test_training_depends_on_its_seed_alone_and_wants_a_batch(narrow):
     images, y = random_rooms(16)
+    before = torch.get_rng_state()
     a, b, c = (
         train_factors(images, y, epochs=1, batch=8, seed=seed).last.weight for seed in (0, 0, 1)
     )
     assert torch.equal(a, b) and not torch.equal(a, c)
+    assert torch.equal(torch.get_rng_state(), before)  # the caller's draws go on undisturbed
     with pytest.raises(ValueError, match="do not fill a batch of 17"):
         train_factors(images, y, batch=17)
 

@@ -539,10 +539,8 @@ def test_a_score_carries_its_protocol_and_is_not_called_fid(tmp_path, monkeypatc
     ):
         assert part in str(score)
     assert "FID" not in str(score) and "Inception" not in str(score)
-    row = score.row()
-    assert row["n_generated"] == 10 and row["n_reference"] == 12 and row["metric"] == score.name
-    assert row["weights_sha256"] == networks.EFFICIENTNET_SHA256
-    assert row["distance"] == score.distance
+    assert score.protocol.n_generated == 10 and score.protocol.n_reference == 12
+    assert score.protocol.weights_sha256 == networks.EFFICIENTNET_SHA256
     again = frechet_from_features(features(images(10, 0)), features(images(12, 1)))
     assert score.distance == pytest.approx(again, rel=1e-6)
 

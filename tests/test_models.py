@@ -75,6 +75,16 @@ def test_gan_samples_follow_from_the_seed():
     assert not torch.equal(a, model.sample(7, seed=4))
 
 
+def test_what_cannot_be_sampled_is_refused():
+    for model in (denoiser(), GAN(GAME.build()[0].eval())):
+        with pytest.raises(ValueError, match="n must be 1 or more, got 0"):
+            model.sample(0)
+    with pytest.raises(ValueError, match="steps"):
+        denoiser().sample(1, steps=0)  # 0 is no "take the default"
+    with pytest.raises(TypeError):  # the noise follows from the seed
+        denoiser().sample(1, generator=torch.Generator())
+
+
 def test_a_diverged_network_raises_and_paints_nothing_black():
     model = denoiser()
     nn.init.constant_(model.network.last.bias, float("nan"))

@@ -315,6 +315,10 @@ def test_line_by_content(tmp_path):
     refuted = "2 sentences of the text do not hold for the results of this run:\n"
     assert f"{refuted}    05: it is red\n    05: it is round\n" in text
     assert runs(checkout.make()) == ["08"]
+    text = checkout.root / "notebooks" / "py" / "05_small.py"
+    text.write_text(text.read_text().replace("# # Notebook 05", "# # In other words"))
+    assert runs(checkout.make("smoke", "--only", "05")) == ["05"]
+    assert checkout.times()["nb05_figure"] == (3, 2)  # other prose: its checkpoints are kept
     assert runs(checkout.make("smoke", "--only", "1", "--force")) == ["01"]
     assert checkout.times()["nb01_figure"] == (1, 1)  # from the beginning
 

@@ -163,7 +163,7 @@ def test_photographs_come_from_a_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("BEDGEN_PHOTOGRAPHS", str(folder))
     smoke("gan_augmentation", "none_seed-0_epochs-300_real_bedrooms", out)
     (row,) = study.rows(out / "gan_photographs.csv")
-    assert (row["train pictures"], row["reference"]) == ("36", "12")
+    assert (row["train images"], row["reference"]) == ("36", "12")
 
 
 @pytest.mark.slow

@@ -115,7 +115,7 @@ def set_up_cell() -> NotebookNode:
 
 def parameters_cell(nb: NotebookNode) -> NotebookNode:
     """The one cell tagged ``parameters``; ValueError where there is not exactly one."""
-    cells = [c for c in nb.cells if "parameters" in c.metadata.get("tags", [])]
+    cells = [c for c in nb.cells if "parameters" in tags_of(c)]
     if len(cells) != 1:
         raise ValueError(
             f"a notebook needs exactly one cell tagged parameters; this one has {len(cells)}"
@@ -205,7 +205,7 @@ def differences(folder: Path = NOTEBOOKS) -> list[str]:
             problems.append(f"{path.name} is missing")
             continue
         old, new = (
-            [(c.cell_type, c.source.strip(), sorted(c.metadata.get("tags", []))) for c in nb.cells]
+            [(c.cell_type, c.source.strip(), sorted(tags_of(c))) for c in nb.cells]
             for nb in (read(path), document(source))
         )
         if old != new:
@@ -284,7 +284,7 @@ def publishable(
     if parameters.get("profile") == "cpu":
         del parameters["profile"]
     set_parameters(nb, **parameters)
-    ran = [c for c in executed.cells if "injected-parameters" not in c.metadata.get("tags", [])]
+    ran = [c for c in executed.cells if "injected-parameters" not in tags_of(c)]
     if [c.cell_type for c in ran] != [c.cell_type for c in nb.cells]:
         raise ValueError(f"the executed copy of {source.name} has other cells than its source")
     known = {str(folder): name for folder, name in folders.items()} | {
@@ -374,8 +374,9 @@ def run_notebook(line: Line, number: str, minutes: float) -> None:
     if not line.force and ran.get("reads") == now and is_whole(line, number):
         print(f"{source.stem}: nothing that it reads has changed", flush=True)
     else:
-        # Checkpoints are gone on with only by the code, numbers and data that wrote them.
-        if line.force or ran.get("reads") != now:
+        # Checkpoints are gone on with only by the code, numbers and data that wrote them; what
+        # stands between the cells of code is not among these.
+        if line.force or but_for_prose(ran.get("reads", {})) != but_for_prose(now):
             shutil.rmtree(own, ignore_errors=True)
         put(state, as_json({"reads": now}))
         shutil.rmtree(own / "figures", ignore_errors=True)  # some it may no longer make
@@ -388,6 +389,10 @@ def run_notebook(line: Line, number: str, minutes: float) -> None:
         count = len(manifest(own))
         print(f"{source.stem}: {clock(seconds)}, {count} figures and tables", flush=True)
     put(line.file(number, "left.json"), as_json(left(own)))
+
+
+def but_for_prose(reads: dict) -> dict:
+    return {key: value for key, value in reads.items() if key != "source"}
 
 
 def execute(line: Line, number: str, progress: "Progress") -> NotebookNode:
@@ -480,7 +485,7 @@ class Progress:
 
     def cell(self, cell: NotebookNode, cell_index: int) -> None:
         """Called by papermill's client before each cell."""
-        if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", []):
+        if cell.cell_type == "code" and "injected-parameters" not in tags_of(cell):
             self.at, self.source = self.at + 1, cell.source
 
     def report(self, why: list[str], copy: Path) -> str:

@@ -160,6 +160,7 @@ def reads(line: Line, number: str) -> dict:
         "numbers": table,
         "data": data_sha256(table.get("source", "rendered")),
         "source": sha256(line.texts[number]),
+        "code": hashlib.sha256(code.encode()).hexdigest(),
         "files": {p.relative_to(REPO).as_posix(): sha256(p) for p in sorted(files) if p.exists()},
     }
 
@@ -299,7 +300,7 @@ def holds(path: Path, data: bytes) -> bool:
 def put(path: Path, data: bytes) -> bool:
     """Write ``data`` in one step; False, and nothing is touched, where the file holds it already.
 
-    As ``bedgen_utils.sources.replace_atomically``, but that takes seconds to import (torch).
+    As ``bedgen_utils.sources.replace_atomically``; this module also runs beside other packages.
     """
     if holds(path, data):
         return False
