@@ -11,7 +11,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from tools import notebooks, typeset
 
 PIXEL = base64.b64encode(b"\x89PNG one pixel").decode()
-TITLE = """# 08 · The report: a small thing, measured
+TITLE = """# 08 · Our report: a small thing, measured
 
 It takes a minute to run. Before: [07](07_next.ipynb).
 
