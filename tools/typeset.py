@@ -288,7 +288,7 @@ def document(path: Path, folder: Path) -> str:
 
 def _facts(nb: NotebookNode, number: str, published: Path) -> dict:
     """What stands below the title and in the appendix."""
-    title = re.match(r"# (?:\d\d · )?(?:The report: )?(.+)", nb.cells[0].source)[1]
+    title = re.match(r"# (?:\d\d · )?(?:Our report: )?(.+)", nb.cells[0].source)[1]
     project, rows = pyproject()["project"], manifest(published)
     commits = {row["commit"] for name, row in rows.items() if name.startswith(f"nb{number}_")}
     return {
