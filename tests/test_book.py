@@ -247,7 +247,7 @@ def test_what_is_wrong_with_a_site_is_said(tmp_path):
     ]
     (tmp_path / "playground").mkdir()
     (tmp_path / "playground" / "weights").write_bytes(bytes(1000))
-    for name in "abd":
+    for name in ("a", "b", "d"):
         (tmp_path / f"{name}.html").write_text("")
     assert book.problems(tmp_path) == [] and book.size(tmp_path) == 4
 

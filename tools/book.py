@@ -144,11 +144,10 @@ def write_static(folder: Path) -> None:
             if inside == "tex-chtml.js" and hashlib.sha256(data).hexdigest() != MATHJAX:
                 raise ValueError(f"{name} is not the MathJax that is expected")
             put(folder / "mathjax" / inside, data)
-    (folder / "cards").mkdir()
+    (folder / "cards").mkdir(parents=True)
     for number, (figure, part) in CARDS.items():
-        card(REPO / "figures" / f"{figure}.png", part).save(
-            folder / "cards" / f"{number}.jpg", quality=80
-        )
+        image = card(REPO / "figures" / f"{figure}.png", part)
+        image.save(folder / "cards" / f"{number}.jpg", quality=80)
 
 
 def card(path: Path, part: tuple[float, float, float, float]) -> PIL.Image.Image:
