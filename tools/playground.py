@@ -226,10 +226,11 @@ def packed(folder: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise OSError(f"npm is needed for {RUNTIME}: install Node.js, which brings it")
-    pack = [npm, "pack", "--loglevel=error", RUNTIME]
+    pack = [npm, "pack", "--loglevel=error", "--fetch-retries=1", RUNTIME]
     done = subprocess.run(pack, cwd=folder, capture_output=True, text=True)
     if done.returncode:
-        raise OSError(f"npm pack {RUNTIME} failed; is there a network? It says: {done.stderr}")
+        said = done.stderr.strip().partition("\n")[0]
+        raise OSError(f"npm pack {RUNTIME} failed ({said}): is there a network?")
     return folder / f"{RUNTIME.replace('@', '-')}.tgz"
 
 
