@@ -69,7 +69,8 @@ class Equations(SphinxTransform):
             if node["ids"]:
                 link = f'<a class="to-equation" href="#{node["ids"][0]}" title="Link to this">#</a>'
                 box = nodes.container("", classes=["equation"])
-                node.replace_self(box)
+                node.replace_self(box)  # which gives it the ids as well
+                node["ids"] = []
                 box += [node, nodes.raw("", link, format="html")]
 
 

@@ -5,16 +5,18 @@ What builds the site is in every environment; it is opened where Chromium is ins
 
 import re
 import runpy
+import socket
 from pathlib import Path
 
 import browser
 import nbformat
+import PIL.Image
 import pytest
 import yaml
 
 from tools import book, bookpages, notebooks
 from tools.crossref import Labels, labelled, linked, plain
-from tools.pipeline import manifest
+from tools.pipeline import claim, manifest
 
 REPO = Path(__file__).resolve().parents[1]
 CHAPTERS = bookpages.chapters()
@@ -93,7 +95,7 @@ def test_a_page_is_found_or_named():
     with pytest.raises(ValueError, match="'D'"):
         bookpages.section("# A\n\n## B\n", "D")
     assert bookpages.fill("<!-- made: a -->!", {"a": lambda: "b"}) == "b!"
-    with pytest.raises(KeyError, match="other"):
+    with pytest.raises(ValueError, match="made: other -->: nothing of that name"):
         bookpages.fill("<!-- made: other -->", {})
 
 
@@ -210,7 +212,7 @@ def test_protocols_say_once_what_all_share():
         "| test | 32x32 px | 1,000 | 2,000 | [nb01_a](#nb01-a), nb01_b |",
     ]
     rows["nb01_a"]["protocol"]["resize"] = "images 32x32 px, nearest"
-    with pytest.raises(ValueError, match="unpack"):
+    with pytest.raises(ValueError, match="resize in 2 ways"):
         bookpages.protocols(rows, Labels())
 
 
@@ -233,18 +235,21 @@ def test_what_is_wrong_with_a_site_is_said(tmp_path):
         '<a href="c.html"></a><a href="https://elsewhere.org"></a><img src="i.png">'
         '<script src="https://elsewhere.org/s.js"></script><img src="i.png" alt="">'
     )
-    (tmp_path / "b.html").write_text('<p id="x">')
+    (tmp_path / "b.html").write_text('<p id="x"><a id="y" name="y"><i name="y"></i></a></p>')
+    (tmp_path / "d.html").write_text('<p id="x"><a id="y"></a><i id="x"></i></p>')
     (tmp_path / "i.png").write_bytes(b"1234")
     assert book.problems(tmp_path) == [
         "a.html: #gone: there is no such anchor",
         "a.html: c.html is not there",
         "a.html: loads https://elsewhere.org/s.js",
         "a.html: the image i.png has no alt text",
+        "d.html: 2 elements have the id x",
     ]
     (tmp_path / "playground").mkdir()
     (tmp_path / "playground" / "weights").write_bytes(bytes(1000))
-    (tmp_path / "a.html").write_text("")
-    assert book.problems(tmp_path) == [] and book.size(tmp_path) == 4 + 10
+    for name in ("a", "b", "d"):
+        (tmp_path / f"{name}.html").write_text("")
+    assert book.problems(tmp_path) == [] and book.size(tmp_path) == 4
 
 
 def test_another_mathjax_is_refused(tmp_path, monkeypatch):
@@ -264,6 +269,151 @@ def test_another_mathjax_is_refused(tmp_path, monkeypatch):
 def test_a_missing_library_is_named(monkeypatch):
     with pytest.raises(SystemExit, match="no-such-library is missing: `make book`"):
         book.library("no-such-library")
+
+
+class Builds:
+    """`book.renew`, where Sphinx and the networks take no time: the page says which build made it,
+    and ``fails`` is what one ends with after it has written the page.
+    """
+
+    def __init__(self, out):
+        self.out, self.fails = out, None
+
+    def build(self, folder):
+        (folder / "html" / "index.html").write_text(self.name)
+        (folder / "html" / f"only_{self.name}.html").write_text("")
+        if self.fails:
+            raise self.fails
+
+    def write_networks(self, folder):
+        (folder / "models").mkdir(parents=True, exist_ok=True)
+        (folder / "sampler.js").touch()
+        made = folder / "models" / "made_by"
+        made.write_text(made.read_text() if made.exists() else self.name)
+
+    def renew(self, name, fails=None):
+        self.name, self.fails = name, fails
+        return book.renew(self.out)
+
+    def shown(self):
+        """The page, and what there is beside it."""
+        site = self.out / "html"
+        return (site / "index.html").read_text(), {p.name for p in site.glob("only_*")}
+
+
+@pytest.fixture
+def builds(tmp_path, monkeypatch):
+    builds = Builds(tmp_path / "out")
+    monkeypatch.setattr(book, "build", builds.build)
+    monkeypatch.setattr(book.playground, "write_networks", builds.write_networks)
+    return builds
+
+
+def test_a_site_is_replaced_when_the_new_one_is_whole(builds, monkeypatch):
+    """Nothing of an old page is left, networks are, and a failure or the end in its middle changes
+    nothing of what is shown.
+    """
+    assert builds.renew("one") == builds.out / "html"
+    for end in (SystemExit("a warning"), ValueError("no network"), KeyboardInterrupt()):
+        with pytest.raises(type(end)):
+            builds.renew("two", end)
+        assert builds.shown() == ("one", {"only_one.html"})
+        assert (builds.out / book.WORK / "html" / "only_two.html").exists()  # as after kill -9
+    builds.renew("three")
+    assert builds.shown() == ("three", {"only_three.html"})
+    assert {p.name for p in builds.out.iterdir()} <= {"html", ".lock"}
+    assert (builds.out / "html" / "playground" / "models" / "made_by").read_text() == "one"
+    monkeypatch.setattr(book, "LIMIT", 1)
+    with pytest.raises(ValueError, match="the site has 0 MB, more than 0"):
+        builds.renew("four")
+    assert builds.shown() == ("three", {"only_three.html"})
+
+
+def test_a_site_that_was_set_aside_is_not_lost(builds):
+    builds.renew("one")
+    work = builds.out / book.WORK
+    work.mkdir()
+    (builds.out / "html").rename(work / "old")  # ended right here
+    with pytest.raises(SystemExit):
+        builds.renew("two", SystemExit("a warning"))
+    assert builds.shown() == ("one", {"only_one.html"})
+
+
+def test_the_second_of_two_builds_says_so(builds):
+    builds.renew("one")
+    lock = claim(builds.out)
+    with pytest.raises(ValueError, match="another run is at work in .*out"):
+        builds.renew("two")
+    lock.release()
+    builds.renew("three")
+    assert builds.shown()[0] == "three"
+
+
+def test_a_folder_of_others_is_left_alone(builds):
+    builds.out.write_text("mine")
+    with pytest.raises(ValueError, match="out is no folder"):
+        builds.renew("one")
+    assert builds.out.read_text() == "mine"
+    builds.out.unlink()
+    (builds.out / "html").mkdir(parents=True)
+    (builds.out / "html" / "index.html").write_text("mine")
+    with pytest.raises(ValueError, match="out holds no book but html: remove that"):
+        builds.renew("one")
+    assert [p.name for p in builds.out.rglob("*")] == ["html", "index.html"]
+    assert builds.shown()[0] == "mine"
+
+
+def test_what_fails_is_said_in_a_line(builds, monkeypatch):
+    def call(*options):
+        monkeypatch.setattr("sys.argv", ["book", "--out", str(builds.out), *options])
+        book.main()
+
+    builds.renew("one")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        with pytest.raises(SystemExit, match=f"^error: port {port} cannot be had .*in use"):
+            call("--serve", port)
+    with pytest.raises(SystemExit, match="^error: port 99999 cannot be had"):
+        call("--serve", "99999")
+    builds.name, builds.fails = "two", ValueError("several\n  lines")
+    with pytest.raises(SystemExit, match="^error: several lines$"):
+        call()
+
+
+def test_a_chapter_that_has_not_run_is_named(tmp_path, monkeypatch):
+    """It would be a page without numbers or figures."""
+    nb = nbformat.read(CHAPTERS["02"], 4)
+    for cell in nb.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []
+    path = tmp_path / CHAPTERS["02"].name
+    nbformat.write(nb, path)
+    monkeypatch.setattr(bookpages, "chapters", lambda: CHAPTERS | {"02": path})
+    with pytest.raises(ValueError, match="02_posterior.* has no outputs: make figures .*02"):
+        book.write_sources(tmp_path / "source")
+    assert not (tmp_path / "source").exists()
+
+
+def test_a_missing_manifest_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(book, "manifest", lambda _: manifest(tmp_path))
+    with pytest.raises(ValueError, match="manifest.json holds no figures: `git checkout"):
+        book.write_sources(tmp_path / "source")
+
+
+def test_a_figure_that_is_missing_or_cut_is_named(tmp_path):
+    path, part = tmp_path / "fig.png", (0, 0, 1, 1)
+    PIL.Image.effect_noise((90, 90), 60).save(path)
+    assert book.card(path, part).size == book.CARD
+    whole = path.read_bytes()
+    for damaged in (whole[:4000], whole[:20], whole[:60] + bytes(60) + whole[120:]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"fig\.png is no whole image .*git checkout"):
+            book.card(path, part)
+    path.unlink()
+    with pytest.raises(ValueError, match=r"fig\.png is no whole image .*No such file"):
+        book.card(path, part)
 
 
 def test_the_workflow_builds_what_make_builds():

@@ -231,6 +231,22 @@ def test_a_second_run_in_one_folder(tmp_path):
     pipeline.claim(tmp_path)
 
 
+def test_errors_in_one_line():
+    def said(error):
+        with pytest.raises(SystemExit) as end, pipeline.one_line_errors():
+            raise error
+        return end.value.code
+
+    gone = str(pipeline.REPO / "figures" / "gone.png")
+    missing = FileNotFoundError(2, "No such file", gone)
+    assert said(missing) == f"error: {gone} is missing: `git checkout {gone}` brings it back"
+    assert said(FileNotFoundError(2, "No such", "/else")) == "error: [Errno 2] No such: '/else'"
+    assert said(ValueError("two\n lines")) == "error: two lines"
+    assert said(ModuleNotFoundError("", name="onnx")).startswith("error: onnx is missing: `make b")
+    with pytest.raises(RuntimeError), pipeline.one_line_errors():  # nobody has thought of it
+        raise RuntimeError
+
+
 def test_progress_in_a_log_of_windows(checkout, monkeypatch):
     import io
 

@@ -3,11 +3,13 @@ browser.
 """
 
 import html
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 
 import browser
 import numpy as np
@@ -129,6 +131,145 @@ def test_controls_have_names():
     assert len(ids) == len(set(ids))
     used = re.findall(r'\$\("([\w-]+)"\)', (playground.PAGE / "page.js").read_text())
     assert set(used) <= set(ids)
+
+
+# ---- what is made, without its makers: the exporter, the runtime, npm
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch, ddpm, gan):
+    """`write_models` into a folder, and the networks that it exported."""
+
+    def write():
+        exported.clear()
+        playground.write_models(tmp_path / "models")
+        return exported
+
+    def export(network, shapes, path):
+        path.write_bytes(path.name.encode() * 1000)
+        exported.append(path.stem)
+
+    exported = []
+    monkeypatch.setattr(playground, "load", {"ddpm": ddpm, "gan": gan}.get)
+    monkeypatch.setattr(playground, "export", export)
+    monkeypatch.setattr(playground, "difference", lambda *_: 1e-6)
+    return write
+
+
+def test_networks_are_exported_where_they_are_not_right(models, tmp_path):
+    """Kept as they are, and made again where one byte of a file or of the table is another."""
+    assert models() == ["gan", "ddpm", "ddpm_early"] and models() == []
+    folder = tmp_path / "models"
+    right = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert set(right) == {"gan.onnx", "ddpm.onnx", "ddpm_early.onnx", "table.json"}
+    table = right["table.json"]
+    other = {
+        "gan.onnx": [right["gan.onnx"][:-1], right["gan.onnx"][:-1] + b"!", None],
+        "table.json": [table[:-9], table.replace(b'"latent": ', b'"latent": 1'), b"[]", None],
+    }
+    for name, contents in other.items():
+        for content in contents:
+            assert content != right[name]
+            (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
+            assert len(models()) == 3, (name, content and content[:60])
+            assert {path.name: path.read_bytes() for path in folder.iterdir()} == right
+
+
+def test_networks_of_other_weights_are_exported(models, monkeypatch):
+    models()
+    monkeypatch.setattr(playground, "sha256", lambda path: f"another of {path.name}")
+    assert len(models()) == 3
+
+
+@pytest.mark.parametrize("difference", [1e-4, float("nan")])
+def test_unfit_networks_are_not_written(models, tmp_path, monkeypatch, difference):
+    monkeypatch.setattr(playground, "difference", lambda *_: difference)
+    with pytest.raises(ValueError, match=f"gan: 0.0 MB, at most {difference:.1e} from PyTorch"):
+        models()
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_difference_that_is_no_number_is_seen(tmp_path, monkeypatch):
+    class Session:
+        def __init__(self, *_, **__):
+            pass
+
+        def run(self, _, feed):
+            return [np.where(feed["z"] > 0, np.nan, feed["z"])]
+
+    class Runtime:
+        InferenceSession = Session
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", Runtime)
+    assert np.isnan(playground.difference(nn.Identity(), {"z": [1, 4]}, tmp_path))
+
+
+def archive(path, files):
+    with tarfile.open(path, "w:gz") as package:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(f"package/dist/{name}")
+            entry.size = len(data)
+            package.addfile(entry, io.BytesIO(data))
+    return path
+
+
+def test_what_npm_brings_is_checked(tmp_path, monkeypatch):
+    files = {name: np.random.bytes(5000) for name in playground.RUNTIME_FILES}
+    sums = {name: playground.hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    monkeypatch.setattr(playground, "RUNTIME_FILES", sums)
+    folder, tgz = tmp_path / "ort", tmp_path / "runtime.tgz"
+    monkeypatch.setattr(playground, "packed", lambda _: tgz)
+    first = next(iter(files))
+    for given in ({**files, first: b"other"}, {first: files[first]}):
+        archive(tgz, given)
+        with pytest.raises(ValueError, match=f"{first} of|damaged .*not found"):
+            playground.write_runtime(folder)
+    whole = archive(tgz, files).read_bytes()
+    for cut in (0, 10, 3000, len(whole) // 2):
+        tgz.write_bytes(whole[:cut])
+        with pytest.raises(ValueError, match="runtime.tgz, as npm fetched it, is damaged"):
+            playground.write_runtime(folder)
+    assert not folder.exists()
+    tgz.write_bytes(whole)
+    playground.write_runtime(folder)
+    tgz.unlink()
+    playground.write_runtime(folder)  # npm is not asked for what is right
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+    (folder / first).write_bytes(files[first][:100])
+    with pytest.raises(FileNotFoundError, match="runtime.tgz"):
+        playground.write_runtime(folder)
+
+
+def test_npm_that_fails_is_said(tmp_path, monkeypatch):
+    said = "npm error code ENOTFOUND"
+    failed = subprocess.CompletedProcess([], 1, "", f"{said}\nnpm error and much more")
+    monkeypatch.setattr(playground.shutil, "which", lambda name: name)
+    monkeypatch.setattr(playground.subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(OSError, match=rf"npm pack .* failed \({said}\): is there a network"):
+        playground.packed(tmp_path)
+    monkeypatch.setattr(playground.shutil, "which", lambda name: None)
+    with pytest.raises(OSError, match="npm is needed for .*install Node.js"):
+        playground.packed(tmp_path)
+
+
+def test_what_fails_is_said_in_a_line(tmp_path, monkeypatch):
+    def call():
+        monkeypatch.setattr("sys.argv", ["playground", str(tmp_path / "site")])
+        playground.main()
+
+    monkeypatch.setattr(playground, "write_runtime", lambda _: None)
+    monkeypatch.setattr(playground, "RELEASED", REPO / "data" / "weights" / "gone")
+    gone = REPO / "data" / "weights" / "gone" / "ddpm.safetensors"
+    with pytest.raises(SystemExit, match=f"error: {gone} is missing: `git checkout {gone}`"):
+        call()
+    with pytest.raises(SystemExit, match="is missing"):  # the folder is ours by now
+        call()
+    shutil.rmtree(tmp_path / "site")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text("mine")
+    with pytest.raises(SystemExit, match="error: .*site holds something else: give a new folder"):
+        call()
+    assert [p.name for p in (tmp_path / "site").iterdir()] == ["index.html"]
 
 
 # ---- the modules, in Node, with a formula for a network

@@ -151,8 +151,42 @@ def test_a_notebook_that_has_not_run_is_refused(notebook, tmp_path):
         cell.pop("outputs", None)
     nb.cells = [cell for cell in nb.cells if cell.cell_type == "markdown"]
     nbformat.write(nb, notebook)
-    with pytest.raises(SystemExit, match='has no outputs.* ARGS="--only 08"'):
+    with pytest.raises(ValueError, match='has no outputs.* ARGS="--only 08"'):
         typeset.document(notebook, tmp_path)
+
+
+def test_a_notebook_that_is_linked_and_missing_is_named(written, notebook):
+    (notebook.parent / "01_first.ipynb").unlink()
+    with pytest.raises(ValueError, match="links to notebook 01, which .* does not hold"):
+        typeset.notebooks(written, notebook.parent)
+
+
+def test_what_fails_is_said_in_a_line(notebook, monkeypatch):
+    """No file, conflict markers in it, an image that Typst cannot read."""
+
+    class Typst:
+        class TypstError(RuntimeError):
+            pass
+
+        def compile(self, *_, **__):
+            raise self.TypstError("failed to decode image")
+
+    def said():
+        with pytest.raises(SystemExit) as end:
+            typeset.main()
+        return end.value.code
+
+    monkeypatch.setattr("sys.argv", ["typeset", "--notebook", str(notebook)])
+    monkeypatch.setattr(typeset, "libraries", lambda: (None, Typst()))
+    monkeypatch.setattr(typeset, "pandoc", lambda text, *_: text)
+    wanted = (
+        r"error: Typst cannot print \S+08_small.ipynb \(failed to decode image\): is an .*cut\?"
+    )
+    assert typeset.re.fullmatch(wanted, said())
+    notebook.write_text(f"<<<<<<< HEAD\n{notebook.read_text()}")
+    assert typeset.re.fullmatch(r"error: \S+08_small.ipynb is no notebook .*git checkout.*", said())
+    notebook.unlink()
+    assert typeset.re.fullmatch(r"error: .*No such file .*08_small.ipynb'", said())
 
 
 def test_a_missing_library_is_named_with_its_remedy(monkeypatch):

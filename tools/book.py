@@ -1,11 +1,14 @@
 """The book: a static site from the notebooks as they are stored. Nothing is run.
 
-``python -m tools.book`` (``make book``) writes what Sphinx reads to book/_build/source: the
-notebooks, the texts of book/, pages that ``bookpages`` makes. Sphinx makes book/_build/html of it,
-with warnings as errors; then every link, anchor and image of the site is looked at. All that a page
-loads lies in the site: a reader needs no network. Sphinx, MyST-NB, Furo and a copy of MathJax come
-from the extra ``book``. Furo, because its pages load 0.1 MB beside their text and MathJax, and a
-theme with Bootstrap and icon fonts ten times as much.
+``python -m tools.book`` (``make book``) writes what Sphinx reads: the notebooks, the texts of
+book/, pages that ``bookpages`` makes. Sphinx makes the site of it, with warnings as errors; then
+every link, anchor and image is looked at. All that a page loads lies in the site: a reader needs no
+network. Sphinx, MyST-NB, Furo and a copy of MathJax come from the extra ``book``. Furo, because its
+pages load 0.1 MB beside their text and MathJax, and a theme with Bootstrap and icon fonts ten times
+as much.
+
+All of this happens in book/_build/.building, from the beginning each time: Sphinx tells a warning
+only once of a page that it keeps. What is right at the end takes the place of book/_build/html.
 
 ``playground`` copies the page of ``book/playground/`` into the site, and puts beside it what runs
 there: the networks, and the runtime, which npm fetches.
@@ -15,10 +18,11 @@ there: the networks, and the runtime, which npm fetches.
 import argparse
 import hashlib
 import http.server
+import os
 import re
 import shutil
-import sys
 import time
+from collections import Counter
 from functools import partial
 from html.parser import HTMLParser
 from importlib.metadata import PackageNotFoundError, files
@@ -33,11 +37,12 @@ from nbformat import NotebookNode
 from . import bookpages as made
 from . import playground
 from .crossref import Labels, linked
-from .notebooks import NOTEBOOKS, REPO, document, read
-from .pipeline import manifest, put, sources
+from .notebooks import NOTEBOOKS, REPO, document, read_run
+from .pipeline import claim, manifest, one_line_errors, put, sources
 
 BOOK = REPO / "book"
 BUILD = BOOK / "_build"
+WORK = ".building"  # where a site is made, beside the last one
 LIMIT = 60e6  # bytes of the site, the playground left out
 # tex-chtml.js of MathJax 3.2.2, as its npm package has it.
 MATHJAX = "0a6ded5abbce13331658dd239f34382abd06492c74b71b61e8caa8112ec55fa5"
@@ -60,9 +65,12 @@ CARD = (600, 400)
 
 
 def write_sources(folder: Path) -> None:
-    """Write every page to ``folder``; a file that says the same already stays as it is."""
+    """Write every page to ``folder``; ValueError where a chapter has not been run."""
     rows = manifest(REPO / "figures")
-    books = {number: read(path) for number, path in made.chapters().items()}
+    if not rows:
+        path = REPO / "figures" / "manifest.json"
+        raise ValueError(f"{path} holds no figures: `git checkout {path}` brings them back")
+    books = {number: read_run(path) for number, path in made.chapters().items()}
     labels = made.learn(books, rows)
     texts = pages(rows, books, labels)
     for number, nb in books.items():
@@ -72,9 +80,6 @@ def write_sources(folder: Path) -> None:
         put(folder / name, text.encode())
     for image in ("data/sample_sheet.png", "figures/nb08_released.png"):
         put(folder / Path(image).name, (REPO / image).read_bytes())
-    for path in folder.rglob("*"):  # pages that are no more
-        if path.suffix in (".md", ".ipynb") and str(path.relative_to(folder)) not in texts:
-            path.unlink()
 
 
 def pages(rows: dict, books: dict[str, NotebookNode], labels: Labels) -> dict[str, str]:
@@ -139,13 +144,21 @@ def write_static(folder: Path) -> None:
             if inside == "tex-chtml.js" and hashlib.sha256(data).hexdigest() != MATHJAX:
                 raise ValueError(f"{name} is not the MathJax that is expected")
             put(folder / "mathjax" / inside, data)
+    (folder / "cards").mkdir(parents=True)
     for number, (figure, part) in CARDS.items():
-        path = folder / "cards" / f"{number}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with PIL.Image.open(REPO / "figures" / f"{figure}.png") as image:
+        image = card(REPO / "figures" / f"{figure}.png", part)
+        image.save(folder / "cards" / f"{number}.jpg", quality=80)
+
+
+def card(path: Path, part: tuple[float, float, float, float]) -> PIL.Image.Image:
+    """The part of an image, padded to the size CARD; ValueError where there is no whole image."""
+    try:
+        with PIL.Image.open(path) as image:
             box = [round(share * image.size[k % 2]) for k, share in enumerate(part)]
-            card = PIL.ImageOps.pad(image.convert("RGB").crop(box), CARD, color="white")
-            card.save(path, quality=80)
+            return PIL.ImageOps.pad(image.convert("RGB").crop(box), CARD, color="white")
+    except (OSError, SyntaxError) as error:  # PIL's, for a chunk of a PNG that is broken
+        why = f"{path} is no whole image ({error}): `git checkout {path}` brings it back"
+        raise ValueError(why) from error
 
 
 def library(name: str) -> list:
@@ -160,8 +173,51 @@ def library(name: str) -> list:
 # ---- the site
 
 
+def renew(out: Path) -> Path:
+    """Put a new site, with the networks, in the place of ``out``/html when all of it is right.
+
+    The networks and the runtime of the old one are taken over where they are right. ValueError
+    where ``out`` is not ours or another build is at work in it.
+    """
+    refuse_others(out)
+    lock = claim(out)
+    try:
+        site, work = out / "html", out / WORK
+        if (work / "old").exists() and not site.exists():  # ended between the two steps below
+            os.rename(work / "old", site)
+        if work.exists():
+            shutil.rmtree(work)
+        new = work / "html"
+        for name in ("models", "ort"):
+            if (kept := site / "playground" / name).is_dir():
+                shutil.copytree(kept, new / "playground" / name)
+        playground.write_networks(new / "playground")
+        build(work)
+        if (large := size(new)) > LIMIT:
+            raise ValueError(f"the site has {large / 1e6:.0f} MB, more than {LIMIT / 1e6:.0f}")
+        if site.exists():
+            os.rename(site, work / "old")
+        os.rename(new, site)
+        shutil.rmtree(work)
+    finally:
+        lock.release()
+    return site
+
+
+def refuse_others(out: Path) -> None:
+    """ValueError where ``out`` is no folder, or has other things in it and no book."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is no folder: give --out one")
+    others = {path.name for path in out.glob("*")} - {".lock", WORK}
+    if others and not playground.is_ours(out / "html" / "playground"):
+        why = f"{out} holds no book but {min(others)}"
+        raise ValueError(f"{why}: remove that, or give --out a new folder")
+
+
 def build(folder: Path) -> Path:
-    """The site, in ``folder``/html; SystemExit where Sphinx or a link complains."""
+    """The site without the networks, in ``folder``/html, where nothing is yet of what it writes.
+    SystemExit where Sphinx or a link complains.
+    """
     from sphinx.cmd.build import build_main  # seconds, and only where the extra is installed
 
     write_static(folder / "static")
@@ -186,7 +242,8 @@ class Links(HTMLParser):
 
     def __init__(self, text: str):
         super().__init__()
-        self.ids: set[str] = set()
+        self.ids: list[str] = []
+        self.names: set[str] = set()
         self.links: list[str] = []
         self.loads: list[str] = []
         self.unseen: list[str] = []
@@ -194,7 +251,8 @@ class Links(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         given = dict(attributes)
-        self.ids |= {value for key in ("id", "name") if (value := given.get(key))}
+        self.ids += filter(None, [given.get("id")])
+        self.names |= {value for key in ("id", "name") if (value := given.get(key))}
         if tag == "a" and given.get("href"):
             self.links.append(given["href"] or "")
         elif tag == "link" and given.get("rel") in ("stylesheet", "icon", "preload"):
@@ -206,14 +264,17 @@ class Links(HTMLParser):
 
 
 def problems(site: Path) -> list[str]:
-    """Links, anchors and files that are not there, what other hosts are asked for, and images
-    without a word for those who do not see them.
+    """Links, anchors and files that are not there, what other hosts are asked for, an id of two
+    elements, and images without a word for those who do not see them.
     """
     read = {path: Links(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
     found = []
     for path, page in read.items():
         name = path.relative_to(site)
         found += [f"{name}: the image {src[:80]} has no alt text" for src in page.unseen]
+        found += [
+            f"{name}: {n} elements have the id {i}" for i, n in Counter(page.ids).items() if n > 1
+        ]
         for link in page.loads:
             if urlsplit(link).scheme not in ("", "data") or link.startswith("//"):
                 found.append(f"{name}: loads {link}")
@@ -226,7 +287,7 @@ def problems(site: Path) -> list[str]:
             there = read.get(target)
             if not target.exists():
                 found.append(f"{name}: {link} is not there")
-            elif parts.fragment and there and unquote(parts.fragment) not in there.ids:
+            elif parts.fragment and there and unquote(parts.fragment) not in there.names:
                 found.append(f"{name}: {link}: there is no such anchor")
     return sorted(found)
 
@@ -239,7 +300,11 @@ def size(folder: Path, but: str = "playground") -> int:
 
 def serve(site: Path, port: int) -> None:
     handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(site))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
+    try:
+        listening = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"port {port} cannot be had ({error}): give another to --serve") from error
+    with listening as server:
         print(f"http://127.0.0.1:{port}/ shows {site}; Ctrl-C ends it", flush=True)
         try:
             server.serve_forever()
@@ -252,17 +317,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=BUILD, help="the folder to build in")
     parser.add_argument("--serve", type=int, nargs="?", const=8000, metavar="PORT")
     options = parser.parse_args()
-    site = options.out / "html"
-    if options.serve is None or not (site / "index.html").exists():
-        began = time.monotonic()
-        site = build(options.out.resolve())
-        playground.write_networks(site / "playground")
-        took, large = time.monotonic() - began, size(site)
-        print(f"{site}: {large / 1e6:.0f} MB in {took:.0f} s; python -m tools.book --serve")
-        if large > LIMIT:
-            sys.exit(f"that is more than {LIMIT / 1e6:.0f} MB")
-    if options.serve is not None:
-        serve(site, options.serve)
+    site = options.out.resolve() / "html"
+    with one_line_errors():
+        if options.serve is None or not (site / "index.html").exists():
+            began = time.monotonic()
+            renew(site.parent)
+            took, large = time.monotonic() - began, size(site)
+            print(f"{site}: {large / 1e6:.0f} MB in {took:.0f} s; python -m tools.book --serve")
+        if options.serve is not None:
+            serve(site, options.serve)
 
 
 if __name__ == "__main__":

@@ -233,8 +233,16 @@ def relinked(text: str, folder: str, at: str | None = None) -> str:
 
 
 def fill(text: str, makers: dict[str, Callable[[], str]]) -> str:
-    """``text`` with what is made in the place of each ``<!-- made: NAME -->``."""
-    return re.sub(r"<!-- made: ([\w-]+) -->", lambda m: makers[m[1]](), text)
+    """``text`` with what is made in the place of each ``<!-- made: NAME -->``; ValueError for an
+    unknown one.
+    """
+
+    def made(match: re.Match) -> str:
+        if match[1] not in makers:
+            raise ValueError(f"{match[0]}: nothing of that name; there are {', '.join(makers)}")
+        return makers[match[1]]()
+
+    return re.sub(r"<!-- made: ([\w-]+) -->", made, text)
 
 
 def path_through(rows: dict[str, dict[str, str]]) -> str:
@@ -279,7 +287,8 @@ def exercises_of(number: str) -> dict[str, tuple[str, list[str]]]:
     """By exercise its hint, and what is said of the mistakes it knows; no code of it is run."""
     path = NOTEBOOKS / "exercises" / f"{number}.py"
     found = {}
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8") if path.exists() else "")):
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    for node in ast.walk(ast.parse(text, filename=str(path))):
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "EXERCISES":
             for key, call in zip(node.value.keys, node.value.values, strict=True):
                 given = {k.arg: k.value for k in call.keywords}
@@ -393,6 +402,8 @@ def protocols(rows: dict[str, dict], labels: Labels) -> str:
             key = (protocol["split"], size, protocol["n_generated"], protocol["n_reference"])
             used.setdefault(key, set()).add(name)
             ways.add(how)
+    if len(ways) != 1:
+        raise ValueError(f"the protocols of the manifest resize in {len(ways)} ways: say so here")
     (way,) = ways
     linkable = labels.figures.values()
     lines = []

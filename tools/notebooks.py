@@ -232,9 +232,18 @@ def read(path: Path) -> NotebookNode:
     """ValueError, with what to do, where it is no notebook, as with conflict markers of git."""
     try:
         return nbformat.read(path, 4)
-    except ValueError as error:
+    except (ValueError, AttributeError, nbformat.ValidationError) as error:
         why = f"{path} is no notebook ({error!r:.60}): git checkout brings back the last good one"
         raise ValueError(why) from error
+
+
+def read_run(path: Path) -> NotebookNode:
+    """As ``read``; ValueError, with what to do, also where no cell has an output."""
+    nb = read(path)
+    if not any(cell.get("outputs") for cell in nb.cells):
+        how = f'make figures ARGS="--only {path.name[:2]}"'
+        raise ValueError(f"{path} has no outputs: {how} runs it and stores them")
+    return nb
 
 
 def solutions(folder: Path) -> dict[str, NotebookNode]:

@@ -32,6 +32,7 @@ import tempfile
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -371,6 +372,23 @@ def print_anything() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """SystemExit with one line, and no traceback, where a file, an argument or a library of the
+    extra book is missing or wrong.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        what = f"{error.name or error} is missing"
+        sys.exit(f"error: {what}: `make book` installs it, or `pip install` with the extra book")
+    except (OSError, SyntaxError, ValueError) as error:
+        name = getattr(error, "filename", None) or "."
+        if isinstance(error, FileNotFoundError) and Path(name).is_relative_to(REPO):
+            sys.exit(f"error: {name} is missing: `git checkout {name}` brings it back")
+        sys.exit(f"error: {' '.join(str(error).split())}")
 
 
 def main() -> None:

@@ -10,18 +10,20 @@ Needs the extra `book`, and npm for onnxruntime-web. Into FOLDER go
     models/table.json                             their sizes and inputs, and what the sampler needs
     ort/                                          three files of onnxruntime-web, and its licence
 
-What is already there and right is kept. Weights are released as float16; they stay float16 in the
+What is already there and right, by its checksum, is kept; the rest is written whole or not at all.
+Weights are released as float16; they stay float16 in the
 files, and are cast when a network is loaded: half the bytes, and the same numbers. Each network is
 run by onnxruntime and by PyTorch on the same inputs, and the largest difference may be BOUND.
 """
 
 import argparse
+import hashlib
 import json
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
+import zlib
 from pathlib import Path
 
 import torch
@@ -30,7 +32,7 @@ from torch import Tensor, nn
 from bedgen_utils.models import DDPM, GAN, RELEASED, load
 from bedgen_utils.run import REPO
 
-from .pipeline import sha256
+from .pipeline import one_line_errors, put, read_json, sha256
 
 PAGE = REPO / "book" / "playground"
 BUILT = REPO / "book" / "_build" / "html" / "playground"
@@ -119,17 +121,19 @@ def halved(model):
 
 @torch.no_grad()
 def difference(network: nn.Module, shapes: dict[str, list[int]], path: Path, n: int = 8) -> float:
-    """The largest difference of ``n`` outputs by PyTorch and, from ``path``, by onnxruntime."""
+    """The largest difference of ``n`` outputs by PyTorch and, from ``path``, by onnxruntime; NaN
+    where one is no number.
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    largest = 0.0
+    largest = torch.tensor(0.0)
     for seed in range(1, n + 1):
         feed = inputs(shapes, seed)
         (theirs,) = session.run(None, {k: v.numpy() for k, v in feed.items()})
         ours = network.cpu()(*feed.values())
-        largest = max(largest, float((ours - torch.from_numpy(theirs)).abs().max()))
-    return largest
+        largest = torch.maximum(largest, (ours - torch.from_numpy(theirs)).abs().max())
+    return float(largest)
 
 
 def table(ddpm: DDPM, gan: GAN) -> dict:
@@ -150,56 +154,105 @@ def table(ddpm: DDPM, gan: GAN) -> dict:
 
 
 def write_models(folder: Path) -> None:
-    """The networks as ONNX and table.json, unless these weights and this file made them."""
+    """The networks as ONNX and table.json, unless these weights and this file made them.
+    ValueError for a network that is not fit to be published; then nothing is written.
+    """
     sources = [RELEASED / "ddpm.safetensors", RELEASED / "gan.safetensors", Path(__file__)]
     made_from = {path.name: sha256(path) for path in sources}
-    written = folder / "table.json"
-    if written.exists() and json.loads(written.read_text())["made_from"] == made_from:
+    if are_right(folder, made_from):
         return
     ddpm, gan = load("ddpm"), load("gan")
     assert isinstance(ddpm, DDPM) and isinstance(gan, GAN)
     known = table(ddpm, gan) | {"made_from": made_from, "networks": {}}
-    for name, (network, shapes) in networks(ddpm, gan).items():
-        path = folder / f"{name}.onnx"
-        export(network, shapes, path)
-        far, size = difference(network, shapes, path), path.stat().st_size
-        print(f"{name}: {size / 1e6:.1f} MB, at most {far:.1e} from PyTorch", flush=True)
-        if far > BOUND or size > LARGEST_FILE:
-            sys.exit(f"{path} is not fit to be published: bounds are {BOUND}, {LARGEST_FILE} bytes")
-        known["networks"][name] = {
-            "file": path.name,
-            "bytes": size,
-            "difference": far,
-            "inputs": [{"name": k, "shape": shape} for k, shape in shapes.items()],
-        }
-    written.write_text(json.dumps(known), encoding="utf-8")
+    with tempfile.TemporaryDirectory() as temporary:
+        for name, (network, shapes) in networks(ddpm, gan).items():
+            path = Path(temporary, f"{name}.onnx")
+            export(network, shapes, path)
+            known["networks"][name] = row(network, shapes, path)
+        for path in Path(temporary).iterdir():
+            put(folder / path.name, path.read_bytes())
+    put(folder / "table.json", json.dumps(known | {"sha256": sum_of(known)}).encode())
+
+
+def are_right(folder: Path, made_from: dict[str, str]) -> bool:
+    """Whether table.json and all networks are there as they were written from ``made_from``."""
+    known = read_json(folder / "table.json")
+    if not isinstance(known, dict) or known.pop("sha256", "") != sum_of(known):
+        return False
+    rows = known["networks"].values()
+    files = all(is_right(folder / row["file"], row["sha256"]) for row in rows)
+    return known["made_from"] == made_from and files
+
+
+def sum_of(table: dict) -> str:
+    return hashlib.sha256(json.dumps(table).encode()).hexdigest()
+
+
+def row(network: nn.Module, shapes: dict[str, list[int]], path: Path) -> dict:
+    """What table.json says of ``path``; ValueError where it is too large or too far from
+    ``network``.
+    """
+    far, size = difference(network, shapes, path), path.stat().st_size
+    said = f"{path.stem}: {size / 1e6:.1f} MB, at most {far:.1e} from PyTorch"
+    if not (far <= BOUND and size <= LARGEST_FILE):
+        raise ValueError(f"{said}, which may be {LARGEST_FILE / 1e6:.0f} MB and {BOUND}")
+    print(said, flush=True)
+    return {
+        "file": path.name,
+        "bytes": size,
+        "sha256": sha256(path),
+        "difference": far,
+        "inputs": [{"name": k, "shape": shape} for k, shape in shapes.items()],
+    }
 
 
 def write_runtime(folder: Path) -> None:
-    """onnxruntime-web's files, fetched by npm where they are missing, checked by their sha256."""
-    folder.mkdir(parents=True, exist_ok=True)
-    wrong = [n for n, digest in RUNTIME_FILES.items() if not is_right(folder / n, digest)]
-    if not wrong:
+    """onnxruntime-web's files, fetched by npm where they are missing, checked by their sha256.
+    OSError or ValueError where they cannot be had.
+    """
+    if all(is_right(folder / name, digest) for name, digest in RUNTIME_FILES.items()):
         return
+    with tempfile.TemporaryDirectory() as temporary:
+        files = unpacked(packed(Path(temporary)))
+    for name, data in files.items():
+        if hashlib.sha256(data).hexdigest() != RUNTIME_FILES[name]:
+            raise ValueError(f"{name} of {RUNTIME} is not the file that this page was tested with")
+    for name, data in files.items():
+        put(folder / name, data)
+
+
+def packed(folder: Path) -> Path:
+    """RUNTIME's archive, fetched into ``folder``; OSError where there is no npm or it fails."""
     npm = shutil.which("npm")
     if npm is None:
-        sys.exit(f"npm is needed for {RUNTIME}: install Node.js, which brings it")
-    with tempfile.TemporaryDirectory() as temporary:
-        subprocess.run([npm, "pack", "--silent", RUNTIME], cwd=temporary, check=True)
-        (archive,) = Path(temporary).glob("*.tgz")
+        raise OSError(f"npm is needed for {RUNTIME}: install Node.js, which brings it")
+    pack = [npm, "pack", "--loglevel=error", "--fetch-retries=1", RUNTIME]
+    done = subprocess.run(pack, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        said = done.stderr.strip().partition("\n")[0]
+        raise OSError(f"npm pack {RUNTIME} failed ({said}): is there a network?")
+    return folder / f"{RUNTIME.replace('@', '-')}.tgz"
+
+
+def unpacked(archive: Path) -> dict[str, bytes]:
+    """RUNTIME_FILES from npm's archive; ValueError where it is cut or has no such files."""
+    try:
         with tarfile.open(archive) as package:
-            for name in RUNTIME_FILES:
-                data = package.extractfile(f"package/dist/{name}")
-                assert data is not None
-                (folder / name).write_bytes(data.read())
-    for name, digest in RUNTIME_FILES.items():
-        if not is_right(folder / name, digest):
-            (folder / name).unlink()
-            sys.exit(f"{name} of {RUNTIME} is not the file that this page was tested with")
+            return {
+                name: package.extractfile(f"package/dist/{name}").read()  # type: ignore[union-attr]
+                for name in RUNTIME_FILES
+            }
+    except (tarfile.TarError, zlib.error, EOFError, KeyError) as error:
+        raise ValueError(f"{archive.name}, as npm fetched it, is damaged ({error})") from error
 
 
 def is_right(path: Path, digest: str) -> bool:
-    return path.exists() and sha256(path) == digest
+    return path.is_file() and sha256(path) == digest
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether ``folder`` is a playground."""
+    return (folder / "sampler.js").exists()
 
 
 def write_page(folder: Path) -> None:
@@ -208,8 +261,8 @@ def write_page(folder: Path) -> None:
 
 def write_networks(folder: Path) -> None:
     """What the page in ``folder`` loads."""
-    write_models(folder / "models")
     write_runtime(folder / "ort")
+    write_models(folder / "models")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {size / 1e6:.1f} MB")
 
@@ -220,8 +273,11 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, nargs="?", default=BUILT)
     folder = parser.parse_args().folder
-    write_page(folder)
-    write_networks(folder)
+    with one_line_errors():
+        if folder.is_dir() and any(folder.iterdir()) and not is_ours(folder):
+            raise ValueError(f"{folder} holds something else: give a new folder")
+        write_page(folder)
+        write_networks(folder)
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ from posixpath import normpath
 
 from nbformat import NotebookNode
 
-from .notebooks import NOTEBOOKS, REPO, on_github, pyproject, read
-from .pipeline import manifest, put
+from .notebooks import NOTEBOOKS, REPO, on_github, pyproject, read, read_run
+from .pipeline import manifest, one_line_errors, put
 
 TEMPLATE = Path(__file__).with_suffix(".typ")
 WIDE = 200  # characters in a row; with more, a table is one of sentences, as wide as the page
@@ -261,7 +261,9 @@ def notebooks(text: str, folder: Path) -> str:
     """The list of notebooks that ``text`` links to."""
     rows = []
     for number in sorted(set(re.findall(r"\(#notebook-(\d\d)\)", text))):
-        (path,) = folder.glob(f"{number}_*.ipynb")
+        path = next(folder.glob(f"{number}_*.ipynb"), None)
+        if path is None:
+            raise ValueError(f"the report links to notebook {number}, which {folder} does not hold")
         title = re.match(r"# (?:\d\d · )?(.+)", read(path).cells[0].source)[1]
         there = on_github(f"notebooks/{path.name}")
         where = f"[`notebooks/{path.name}`]({there})" if there else f"`notebooks/{path.name}`"
@@ -271,10 +273,7 @@ def notebooks(text: str, folder: Path) -> str:
 
 def document(path: Path, folder: Path) -> str:
     """The whole of ``path`` in Typst; its images and the template go into ``folder``."""
-    nb, number, published = read(path), path.name[:2], path.parents[1] / "figures"
-    if not any(cell.get("outputs") for cell in nb.cells):
-        how = f'make figures ARGS="--only {number}"'
-        raise SystemExit(f"{path} has no outputs to print: {how} runs it and stores them")
+    nb, number, published = read_run(path), path.name[:2], path.parents[1] / "figures"
     text = markdown(nb, str(int(number)), folder, published)
     body = pandoc(f"{text}\n\n{notebooks(text, path.parent)}", "typst")
     for name in set(re.findall(r"\\operatorname\{(\w+)\}", text)):
@@ -301,18 +300,29 @@ def _facts(nb: NotebookNode, number: str, published: Path) -> dict:
 
 
 def make(path: Path, pdf: Path) -> None:
-    """Write ``path`` as ``pdf``."""
+    """Write ``path`` as ``pdf``; ValueError where Typst cannot read what the notebook makes."""
     _, typst = libraries()
     with tempfile.TemporaryDirectory() as name:
         source = Path(name, "main.typ")
         source.write_text(document(path, source.parent), encoding="utf-8")
-        put(pdf, typst.compile(source, root=name, ignore_system_fonts=True))
+        try:
+            made = typst.compile(source, root=name, ignore_system_fonts=True)
+        except typst.TypstError as error:
+            figures = path.parents[1] / "figures"
+            why = f"Typst cannot print {path} ({error}): is an image of it, or in {figures}, cut?"
+            raise ValueError(why) from error
+        put(pdf, made)
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--notebook", type=Path, default=NOTEBOOKS / "08_report.ipynb")
     parser.add_argument("--out", type=Path, default=REPO / "runs" / "report.pdf", metavar="PDF")
     options = parser.parse_args()
-    make(options.notebook.resolve(), options.out)
+    with one_line_errors():
+        make(options.notebook.resolve(), options.out)
     print(options.out)
+
+
+if __name__ == "__main__":
+    main()
