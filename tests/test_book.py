@@ -124,6 +124,20 @@ def test_each_figure_gets_caption_name_and_words():
     assert [o.data["text/markdown"] for o in three.outputs] == ["| t |"]
 
 
+def test_checks_that_a_notebook_folds_are_folded_with_what_they_print():
+    def part(printed, tags, *others):
+        cell = nbformat.v4.new_code_cell("claim()", id="c", metadata={"tags": tags})
+        cell.outputs = [nbformat.v4.new_output("stream", text=printed), *others]
+        return bookpages.with_figures(cell, "01", {}, "")[0].metadata
+
+    checks = "[claim] it is small: holds\n[eq:1.1] both sides: 2 numbers\n"
+    folded = part(checks, ["hide-input"])
+    assert folded.tags == ["hide-cell"] and folded.mystnb["code_prompt_show"] == "Show the checks"
+    assert part(checks, []).tags == []  # code that is shown keeps its output
+    for printed, others in ((checks + "12\n", []), (checks, [output(markdown="| t |")]), ("", [])):
+        assert part(printed, ["hide-input"], *others).tags == ["hide-input"]
+
+
 # ---- pages
 
 

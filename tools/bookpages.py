@@ -98,6 +98,8 @@ def figure_names(cell: NotebookNode, number: str, rows: dict[str, dict]) -> list
 
 # ---- a chapter's page
 
+CHECKS = {"code_prompt_show": "Show the checks", "code_prompt_hide": "Hide the checks"}
+
 
 def page(nb: NotebookNode, number: str, labels: Labels, rows: dict[str, dict]) -> NotebookNode:
     """The notebook as Sphinx is to read it."""
@@ -154,6 +156,9 @@ def with_figures(
         # A cell without any source would be left out, and its outputs with it.
         part = cell if not k else nbformat.v4.new_code_cell("# shown", id=f"{cell.id}-{k}")
         part.outputs = outputs
+        if only_checks(part):
+            part.metadata["tags"] = ["hide-cell"]
+            part.metadata["mystnb"] = CHECKS
         if k:
             part.metadata["tags"] = ["remove-input"]
         if is_image(outputs[0]):
@@ -167,6 +172,14 @@ def with_figures(
             images += 1
         cells.append(part)
     return cells or [cell]
+
+
+def only_checks(cell: NotebookNode) -> bool:
+    """Whether a cell that is folded in the notebook prints which checks and claims hold, only."""
+    shown = ["".join(o.get("text", "")) or " " for o in cell.outputs]
+    lines = [line for text in shown for line in text.splitlines()]
+    folded = "hide-input" in tags_of(cell)
+    return folded and bool(lines) and all(line.startswith("[") for line in lines)
 
 
 def parted(outputs: list[NotebookNode]) -> list[tuple[list[NotebookNode], str]]:
