@@ -42,6 +42,7 @@
     if (event.target.tagName === "SCRIPT") broken("page.js, or a script that it needs, did not come");
     else if (event.message) broken(event.message);
   }, true);
+  // By which of the two a module that throws is told differs between browsers.
   addEventListener("unhandledrejection", function (event) {
     broken((event.reason && event.reason.message) || event.reason);
   });
