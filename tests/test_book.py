@@ -7,6 +7,7 @@ import re
 import runpy
 import socket
 from pathlib import Path
+from urllib.parse import quote
 
 import browser
 import nbformat
@@ -552,6 +553,28 @@ def test_search_finds_a_term(served, page):
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("book")
+@pytest.mark.parametrize("asked", ["2.17", "Eq. 2.17", "(2.17)", "velocity 2.17"])
+def test_search_puts_an_equation_first(served, page, asked):
+    read(page, f"{served}search.html?q={quote(asked)}")
+    page.wait("document.querySelector('#search-results .found-equation a')", timeout=20)
+    link = page.evaluate("document.querySelector('#search-results a').href")
+    read(page, link)
+    assert page.evaluate("document.querySelector(':target mjx-container') !== null")
+    assert link.endswith("#eq-2-17") and "notebooks/02" in link and page.errors == []
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("book")
+def test_search_promises_no_equation_that_is_not_there(served, page):
+    for asked in ("slerp 2.99", "slerp 0.05", "slerp 3.2.17", "slerp 12.17"):
+        read(page, f"{served}search.html?q={quote(asked)}")
+        page.wait("/found|match/.test(document.querySelector('.search-summary').innerText)")
+        page.evaluate("new Promise((go) => setTimeout(go, 500))")
+        assert page.evaluate("document.querySelectorAll('.found-equation').length") == 0, asked
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("book")
 def test_the_folder_is_read_without_a_server(site, page):
     """Chapters and search work as files; the playground says what it needs."""
     read(page, f"{site.as_uri()}/notebooks/01_forward_noising.html", WIDTHS[0])
@@ -559,6 +582,9 @@ def test_the_folder_is_read_without_a_server(site, page):
     assert page.errors == [] and not seen["unread"] + seen["broken"] + seen["lost"]
     read(page, f"{site.as_uri()}/search.html?q=slerp")
     page.wait("document.querySelector('#search-results a[href*=\"07_interpolation\"]')")
+    read(page, f"{site.as_uri()}/search.html?q=7.6")
+    page.wait("document.querySelector('.found-equation a[href$=\"#eq-7-6\"]')")
+    assert page.errors == []
     read(page, f"{site.as_uri()}/playground/index.html")
     assert "http.server" in page.evaluate("document.getElementById('cannot').innerText")
 
@@ -573,6 +599,26 @@ def test_a_link_to_an_equation_shows_it(served, page):
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("book")
+def test_a_formula_wider_than_a_telephone_shows_that_it_goes_on(served, page):
+    """It is of the size of the text, scrolls to its number, and has a shadow at its edge."""
+    read(page, f"{served}notebooks/03_ddpm_training.html", WIDTHS[0])
+    look = """[...document.querySelectorAll('div.math')]
+      .filter((e) => !e.closest('details, .admonition')).map((e) => {
+        e.scrollLeft = 1e4;
+        const last = e.querySelector('mjx-mtd:last-child, mjx-mtr');
+        const edge = e.getBoundingClientRect().right - last.getBoundingClientRect().right;
+        const size = getComputedStyle(e.querySelector('mjx-container')).fontSize;
+        const shade = getComputedStyle(e).backgroundImage.split('gradient').length - 1;
+        return [e.scrollWidth > e.clientWidth, parseFloat(size), shade, edge > -2] })"""
+    narrow = page.evaluate(look)
+    assert sum(wide for wide, *_ in narrow) > 5
+    assert all(size <= 16 and shade == 4 and seen for _, size, shade, seen in narrow), narrow
+    widen(page, WIDTHS[1])
+    assert all(size > 16 and not shade for _, size, shade, _ in page.evaluate(look))
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("book")
 def test_light_and_dark(served, page):
     read(page, f"{served}index.html")
     shade = """(theme) => { document.body.dataset.theme = theme;
@@ -580,3 +626,14 @@ def test_light_and_dark(served, page):
     light, dark = (page.evaluate(f"({shade})('{theme}')") for theme in ("light", "dark"))
     assert min(light[:3]) > 230 and max(dark[:3]) < 50
     assert page.evaluate("document.querySelectorAll('.theme-toggle').length") >= 1
+    # What is chosen here holds in the playground.
+    page.evaluate("document.body.dataset.theme = 'auto'")
+    seen = set()
+    for _ in range(3):
+        page.evaluate("document.querySelector('.theme-toggle').click()")
+        chosen = page.evaluate("document.body.dataset.theme")
+        read(page, f"{served}playground/index.html")
+        shade = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]")
+        seen.add((chosen, int(shade) < 50))
+        read(page, f"{served}index.html")
+    assert {("light", False), ("dark", True)} < seen

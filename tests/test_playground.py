@@ -83,7 +83,7 @@ def page_text():
 def equations():
     """(number, TeX) of each numbered equation on the page."""
     for number, inside in re.findall(r'data-eq="([\d.]+)">(.*?)</div>', page_text(), re.DOTALL):
-        assert f"<span>({number})</span>" in inside
+        assert f'.html#eq-{number.replace(".", "-")}">({number})</a>' in inside
         for tex in re.findall(r"<annotation[^>]*>(.*?)</annotation>", inside):
             yield number, html.unescape(tex)
 
@@ -436,6 +436,12 @@ def test_export_equals_pytorch(site, ddpm, gan):
 
 
 @pytest.mark.slow
+def test_the_page_knows_how_large_its_runtime_is(site):
+    said = re.search(r"RUNTIME_BYTES = ([\d_]+)", (site / "models.js").read_text())[1]
+    assert int(said) == (site / "ort" / "ort-wasm-simd-threaded.wasm").stat().st_size
+
+
+@pytest.mark.slow
 @together
 @pytest.mark.parametrize("width", [1400, 390])
 def test_page_opens(address, tmp_path, width):
@@ -464,7 +470,7 @@ def test_without_webassembly(address, tmp_path):
         page.open(address)
         said = page.evaluate("document.getElementById('cannot').innerText")
         assert "WebAssembly" in said and page.errors == []
-        assert page.evaluate("document.getElementById('gan-start').disabled")
+        assert page.evaluate("document.getElementById('gan-start').matches(':disabled')")
 
 
 # Runs the page's own modules on numbers of the test's. {...} are its parameters.
@@ -593,6 +599,29 @@ def off_by(ours: Tensor, theirs: Tensor) -> int:
 
 @pytest.mark.slow
 @together
+def test_whom_the_pointer_overtakes_wanders_no_more(reader):
+    place = "document.getElementById('r').value"
+    reader.click("gan-start")
+    reader.wait("gan-says", "r = 0.50, c = 0.50")
+    pressed = "document.getElementById('wander').getAttribute('aria-pressed') === 'true'"
+    middle = reader.page.evaluate(
+        "(b => [b.x + b.width / 2, b.y + b.height / 2])"
+        "(document.getElementById('walk').getBoundingClientRect())"
+    )
+    for take_over in (lambda: reader.page.move(*middle), lambda: reader.set("r", 0.5, "input")):
+        reader.page.move(0, 0)
+        reader.click("wander")
+        reader.page.wait(f"{place} != 0.5")
+        assert reader.page.evaluate(pressed)
+        take_over()
+        reader.page.wait(f"Math.abs({place} - 0.5) < 0.02")
+        reader.page.evaluate("new Promise((go) => setTimeout(go, 100))")
+        assert not reader.page.evaluate(pressed)
+        assert reader.page.evaluate(f"Math.abs({place} - 0.5) < 0.02")
+
+
+@pytest.mark.slow
+@together
 def test_walk_follows_pointer_and_sliders(reader, gan):
     """What is shown is PyTorch's room at the place that the sliders say."""
 
@@ -652,6 +681,35 @@ def test_controls_sample_what_they_say(reader, ddpm, name, gamma):
 
 @pytest.mark.slow
 @together
+def test_another_room_is_one_press_away(reader):
+    reader.set("steps", 1)
+    reader.set("gamma", 1)
+    rooms = []
+    for button in ("ddpm-run", "ddpm-run", "ddpm-next"):
+        reader.page.evaluate("document.getElementById('ddpm-says').textContent = ''")
+        reader.click(button)
+        reader.wait("ddpm-says", "done: 1 steps")
+        rooms.append(reader.canvas("xt"))
+    assert (rooms[0] == rooms[1]).all() and (rooms[0] != rooms[2]).any()
+    assert reader.page.evaluate("document.getElementById('ddpm-seed').value") == "1"
+
+
+@pytest.mark.slow
+@together
+@pytest.mark.parametrize(
+    "name, typed, taken",
+    [
+        ("gamma", 9, "3"), ("gamma", 1.35, "1.35"), ("gamma", "", "1.35"), ("own-steps", 0, "1"),
+        ("steps", 2000, "1000"), ("steps", 7.6, "8"), ("ddpm-seed", -3, "0"),
+    ],
+)  # fmt: skip
+def test_a_field_shows_what_is_taken_for_it(reader, name, typed, taken):
+    reader.set(name, typed)
+    assert reader.page.evaluate(f"document.getElementById('{name}').value") == taken
+
+
+@pytest.mark.slow
+@together
 def test_weights_come_with_a_bar_and_sampling_can_be_stopped(reader):
     """At a megabyte a second the bar is seen to grow; Stop ends the download, and later the steps;
     what was stopped is no room to be taken.
@@ -659,6 +717,7 @@ def test_weights_come_with_a_bar_and_sampling_can_be_stopped(reader):
     page = reader.page
     table = page.evaluate("fetch('models/table.json').then((r) => r.json())")["networks"]
     total = table["ddpm"]["bytes"] + table["ddpm_early"]["bytes"]
+    total += page.evaluate("import('./models.js').then((m) => m.RUNTIME_BYTES)")
     page.evaluate("globalThis.seen = []")
     page.evaluate(
         "new MutationObserver(() => { const bar = document.getElementById('ddpm-progress');"
@@ -671,8 +730,8 @@ def test_weights_come_with_a_bar_and_sampling_can_be_stopped(reader):
     page.wait("seen.filter(([value]) => value > 0).length > 2")
     assert reader.says("ddpm-run") == "Stop"
     reader.click("ddpm-run")
-    page.wait("document.getElementById('ddpm-run').textContent === 'Sample'", timeout=5)
-    assert reader.says("ddpm-says") == "stopped before the first step"
+    page.wait("document.getElementById('ddpm-run').textContent === 'Sample a room'", timeout=5)
+    assert reader.says("ddpm-says") == "stopped: Loading the denoiser."
     assert page.evaluate("document.getElementById('ddpm-progress').hidden")
     page.evaluate("seen.length = 0")
     page.call("Network.emulateNetworkConditions", downloadThroughput=2e7, **slow)
@@ -680,12 +739,115 @@ def test_weights_come_with_a_bar_and_sampling_can_be_stopped(reader):
     reader.click("ddpm-run")
     reader.wait("ddpm-says", "√ᾱ = ")
     reader.click("ddpm-run")
-    reader.wait("ddpm-says", "stopped after step")
+    reader.wait("ddpm-says", "stopped: step")
     seen = page.evaluate("seen")
     values = [value for value, _ in seen]
     assert {most for _, most in seen} == {total} and values == sorted(values)
     assert len(set(values)) > 10 and values[-1] == total
     assert page.evaluate("document.getElementById('take-ddpm').disabled")
+
+
+@pytest.mark.slow
+@together
+def test_stop_leaves_the_download_to_who_still_waits(reader):
+    """Two parts wait for one network: the first to stop goes alone, the last ends the download."""
+    page, asked = reader.page, lambda: sum("ddpm.onnx" in r for r in reader.page.requests)
+    how = {"offline": False, "latency": 0, "uploadThroughput": -1}
+    reader.click("take-gan")  # loads the generator by itself
+    reader.wait("own-says", "t = 400")
+    reader.set("gamma", 1)
+    reader.set("own-steps", 2)
+    page.call("Network.emulateNetworkConditions", downloadThroughput=1e6, **how)
+    for name in ("ddpm", "own"):
+        reader.click(f"{name}-run")
+        page.wait(f"document.getElementById('{name}-progress').value > 0")
+    for name in ("ddpm", "own"):
+        reader.click(f"{name}-run")
+        page.wait(f"document.getElementById('{name}-progress').hidden")
+        assert reader.says(f"{name}-says") == "stopped: Loading the denoiser."
+    assert asked() == 1
+    for name in ("ddpm", "own"):
+        reader.click(f"{name}-run")
+        page.wait(f"document.getElementById('{name}-progress').value > 0")
+    reader.click("ddpm-run")
+    page.call("Network.emulateNetworkConditions", downloadThroughput=-1, **how)
+    reader.wait("own-says", "back in 2 steps")
+    assert asked() == 2 and reader.says("ddpm-run") == "Sample a room"
+
+
+@pytest.fixture
+def damaged(site, tmp_path):
+    """A copy of the site, without what is large; `put` gives a file of it another content."""
+    copy = tmp_path / "site"
+    shutil.copytree(site, copy, ignore=shutil.ignore_patterns("*.onnx", "*.wasm"))
+    for path in [*site.glob("*/*.onnx"), *site.glob("*/*.wasm")]:
+        (copy / path.relative_to(site)).symlink_to(path)
+
+    def put(name, kept):
+        path = copy / name
+        text = path.read_bytes()
+        path.unlink()
+        if kept:
+            path.write_bytes(text[: int(kept * len(text))])
+
+    with browser.Server(copy) as server, browser.Page(tmp_path / "profile") as page:
+        yield put, Reader(page), f"{server.address}/index.html"
+
+
+@pytest.mark.slow
+@together
+@pytest.mark.parametrize(
+    "name, kept",
+    [("sampler.js", 0.7), ("walk.js", 0), ("page.js", 0), ("page.js", 0.9),
+     ("models/table.json", 0), ("models/table.json", 0.5)],
+)  # fmt: skip
+def test_a_page_that_is_not_whole_says_so(damaged, name, kept):
+    put, reader, address = damaged
+    put(name, kept)
+    reader.page.open(address)
+    reader.page.wait("!document.getElementById('cannot').hidden", timeout=10)
+    assert "did not load whole" in reader.says("cannot")
+    assert name != "models/table.json" or name in reader.says("cannot")
+    live = "document.querySelectorAll('main :is(button, input):enabled').length"
+    assert reader.page.evaluate(live) == 0
+
+
+@pytest.mark.slow
+@together
+@pytest.mark.parametrize(
+    "name, kept",
+    [("ort.wasm.min.mjs", 0), ("ort-wasm-simd-threaded.wasm", 0),
+     ("ort-wasm-simd-threaded.wasm", 0.5), ("ort-wasm-simd-threaded.mjs", 0)],
+)  # fmt: skip
+def test_a_missing_runtime_is_named(damaged, name, kept):
+    put, reader, address = damaged
+    put(f"ort/{name}", kept)
+    reader.page.open(address, READY)
+    assert reader.page.evaluate("document.getElementById('cannot').hidden")
+    for output, button in (("gan-says", "gan-start"), ("ddpm-says", "ddpm-run")):
+        reader.click(button)
+        reader.wait(output, "That did not work: ort/")
+        assert name in reader.says(output)
+        assert "Try again, or load the page anew" in reader.says(output)
+        assert not reader.page.evaluate(f"document.getElementById('{button}').disabled")
+
+
+@pytest.mark.slow
+@together
+@pytest.mark.parametrize("prefers", ["light", "dark"])
+@pytest.mark.parametrize("chosen", ["light", "dark", "auto", None])
+def test_light_is_that_of_the_book(reader, address, chosen, prefers):
+    page = reader.page
+    if chosen:
+        page.evaluate(f"localStorage.setItem('theme', '{chosen}')")
+    page.call(
+        "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": prefers}]
+    )
+    page.open(address, READY)
+    page.evaluate("globalThis.style = getComputedStyle(document.body)")
+    ground, scheme = page.evaluate("[style.backgroundColor.match(/\\d+/)[0], style.colorScheme]")
+    dark = (chosen if chosen in ("light", "dark") else prefers) == "dark"
+    assert scheme == ("dark" if dark else "light") and (int(ground) < 50) == dark
 
 
 @pytest.mark.slow
@@ -738,3 +900,32 @@ def test_an_image_of_ones_own_comes_back(reader, tmp_path, ddpm):
     assert abs(int(re.search(r"changed: (\d+)", reader.says("own-says"))[1]) - far) <= 1
     noisy = 127.5 * float((xt - x0).square().mean().sqrt())
     assert far < noisy / 2
+
+
+@pytest.mark.slow
+@together
+@pytest.mark.parametrize(
+    "change",
+    [lambda r: r.set("t", 60, "input"), lambda r: r.set("own-seed", 3, "input"),
+     lambda r: r.set("own-steps", 3, "input"), lambda r: r.click("take-gan")],
+    ids=["t", "seed", "steps", "image"],
+)  # fmt: skip
+def test_what_came_back_goes_with_what_it_was_made_of(reader, change):
+    """The image that came back is cleared, and one on its way back is stopped."""
+    reader.click("take-gan")
+    reader.wait("own-says", "t = 400")
+    reader.set("own-steps", 2)
+    reader.click("own-run")
+    reader.wait("own-says", "back in 2 steps")
+    assert reader.canvas("own-back").any()
+    change(reader)
+    assert not reader.canvas("own-back").any()
+    assert reader.says("own-says").startswith("t = ")
+    reader.set("own-steps", 100)
+    reader.click("own-run")
+    reader.wait("own-says", "step 1 of")
+    change(reader)
+    assert reader.says("own-run") == "Bring it back"
+    reader.page.evaluate("new Promise((go) => setTimeout(go, 500))")
+    assert not reader.canvas("own-back").any()
+    assert reader.says("own-says").startswith("t = ")

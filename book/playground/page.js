@@ -1,6 +1,6 @@
 // What the controls of the page do. The mathematics is in sampler.js and walk.js.
 import { fromPixels, toPixels } from "./images.js";
-import { isLoaded, network } from "./models.js";
+import { isLoaded, network, runtime, RUNTIME_BYTES } from "./models.js";
 import { normals } from "./random.js";
 import { guided, qSample, sample, SAMPLERS, ddimStep, timesteps } from "./sampler.js";
 import { betweenCorners } from "./walk.js";
@@ -14,10 +14,9 @@ const number = (id) => {
 };
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
 
-const table = await (await fetch(new URL("models/table.json", import.meta.url))).json().catch(() => {
-  const note = $("cannot");
-  note.textContent = "The networks of this page were not built: python -m tools.playground makes them.";
-  note.hidden = false;
+const answer = await fetch(new URL("models/table.json", import.meta.url));
+const table = await (answer.ok ? answer.json() : Promise.reject()).catch(() => {
+  throw new Error("models/table.json is missing or damaged"); // start.js says it
 });
 const { abar, rho, sigma_max: sigmaMax, size } = table.ddpm;
 const T = abar.length - 1;
@@ -26,23 +25,28 @@ function paint(canvas, x) {
   canvas.getContext("2d").putImageData(new ImageData(toPixels(x), size, size), 0, 0);
 }
 
-// Loads networks one after the other behind one progress bar.
+const bytesOf = (name) => (name === "ort" ? RUNTIME_BYTES : table.networks[name].bytes);
+const missing = (names) =>
+  ["ort", ...names].filter((name) => !isLoaded(name)).reduce((sum, name) => sum + bytesOf(name), 0);
+
+// Loads networks, and before them what runs them, behind one progress bar.
 async function loaded(names, bar, signal) {
-  const bytes = (name) => (isLoaded(name) ? 0 : table.networks[name].bytes);
-  const total = names.reduce((sum, name) => sum + bytes(name), 0);
-  bar.hidden = total === 0;
-  bar.max = total;
-  bar.value = 0;
+  const total = missing(names);
+  const show = (done) => ([bar.hidden, bar.max, bar.value] = [false, total, done]);
+  const progress = (rest) => {
+    const before = total - missing(rest);
+    return (done) => show(before + done);
+  };
   const ready = [];
   try {
-    for (const name of names) {
-      const before = bar.value;
-      ready.push(await network(name, table.networks[name], (done) => (bar.value = before + done), signal));
-    }
+    await runtime(progress(names), signal);
+    for (const [i, name] of names.entries())
+      ready.push(await network(name, table.networks[name], progress(names.slice(i)), signal));
   } catch (error) {
     throw new Error(`${error.message}. Try again, or load the page anew.`, { cause: error });
   } finally {
     bar.hidden = true;
+    describe();
   }
   return ready;
 }
@@ -104,42 +108,53 @@ async function setCorners() {
 }
 
 const sayGan = $("gan-says");
-$("gan-start").onclick = saying(sayGan, async () => {
+async function start() {
   $("gan-start").disabled = true;
   try {
     [generate] = await loaded(["gan"], $("gan-progress"));
     $("gan-controls").disabled = false;
-    $("take-gan").disabled = false;
-    $("gan-start").textContent = "The generator is loaded";
+    $("gan-start").hidden = true;
     await setCorners();
-  } catch (error) {
+  } finally {
     $("gan-start").disabled = false;
-    throw error;
   }
+}
+$("gan-start").onclick = saying(sayGan, async () => {
+  await start();
+  $("wander").focus(); // what had it is gone
 });
 $("walk").onpointermove = saying(sayGan, (event) => {
+  rest();
   const box = $("walk").getBoundingClientRect();
   return generate && go((event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width);
 });
 $("walk").onpointerdown = $("walk").onpointermove;
-for (const id of ["r", "c"]) $(id).oninput = saying(sayGan, () => go(Number($("r").value), Number($("c").value)));
+for (const id of ["r", "c"])
+  $(id).oninput = saying(sayGan, () => {
+    rest();
+    return go(Number($("r").value), Number($("c").value));
+  });
 $("gan-seed").onchange = saying(sayGan, setCorners);
 $("gan-next").onclick = saying(sayGan, () => {
   $("gan-seed").value = number("gan-seed") + 1;
   return setCorners();
 });
 
-let wandering = false;
-$("wander").onclick = saying(sayGan, () => {
-  wandering = !wandering;
-  $("wander").setAttribute("aria-pressed", wandering);
+let wandering = 0; // the next frame of the wanderer
+function rest() {
+  cancelAnimationFrame(wandering);
+  wandering = 0;
+  $("wander").setAttribute("aria-pressed", false);
+}
+$("wander").onclick = () => {
+  if (wandering) return rest();
   const frame = (ms) => {
-    if (!wandering) return;
-    go(0.5 + 0.5 * Math.sin(ms / 1300), 0.5 + 0.5 * Math.sin(ms / 1900));
-    requestAnimationFrame(frame);
+    saying(sayGan, go)(0.5 + 0.5 * Math.sin(ms / 1300), 0.5 + 0.5 * Math.sin(ms / 1900));
+    wandering = requestAnimationFrame(frame);
   };
-  requestAnimationFrame(frame);
-});
+  wandering = requestAnimationFrame(frame);
+  $("wander").setAttribute("aria-pressed", true);
+};
 
 // ---- 2. sampling
 
@@ -182,33 +197,42 @@ function describe() {
   for (const part of document.querySelectorAll("[data-spacing]"))
     part.hidden = part.dataset.spacing !== $("spacing").value;
   const names = withEarly() ? ["ddpm", "ddpm_early"] : ["ddpm"];
-  const missing = names.filter((name) => !isLoaded(name)).reduce((sum, n) => sum + table.networks[n].bytes, 0);
+  const first = missing(names);
   const calls = timesOf().length - 1;
   $("ddpm-size").textContent =
-    (missing ? `Loads ${megabytes(missing)} first. ` : "") +
+    (first ? `Loads ${megabytes(first)} first. ` : "") +
     `${calls} steps, ${names.length * calls} runs of a network.` +
     (withEarly() ? " γ = 1 leaves the early network out and takes half the time." : "");
+  $("gan-size").textContent = `(loads ${megabytes(missing(["gan"]))})`;
   drawSchedule(timesOf());
 }
 
-// A button that starts a task and, while it runs, aborts its signal. That ends a download; at its
-// steps the task looks by itself.
+// A button that starts a task and, while it runs, stops it. `end` stops it, too. The task gets a
+// signal, which ends its download; at its steps it looks by itself.
 function startAndStop(button, output, task) {
   const name = button.textContent;
   let running = null;
-  return async () => {
-    if (running) return running.abort();
-    const { signal } = (running = new AbortController());
+  const end = () => {
+    running?.abort();
+    [running, button.textContent] = [null, name];
+  };
+  const press = async () => {
+    if (running) {
+      output.textContent = `stopped: ${output.textContent}`;
+      return end();
+    }
+    const mine = (running = new AbortController());
     button.textContent = "Stop";
     try {
-      await task(signal);
+      await task(mine.signal);
     } catch (error) {
-      if (!signal.aborted) throw error;
-      output.textContent = "stopped before the first step";
+      if (!mine.signal.aborted) throw error;
     } finally {
-      [running, button.textContent] = [null, name];
+      if (running === mine) end();
     }
   };
+  button.onclick = saying(output, press);
+  return { end };
 }
 
 let roomOfDdpm = null;
@@ -222,7 +246,6 @@ async function makeRoom(signal) {
   sayDdpm.textContent = "Loading the denoiser.";
   const names = gamma === 1 ? ["ddpm"] : ["ddpm", "ddpm_early"];
   const [model, early] = await loaded(names, $("ddpm-progress"), signal);
-  signal.throwIfAborted();
   const asked = early ? guided(model, early, gamma) : model;
   const denoiser = (x, t) => asked(x, Float32Array.of(t));
   const every = Math.ceil((times.length - 1) / 40); // a strip of a thousand images shows nothing
@@ -230,6 +253,7 @@ async function makeRoom(signal) {
   const began = performance.now();
   let i = 0;
   for await (const { t, x, x0Hat, next } of sample(denoiser, noise(3 * size * size), { abar, times, step, noise })) {
+    signal.throwIfAborted();
     i++;
     paint($("x0"), x0Hat);
     paint($("xt"), i === times.length - 1 ? next : x);
@@ -246,15 +270,17 @@ async function makeRoom(signal) {
       sayDdpm.textContent = `done: ${i} steps in ${seconds.toFixed(1)} seconds`;
       roomOfDdpm = next;
       $("take-ddpm").disabled = false;
-    } else if (signal.aborted) {
-      sayDdpm.textContent = `stopped after step ${i} of ${times.length - 1}`;
-      break;
     }
   }
   describe();
 }
 
-$("ddpm-run").onclick = saying(sayDdpm, startAndStop($("ddpm-run"), sayDdpm, makeRoom));
+const sampling = startAndStop($("ddpm-run"), sayDdpm, makeRoom);
+$("ddpm-next").onclick = () => {
+  sampling.end();
+  $("ddpm-seed").value = number("ddpm-seed") + 1;
+  $("ddpm-run").click();
+};
 for (const id of ["steps", "spacing", "sampler", "gamma"]) $(id).onchange = describe;
 
 // ---- 3. an image of one's own
@@ -273,12 +299,18 @@ function noised() {
   return xt;
 }
 
+// What came back belongs to the image, the noise and the steps that it was made of.
+function forget() {
+  back.end();
+  $("own-back").getContext("2d").clearRect(0, 0, size, size);
+  noised();
+}
+
 function take(x) {
   mine = x.map((value) => Math.min(Math.max(value, -1), 1));
   paint($("own-x0"), mine);
   $("own-controls").disabled = false;
-  $("own-run").disabled = false;
-  noised();
+  forget();
 }
 
 $("file").onchange = saying(sayOwn, async () => {
@@ -301,41 +333,45 @@ $("file").onchange = saying(sayOwn, async () => {
   );
   take(fromPixels(context.getImageData(0, 0, canvas.width, canvas.height).data, size, factor));
 });
-$("take-gan").onclick = saying(sayOwn, () => take(roomOfGan));
+$("take-gan").onclick = saying(sayOwn, async () => {
+  if (!roomOfGan) sayOwn.textContent = "Loading the generator.";
+  if (!roomOfGan) await start();
+  take(roomOfGan);
+});
 $("take-ddpm").onclick = saying(sayOwn, () => take(roomOfDdpm));
-for (const id of ["t", "own-seed"]) $(id).oninput = noised;
+for (const id of ["t", "own-seed", "own-steps"]) $(id).oninput = forget;
 
-$("own-run").onclick = saying(
-  sayOwn,
-  startAndStop($("own-run"), sayOwn, async (signal) => {
-    const [t, x0] = [number("t"), mine];
-    const xt = noised();
-    const times = timesteps(abar, number("own-steps"), { rho, sigmaMax, from: t });
-    const [model] = await loaded(["ddpm"], $("own-progress"), signal);
+async function bringBack(signal) {
+  const [t, x0] = [number("t"), mine];
+  const xt = noised();
+  const times = timesteps(abar, number("own-steps"), { rho, sigmaMax, from: t });
+  if (!isLoaded("ddpm")) sayOwn.textContent = "Loading the denoiser.";
+  const [model] = await loaded(["ddpm"], $("own-progress"), signal);
+  const denoiser = (x, time) => model(x, Float32Array.of(time));
+  let i = 0;
+  for await (const { t: now, x0Hat, next } of sample(denoiser, xt, { abar, times, step: ddimStep })) {
     signal.throwIfAborted();
-    const denoiser = (x, time) => model(x, Float32Array.of(time));
-    let i = 0;
-    for await (const { t: now, x0Hat, next } of sample(denoiser, xt, { abar, times, step: ddimStep })) {
-      i++;
-      paint($("own-back"), x0Hat);
-      sayOwn.textContent = `step ${i} of ${times.length - 1}, t = ${now}`;
-      if (i === times.length - 1) {
-        const far = Math.sqrt(next.reduce((sum, value, k) => sum + (value - x0[k]) ** 2, 0) / x0.length);
-        sayOwn.textContent = `noised to t = ${t} and back in ${i} steps; root mean square of what changed: ${(127.5 * far).toFixed(0)} of 255 levels`;
-      } else if (signal.aborted) {
-        sayOwn.textContent = `stopped after step ${i} of ${times.length - 1}`;
-        break;
-      }
+    i++;
+    paint($("own-back"), x0Hat);
+    sayOwn.textContent = `step ${i} of ${times.length - 1}, t = ${now}`;
+    if (i === times.length - 1) {
+      const far = Math.sqrt(next.reduce((sum, value, k) => sum + (value - x0[k]) ** 2, 0) / x0.length);
+      sayOwn.textContent = `noised to t = ${t} and back in ${i} steps; root mean square of what changed: ${(127.5 * far).toFixed(0)} of 255 levels`;
     }
-  })
-);
+  }
+}
+
+const back = startAndStop($("own-run"), sayOwn, bringBack);
+
+// A field shows what is taken for it.
+for (const field of document.querySelectorAll("input[type=number]"))
+  field.addEventListener("change", () => (field.value = number(field.id)));
 
 // ---- at the start: what the package's own `sample` would do
 
 $("steps").value = $("steps").defaultValue = table.ddpm.steps;
 $("gamma").value = $("gamma").defaultValue = table.ddpm.guidance;
-for (const part of document.querySelectorAll("[data-megabytes]"))
-  part.textContent = `(${megabytes(table.networks[part.dataset.megabytes].bytes)})`;
 describe();
 noised();
+$("all").disabled = typeof WebAssembly !== "object"; // start.js says so
 document.documentElement.dataset.ready = "yes";
