@@ -27,7 +27,7 @@
 # **The report.** This course rebuilds a student report on generating bedrooms. Its diffusion model ran out of computing time after three epochs; its GAN reached a Fréchet distance (FID, the usual distance between generated and real images; notebook 06) of 74 on about 1,000 images. We call it *the report*,
 # keep the numbers of its equations, (1) to (15), and test its claims one by one; [notebook 08](08_report.ipynb) draws the balance. Equations of our own are numbered by chapter, as (1.1).
 #
-# **The checks.** Under each equation stands a cell that checks it: symbolically, by an independent computation, or by Monte Carlo with a tolerance of five standard errors. It prints one line. Lines marked `[claim]` check sentences. Numbers in the text are those of profile `cpu`, at 32 pixels; in Colab (`released`, 64 pixels) some differ.
+# **The checks.** Under each equation stands a cell that checks it: symbolically, by an independent computation, or by Monte Carlo with a tolerance of five standard errors. It prints one line. Lines marked `[claim]` check sentences. Numbers in the text are those of profile `cpu`, at 32 pixels; in Colab (`released`, 64 pixels) some differ. In the code `run.p` holds the numbers of the chosen profile: image size, number of draws. It is no probability.
 #
 # **Stuck in an exercise?** `exercises.hint("01-1")` prints a first step. Solutions stand in `notebooks/solutions/01_forward_noising.ipynb`.
 #

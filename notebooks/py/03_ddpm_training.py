@@ -501,7 +501,7 @@ exercises.check("03-3", share)
 # %% [markdown]
 # Our full training below takes some 2,600 steps. With that decay, three quarters of its average would still be the random start.
 
-# %%
+# %% tags=["hide-input"]
 claim(run.profile, "three quarters", abs(0.9999 ** (recipe.images / recipe.batch) - 0.75) < 0.05)
 
 
@@ -1258,7 +1258,7 @@ save_figure(
 # With 8 evaluations the second-order solver with times by noise has little more than half the excess that DDPM keeps after 1000. It can be better than the patient sampler, since neither draws from the distribution of the data: both follow a network that errs. For the same reason more evaluations need not be better; from 8 on the solver gets worse
 # again. Judge a sampler with the network at hand, not in general. (The spacing of the times and the best number were chosen on these same validation images: the lead is an upper estimate.)
 
-# %%
+# %% tags=["hide-input"]
 solver = long_runs[long_runs["sampler"] == "DPM-Solver++(2M), times by noise"]
 best_solver = solver.loc[solver["excess"].idxmin()]
 error_of_last = (draws[solver.index[-1]] - draws[best_solver.name]).std(ddof=1)
@@ -1444,7 +1444,7 @@ save_table(
 # The Fréchet distance nearly halves from the first row to the last, and the model is the same: most of a raw distance is the sample size. Its ratio to the floor rises from 1.3 to 1.9 meanwhile. The excess changes far less, and the kernel distance not beyond its errors. These two tell how good the model is. Here the excess is about 300, and the
 # kernel distance is between 3 and 5 where real rooms have 0. The samples are as likely as real rooms to lie among real ones (precision), but they cover fewer of them (recall).
 
-# %%
+# %% tags=["hide-input"]
 small_n, large_n = quality[0], quality[-1]
 claim(
     run.profile,
@@ -1530,7 +1530,7 @@ save_table(
 # %% [markdown]
 # With $\beta_t$ the bound is about 4.6 bits, with $\tilde\beta_t$ clearly more (the table's $L_t$ sums all terms between $L_0$ and $L_T$). Most of the bits are spent at the smallest times, on the last grain. Our loss hardly weights these (Eq. 3.3), so this is not the lowest bound that such a network can reach. Appendix C shows what a lower one costs in distance.
 
-# %%
+# %% tags=["hide-input"]
 claim(
     run.profile,
     "about 4.6 bits with beta, clearly more with beta-tilde",
@@ -1606,7 +1606,7 @@ save_figure(
 # %% [markdown]
 # The losses on validation images are 1 to 8 % higher, at every time, each by no more than about two standard errors. (These are the same images throughout: if the validation rooms happen to be harder, all eight gaps show it.) A copy would show in the nearest sample of all: it is not much nearer to a training image than the nearest of as many new rooms. On average, too, samples are no nearer. There is no sign of copying. After three and a half epochs of 12,000 images that is no surprise; 300 epochs of 1,000 images would be another matter. [Notebook 06](06_evaluation.ipynb) looks closer.
 
-# %%
+# %% tags=["hide-input"]
 claim(
     run.profile,
     "losses 1 to 8 % higher, at every time; each gap within about two of its errors",
@@ -1887,7 +1887,7 @@ save_figure(
 # %% [markdown]
 # At equal largest singular value, the gradient itself and its sign (what Adam's first step takes) reach between a fifth and a half of the best decrease, and random steps less than a tenth. By this measure of length $-UV^\top$ wins by construction; by the largest entry the sign would. Which one trains best only a trial can say: the row *AdamW alone* of Appendix C.
 
-# %%
+# %% tags=["hide-input"]
 claim(
     run.profile,
     "gradient and sign: between a fifth and a half of the best decrease; random under a tenth",
@@ -2074,7 +2074,7 @@ save_figure(
 # One row is worse than storing raw bytes: a network that answers $x_0$ needs 11.7 and 12.9 bits. Why? By Eq. 2.23 the bound weights an error in $x_0$ by the fall of the signal-to-noise ratio over a step, which is enormous at small $t$. There the image stands in $x_t$ to within the noise, at $t = 1$ less than one grey level. A network that answers $v$ uses it: an
 # error in $v$ is multiplied by $\sqrt{1-\bar\alpha_t}$ before it reaches $\hat x_0$. One that answers $x_0$ has no such factor: it must give every pixel as exactly as that. Its samples suffer far less, since no one sees an error of a few grey levels.
 
-# %%
+# %% tags=["hide-input"]
 mean_bits = {name: rows["bits/dim"].mean() for name, rows in recipes.items()}
 saved = mean_bits[DEFAULT] - mean_bits["loss unweighted"]
 claim(

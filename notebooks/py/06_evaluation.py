@@ -964,7 +964,7 @@ save_table(
 # %% [markdown]
 # In 32 directions, with $N$ well above $D$, both estimates lie within the interval of the true scatter. In all features the bootstrap error is about twice the scatter. Halves come nearer, and are still on the large side. So from here on the errors of Fréchet distances are made by halves, and are rather too large than too small. Either way, value ± 2 errors is meant to hold the mean over sets of the same $N$. It does not reach the distance at $1/N = 0$, because the bias is far larger.
 
-# %%
+# %% tags=["hide-input"]
 all_row, low_row = scatter_rows
 claim(
     run.profile,
@@ -1062,7 +1062,7 @@ save_table(
 # %% [markdown]
 # Nearest-pixel resizing alone, which the eye forgives, costs a quarter or more of what separates the GAN from real rooms. JPEG at quality 75, as LSUN's photographs are stored, costs little here, and quality 50 three times as much. So a comparison of two models first needs the same handling of files on all sides.
 
-# %%
+# %% tags=["hide-input"]
 handled = {row["handling"]: row["against plain"] for row in rows}
 claim(
     run.profile,
@@ -1807,7 +1807,7 @@ else:
 # * Both Fréchet distances, in features and in wavelet packets, put this run's DDPM before its GAN, and so does recall. The kernel distance and coverage leave that open. Coverage among pixels disagrees, but does not see blur.
 # * So: protocol, floor, interval and a second ruler, or no number.
 
-# %%
+# %% tags=["hide-input"]
 claim(
     run.profile,
     "at N = 400: GAN about 1,100, floor 700, faint noise 1,550",

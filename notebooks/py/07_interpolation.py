@@ -32,7 +32,7 @@
 #
 # **The report** walked between two rooms of its GAN in a straight line (its Fig. 10). It found the transition smooth but perhaps not strong enough, and suspected that the two rooms were alike. Section 8 puts this to the test.
 #
-# Before: [06 · Evaluation](06_evaluation.ipynb). Next: [08 · The report](08_report.ipynb).
+# Before: [06 · Evaluation](06_evaluation.ipynb). Next: [08 · Our report](08_report.ipynb).
 
 # %% tags=["parameters"]
 profile = None  # "smoke", "cpu", "released", "gpu" or "lsun"; None: "cpu", or in Colab "released"
@@ -1859,4 +1859,4 @@ claim(
 # * Meiri et al. (2023), *Fixed-point Inversion for Text-to-Image Diffusion Models*, [arXiv:2312.12540](https://arxiv.org/abs/2312.12540): the step upwards solved by iteration.
 # * Song, Meng & Ermon (2021), *Denoising Diffusion Implicit Models*, [arXiv:2010.02502](https://arxiv.org/abs/2010.02502): DDIM, its differential equation, encoding, and interpolation by slerp.
 #
-# Before: [06 · Evaluation](06_evaluation.ipynb). Next: [08 · The report](08_report.ipynb), where the balance is drawn.
+# Before: [06 · Evaluation](06_evaluation.ipynb). Next: [08 · Our report](08_report.ipynb), where the balance is drawn.

@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # 08 · The report: a diffusion model and a GAN on bedrooms, rebuilt and measured
+# # 08 · Our report: a diffusion model and a GAN on bedrooms, rebuilt and measured
 #
 # It takes half an hour to read and about three minutes to run. The code is folded. It makes every number below, and each sentence that states a result has a claim in a folded cell, which a rerun bears out or refutes. Two exercises stand before the references. Before: [07 · Interpolation](07_interpolation.ipynb).
 #
@@ -205,7 +205,7 @@ claim(
 # <!-- eq:8.1 -->
 # $$L = \mathbb E\; w_t\,\big(v_\theta(x_t, t) - v_t\big)^2, \qquad v_t = \sqrt{\bar\alpha_t}\,\epsilon - \sqrt{1-\bar\alpha_t}\,x_0, \qquad w_t = (1-\bar\alpha_t)\,\min\!\Big(\frac{\bar\alpha_t}{1-\bar\alpha_t},\, 5\Big) \tag{8.1}$$
 #
-# [Muon](https://kellerjordan.github.io/posts/muon/) trains the convolutions, AdamW the rest. Samples come from [DPM-Solver++(2M)](https://arxiv.org/abs/2211.01095), a second-order solver, in 10 steps at 32 pixels and 20 at 64. Each step also asks a copy of the network from early in the training, and goes 1.35 times the way from its answer to the trained network's (guidance by a worse version of itself, [Karras et al., 2024](https://arxiv.org/abs/2406.02507)).
+# [Muon](https://kellerjordan.github.io/posts/muon/), which steps along the gradient with all its singular values brought near 1 ([notebook 03](03_ddpm_training.ipynb), appendix B), trains the convolutions; AdamW trains the rest. Samples come from [DPM-Solver++(2M)](https://arxiv.org/abs/2211.01095), a second-order solver, in 10 steps at 32 pixels and 20 at 64. Each step also asks a copy of the network from early in the training, and goes 1.35 times the way from its answer to the trained network's (guidance by a worse version of itself, [Karras et al., 2024](https://arxiv.org/abs/2406.02507)).
 #
 # **The GAN** has a convolutional generator $G$ and discriminator ([notebook 04](04_gan_training.ipynb)). The discriminator gives a logit $a(x)$, high for real rooms. At 32 pixels both play the relativistic game ([Huang et al., 2024](https://arxiv.org/abs/2501.05441)), in which the logits of a real and a generated image are compared:
 #
@@ -415,7 +415,7 @@ rows = [
         "Fréchet distance": round(r.distance),
         "precision": round(r.precision, 2),
         "recall": round(r.recall, 2),
-        "bits/dim": f"{bound['total']:.2f} ± {2 * bound['standard_error']:.2f}"
+        "bits/dim": f"{bound['total']:.2f} [{bound['low']:.2f}, {bound['high']:.2f}]"
         if bound and name == "DDPM"
         else "",
     }
@@ -429,8 +429,9 @@ display(
         f"The models of this run at {cfg.size} x {cfg.size} pixels: {n:,} samples of each against "
         f"{len(test_images):,} test images, precision and recall against "
         f"{min(n, len(test_images)):,}; ± is two standard errors of the samples. One training "
-        "each. Bits per dimension (8 for raw bytes): the bound of notebook 03 with variance β_t, "
-        "of the network without its early copy; a GAN has no density.",
+        "each. Bits per dimension (8 for raw bytes), with the 95 % interval of Student's t over "
+        "groups of images: the bound of notebook 03 with variance β_t, of the network without its "
+        "early copy; a GAN has no density.",
         real_rooms.protocol,
     )
 )
@@ -458,7 +459,7 @@ save_figure(
 study = read_study("released").query("n == 3000 and split == 'test'").set_index("set")
 D32, G32, R32 = (
     study.loc[name]
-    for name in ("DDPM of profile cpu", "GAN of profile cpu", "training pictures, 32 px")
+    for name in ("DDPM of profile cpu", "GAN of profile cpu", "training images, 32 px")
 )
 
 
@@ -571,10 +572,10 @@ display(widgets.VBox([widgets.HBox([place, names_on]), widgets.HBox(columns)]))
 SETS = {
     "DDPM, released, 32 px": "DDPM of profile cpu",
     "GAN, released, 32 px": "GAN of profile cpu",
-    "training images, 32 px": "training pictures, 32 px",
+    "training images, 32 px": "training images, 32 px",
     "DDPM, released, 64 px": "DDPM",
     "GAN, released, 64 px": "GAN",
-    "training images, 64 px": "training pictures",
+    "training images, 64 px": "training images",
 }
 every = read_study("released").query("n == 3000")
 released_rows = []
@@ -617,7 +618,7 @@ display(
 # Per sample, the GAN is more than a hundred times as fast: it asks one small network once, the DDPM two networks in each of its steps.
 
 # %% tags=["hide-input"]
-D64, G64, R64 = (study.loc[name] for name in ("DDPM", "GAN", "training pictures"))
+D64, G64, R64 = (study.loc[name] for name in ("DDPM", "GAN", "training images"))
 
 
 def apart(x, y):
@@ -677,7 +678,6 @@ claim(
 
 # %% tags=["hide-input"]
 seeded = read_study("both_models")
-seeded["set"] = seeded["set"].str.replace("pictures", "images")  # the study's word for them
 settings = seeded[["epochs", "n", "reference", "threads"]].drop_duplicates().to_dict("records")
 if len(settings) > 1 or settings[0]["epochs"] != 1:
     raise ValueError(f"both_models.csv must hold runs of one epoch and one protocol: {settings}")
@@ -790,6 +790,7 @@ claim(
 # %% tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7, 3.6))
 courses, floors = {}, {}
+bands = {kind: found("fig08_fid_curve", kind) for kind in ("DDPM", "GAN")}
 for name, model in models.items():
     points = [row for row in model.history if "distance" in row]
     if model.size != cfg.size or not points:
@@ -808,6 +809,13 @@ for name, model in models.items():
         ms=4,
         label=name,
     )
+    if band := bands[name.split(",")[0]]:
+        minutes_at, over, _ = np.transpose(curve)
+        share = band["two_errors"][-1] / band["distance"][-1]
+        wide = share * (over + floors[k][0])
+        colour = "C0" if name.startswith("DDPM") else "C1"
+        lowest = np.maximum(over - wide, 1)  # the axis is logarithmic
+        ax.fill_between(minutes_at, lowest, over + wide, color=colour, alpha=0.15, lw=0)
 ax.set(
     xlabel="minutes of training, evaluation not counted",
     ylabel="Fréchet distance above the floor",
@@ -826,10 +834,9 @@ save_figure(
     fig,
     "nb08_equal_time",
     f"Distance to validation images, above that of as many real rooms, against minutes of "
-    f"training; {', '.join(map(str, floors))} samples a point, without error bars (in notebook 06 "
-    "the GAN's distance at N = 250 scatters by about 16). Full: this run. Dashed: the run "
-    "whose weights are released, on another machine. The distance of the two is what chance and "
-    "machine do.",
+    f"training; {', '.join(map(str, floors))} samples a point. Bands: two errors of this "
+    "run's last model (Fig. 8), at the other points in proportion to the distance. Full: this run. "
+    "Dashed: the run whose weights are released, on another machine.",
     {"minutes_distance_n": courses},
     {str(k): protocol for k, (_, protocol) in floors.items()},
 )
