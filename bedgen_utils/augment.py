@@ -124,7 +124,7 @@ class AugmentPipe:
             case "stretch":
                 s = self._gate(p, 2 ** (0.2 * self._normal(n)), 1.0)
                 m[:, 0, 0], m[:, 1, 1] = 1 / s, s
-            case "slide":  # by fractions of a pixel: N(0, 1/8) of the side, here 1/4
+            case "slide":  # N(0, 1/8) of the side, which is 1/4 here, not in whole pixels
                 keep = self._gate(p, torch.ones(n))[:, None]
                 m[:, :2, 2] = 0.25 * torch.stack([self._normal(n), self._normal(n)], 1) * keep
         return m

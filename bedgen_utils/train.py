@@ -21,6 +21,7 @@ that was left in peace. Several processes (``accelerate launch``) draw alike for
 share it out; gradients are averaged, and the run is that of one process but for rounding.
 """
 
+import ast
 import contextlib
 import copy
 import hashlib
@@ -92,7 +93,8 @@ class DDPMRecipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
-        _require_positive(self, "size", "images", "batch", "rate", "T", "early")
+        _require_positive(self, "size", "blocks", "fold", "T", "images", "batch", "rate", "early")
+        _require_share(self, "early", "ema")
         _require_among(self, "schedule", ("cosine", "linear"))
         _require_among(self, "prediction", PREDICTIONS)
         _require_among(self, "variance", VARIANCES)
@@ -135,7 +137,11 @@ class GANRecipe:
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
         object.__setattr__(self, "ops", tuple(self.ops))
-        _require_positive(self, "size", "latent", "images", "batch", "rate", "gamma_every")
+        _require_positive(self, "size", "latent", "width", "d_width", "images", "batch", "rate")
+        _require_positive(self, "gamma_every")
+        _require_share(self, "p_aug", "ema")
+        if self.gamma < 0:
+            raise ValueError(f"gamma must not be negative, got {self.gamma}")
         _require_among(self, "game", tuple(LOSSES))
         _require_among(self, "augment", ("adaptive", "fixed", "none"))
 
@@ -164,6 +170,12 @@ def _require_positive(recipe: Any, *names: str) -> None:
     for name in names:
         if not getattr(recipe, name) > 0:
             raise ValueError(f"{name} must be positive, got {getattr(recipe, name)}")
+
+
+def _require_share(recipe: Any, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(recipe, name) <= 1:
+            raise ValueError(f"{name} must lie from 0 to 1, got {getattr(recipe, name)}")
 
 
 def _require_among(recipe: Any, name: str, choices: tuple[str, ...]) -> None:
@@ -642,9 +654,10 @@ class Loop:
     def key(self, *identity: Any) -> str:
         """Twelve hexadecimal digits of the code, the recipe, when rows are due, all training
         images, the networks with their first weights, and ``identity``: no other run shares them.
+        What ``evaluate`` does is not known here: when that has changed, take another folder.
         """
         here, modules = Path(__file__).parent, self.modules.values()
-        digest = hashlib.sha256(b"".join((here / f"{name}.py").read_bytes() for name in CODE))
+        digest = hashlib.sha256("".join(statements(here / f"{name}.py") for name in CODE).encode())
         digest.update(repr((self.recipe, self.log_every, self.evaluate_at)).encode())
         digest.update(repr((list(modules), identity, tuple(self.images.shape))).encode())
         weights = [q.detach().cpu() for module in modules for q in module.state_dict().values()]
@@ -659,6 +672,17 @@ class Loop:
             names = ("step", "seconds", "history", "sums", "summed")
             save_checkpoint(self.path, state | {name: getattr(self, name) for name in names})
         self.saved = time.monotonic()
+
+
+def statements(path: Path) -> str:
+    """What a source file does: its syntax tree without comments, docstrings and places."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
+            node.body = node.body[1:]
+    return ast.dump(tree)
 
 
 @contextlib.contextmanager

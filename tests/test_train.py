@@ -28,6 +28,7 @@ from bedgen_utils.train import (
     TimesByWeight,
     load_checkpoint,
     save_checkpoint,
+    statements,
     train_ddpm,
     train_gan,
 )
@@ -86,6 +87,13 @@ def test_a_recipe_is_a_key_and_a_table():
         (lambda: GANRecipe(game="none"), "non_saturating"),
         (lambda: GANRecipe(augment="always"), "adaptive"),
         (lambda: GANRecipe(images=-5), "images must be positive"),
+        (lambda: DDPMRecipe(blocks=0), "blocks must be positive"),
+        (lambda: DDPMRecipe(early=5.0), "early must lie from 0 to 1, got 5"),
+        (lambda: DDPMRecipe(ema=-0.1), "ema must lie from 0 to 1"),
+        (lambda: GANRecipe(width=0), "width must be positive"),
+        (lambda: GANRecipe(p_aug=2.0), "p_aug must lie from 0 to 1"),
+        (lambda: GANRecipe(ema=7), "ema must lie from 0 to 1"),
+        (lambda: GANRecipe(gamma=-1), "gamma must not be negative"),
     ]:
         with pytest.raises(ValueError, match=match):
             bad()
@@ -445,6 +453,19 @@ def test_the_code_is_part_of_a_checkpoints_name(monkeypatch):
     key = loop.key()
     monkeypatch.setattr("bedgen_utils.train.CODE", ("train", "unet"))
     assert loop.key() != key and loop.key("another schedule") != loop.key()
+
+
+def test_words_about_the_code_are_no_code(tmp_path):
+    def told(text):
+        (tmp_path / "module.py").write_text(text)
+        return statements(tmp_path / "module.py")
+
+    plain = told("def double(x):\n    return 2 * x\n")
+    assert plain == told(
+        '"""A module."""\n\n\ndef double(x):\n    """Twice."""\n    return 2 * x  # x + x\n'
+    )
+    assert plain != told("def double(x):\n    return 3 * x\n")
+    assert plain != told('def double(x):\n    x = "a string"\n    return 2 * x\n')
 
 
 @pytest.mark.slow
