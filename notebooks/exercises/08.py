@@ -23,10 +23,11 @@ def _interval(x, quantile=stats.t.ppf, correction=1, root=True, freedom=1):
     return x.mean(), x.mean() - half, x.mean() + half
 
 
-def _unpaired(a, b):
-    """As if the seeds of the two models had nothing in common (Welch, 1947)."""
+def _unpaired(a, b, freedom=None):
+    """As if the seeds of the two models had nothing in common."""
     parts = a.var() / len(a), b.var() / len(b)
-    freedom = sum(parts) ** 2 / (parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1))
+    if freedom is None:  # Welch (1947)
+        freedom = sum(parts) ** 2 / (parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1))
     half = float(stats.t.ppf(0.975, float(freedom))) * sum(parts).sqrt()
     middle = b.mean() - a.mean()
     return middle, middle - half, middle + half
@@ -45,9 +46,8 @@ EXERCISES = {
                 lambda a, b, x, y: (b - a, 2 * (x**2 + y**2))
             ),
             "You took the first less the second.": lambda a, b, x, y: _apart(b, a, x, y),
-            "You averaged the errors: a difference is less certain than either of its terms.": (
-                lambda a, b, x, y: (b - a, x + y)
-            ),
+            "That is the sum of the errors, or twice their mean. For independent samples the "
+            "squares add, and the text gives two standard errors.": lambda a, b, x, y: (b - a, x + y),
         },
         hint="Variances of independent numbers add, also when the numbers are subtracted.",
     ),
@@ -57,6 +57,10 @@ EXERCISES = {
         mistakes={
             "You treated the seeds as unrelated. Both models share them, and what a seed does to "
             "both goes out when you subtract seed by seed.": _unpaired,
+            "You added the variances of both. Squares add for independent numbers; these share "
+            "their seeds. Subtract seed by seed first.": (lambda a, b: _unpaired(a, b, len(a) - 1)),
+            "You pooled two groups. They share their seeds: there are n differences, and n - 1 "
+            "degrees of freedom.": lambda a, b: _unpaired(a, b, 2 * len(a) - 2),
             "You took 1.96, the quantile of a normal law. With three seeds the standard deviation "
             "is itself a guess, and Student's quantile is 4.30.": (
                 lambda a, b: _interval(b - a, lambda p, _: stats.norm.ppf(p))
@@ -75,6 +79,6 @@ EXERCISES = {
             "You took the first less the second.": lambda a, b: _interval(a - b),
         },
         hint="First the n differences, b - a; from then on there is one list of numbers. "
-        "scipy.stats.t.ppf(0.975, n - 1) is the quantile.",
+        "stats.t.ppf(0.975, n - 1) of scipy is the quantile.",
     ),
 }
