@@ -47,7 +47,9 @@ EXERCISES = {
             ),
             "You took the first less the second.": lambda a, b, x, y: _apart(b, a, x, y),
             "That is the sum of the errors, or twice their mean. For independent samples the "
-            "squares add, and the text gives two standard errors.": lambda a, b, x, y: (b - a, x + y),
+            "squares add, and the text gives two standard errors.": (
+                lambda a, b, x, y: (b - a, x + y)
+            ),
         },
         hint="Variances of independent numbers add, also when the numbers are subtracted.",
     ),

@@ -626,6 +626,7 @@ check_fails(
     "'it saturates near 1'",
 )
 
+# %% tags=["hide-input"]
 # Two images, one that D sees through and one that fools it: what either loss does to their logits.
 caught_and_not = torch.tensor([-4.0, 4.0], dtype=torch.float64).sigmoid()
 check_fails(
