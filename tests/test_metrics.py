@@ -638,6 +638,23 @@ def test_another_network_is_asked_for_by_its_name_and_weights(tiny, monkeypatch,
         assert found.protocol == Protocol(n, 20, "unstated", metrics.PREPARED, *space)
 
 
+def test_a_warning_points_at_the_line_that_asked(tiny):
+    """Python shows one warning a line: inside of the package, that of the second set is lost."""
+    real = images(12, 1)
+    moments(real, cache=True)
+    [entry] = tiny.rglob("*.npz")
+    cut(entry)
+    x = gaussian(4, 9, 0)
+    for call, text in (
+        (lambda: frechet_from_features(x, gaussian(30, 9, 1)), "N = 4 in 9"),
+        (lambda: frechet_from_features(x[:1].expand(4, 9) + 1, gaussian(30, 9, 1)), "are equal"),
+        (lambda: moments(real, cache=True), "made again"),
+    ):
+        with pytest.warns(UserWarning, match=text) as caught:
+            call()
+        assert [w.filename for w in caught if text in str(w.message)] == [__file__]
+
+
 def test_mixed_protocols_are_an_error(tiny):
     fake, real = images(10, 0), images(10, 1)
     a, b, worse = (compare(x, real, split="test") for x in (fake, fake[:8], fake // 4))
