@@ -377,6 +377,8 @@ def test_impossible_games_are_refused_with_the_choices():
         Game("no such game")
     with pytest.raises(ValueError, match="only game 'minimax' can be unrolled"):
         Game("wgan_gp", unrolled=1)
+    with pytest.raises(ValueError, match="unrolled must not be negative, got -1"):
+        Game("minimax", unrolled=-1)
     for setting in ("steps", "batch", "critic_steps", "hidden", "latent"):
         with pytest.raises(ValueError, match="at least 1"):
             Game("minimax", **{setting: 0})
