@@ -177,6 +177,8 @@ class Game:
 
     def __post_init__(self) -> None:
         losses(self.name)
+        if self.unrolled < 0:
+            raise ValueError(f"unrolled must not be negative, got {self.unrolled}")
         if self.unrolled and self.name != "minimax":
             raise ValueError(f"only game 'minimax' can be unrolled, not {self.name!r}")
         if min(self.steps, self.batch, self.critic_steps, self.hidden, self.latent) < 1:

@@ -169,7 +169,9 @@ def frechet_distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array) -> fl
     for s in (s1, s2):
         if not torch.allclose(s, s.T, rtol=1e-6, atol=1e-9 * float(s.abs().max())):
             raise ValueError("a covariance is not symmetric")
-    return _frechet(m1 - m2, _root((s1 + s1.T) / 2), (s2 + s2.T) / 2)
+    s1, s2 = (s1 + s1.T) / 2, (s2 + s2.T) / 2
+    _root(s2)  # raises unless semi-definite
+    return _frechet(m1 - m2, _root(s1), s2)
 
 
 def _root(sigma: Tensor) -> Tensor:
@@ -248,7 +250,7 @@ def kernel_distance(x: Array, y: Array, chunk: int = 1000) -> Estimate:
     without_x = (xx.sum() - 2 * xx) / ((n - 1) * (n - 2)) - 2 * (xy.sum() - xy) / ((n - 1) * m)
     without_y = (yy.sum() - 2 * yy) / ((m - 1) * (m - 2)) - 2 * (yx.sum() - yx) / ((m - 1) * n)
     variance = (n - 1) * without_x.var(correction=0) + (m - 1) * without_y.var(correction=0)
-    _check_finite(OVERFLOW, value)
+    _check_finite(OVERFLOW, value, variance)
     return Estimate(float(value), float(variance.sqrt()))
 
 

@@ -1,6 +1,7 @@
 """Images from folders, zips and the rendered set: geometry, colours, splits, what cannot be read,
 and the cache."""
 
+import contextlib
 import csv
 import errno
 import hashlib
@@ -28,7 +29,7 @@ import lmdb
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms, ImageDraw
+from PIL import Image, ImageCms, ImageDraw, PngImagePlugin
 
 from bedgen_utils import data, sources
 from bedgen_utils.data import dataset_sha256, decode, load_bedrooms, load_factors
@@ -121,6 +122,11 @@ def test_uint8_and_float_are_inverse():
     assert torch.equal(data.to_uint8(x), levels)
     out = data.to_uint8(torch.tensor([-3.0, 3.0, float("inf"), -float("inf"), 0.999]))
     assert out.tolist() == [0, 255, 255, 0, 255]  # clamped, and rounded rather than cut
+
+
+def test_numbers_of_few_bits_are_not_rounded_before_the_levels():
+    x = torch.linspace(-1, 1, 999).bfloat16()
+    assert torch.equal(data.to_uint8(x), data.to_uint8(x.float()))
 
 
 def test_nan_and_other_types_are_refused():
@@ -244,6 +250,12 @@ def test_shrinking_averages():
     assert np.abs(decode(encoded(Image.fromarray(board)), 16) - 127.5).max() < 3
 
 
+def test_what_is_resized_is_bicubic():
+    page = image(5, (32, 32))
+    right = np.asarray(page.resize((16, 16), Image.Resampling.BICUBIC))
+    assert np.array_equal(decode(encoded(page), 16).transpose(1, 2, 0), right)
+
+
 @pytest.mark.parametrize("size", [(32, 32), (33, 32), (32, 45), (43, 32)])
 def test_what_is_not_resized_is_exact(size):
     """The cut falls between pixels, also where the margins are odd."""
@@ -297,6 +309,13 @@ def test_text_of_any_size_does_not_cost_the_image(start, place):
     assert (decode(level[:at] + text + level[at:], 8) == 64).all()
     with pytest.raises(OSError, match="truncated"):
         decode(level[:33] + text + level[33:-30], 8)
+
+
+def test_much_plain_text_does_not_cost_the_image_either(monkeypatch):
+    """Pillow counts it, too, and refuses what is more than 64 MB in all."""
+    monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_MEMORY", 1000)
+    chunks = [(b"tEXt", b"k%d\0" % i + b"x" * 600) for i in range(2)]
+    assert (decode(png(8, 8, 8, 0, [b"\x40" * 8] * 8, *chunks), 8) == 64).all()
 
 
 # ---- modes and colours
@@ -357,6 +376,31 @@ def test_modes(what, right):
     assert np.abs(x.astype(int) - np.array(right)[:, None, None]).max() <= 1
 
 
+def test_all_levels_of_16_bits_are_rounded():
+    levels = np.arange(1 << 16).reshape(256, 256)
+    x = decode(png(256, 256, 16, 0, [row.astype(">u2").tobytes() for row in levels]), 256)
+    assert (np.abs(x - levels / 257) <= 0.5).all()
+
+
+def test_the_transparent_level_of_a_grey_gif_is_one_of_eight_bits():
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    x = decode(encoded(Image.fromarray(levels), "GIF", transparency=100), 16)
+    assert np.array_equal(x[0], np.where(levels == 100, 255, levels))
+
+
+@pytest.mark.parametrize("gamma", [0.3, 0.43, 0.45, 0.46, 0.48, 1 / 1.8])
+def test_each_level_of_a_gamma(gamma):
+    def right(level):
+        if gamma in (0.45, 0.46):
+            return level  # near 1 / 2.2, which stands for sRGB
+        light = (level / 255) ** (1 / gamma)
+        return 255 * (12.92 * light if light <= 0.0031308 else 1.055 * light ** (1 / 2.4) - 0.055)
+
+    chunk = (b"gAMA", struct.pack(">I", round(gamma * 100_000)))
+    x = decode(png(16, 16, 8, 0, [bytes(range(i, i + 16)) for i in range(0, 256, 16)], chunk), 16)
+    assert np.abs(x[0].ravel() - np.array([right(i) for i in range(256)])).max() < 0.51
+
+
 @pytest.mark.parametrize("pixels", [np.float32(0.5), np.int32(100_000), np.int32(-5)])
 def test_pixels_without_a_known_white_are_refused(pixels):
     with pytest.raises(ValueError, match="pixels"):
@@ -364,7 +408,7 @@ def test_pixels_without_a_known_white_are_refused(pixels):
 
 
 def icc_profile(columns, gamma):
-    """A matrix profile by hand: columns are the XYZ (D50) of red, green and blue."""
+    """A matrix profile by hand: columns are the XYZ (D50) of red, green and blue; none: of grey."""
 
     def fixed(*values):
         return b"".join(struct.pack(">i", round(v * 65536)) for v in values)
@@ -375,17 +419,24 @@ def icc_profile(columns, gamma):
         b"cprt": b"text" + bytes(4) + b"cc0\0",
         b"wtpt": b"XYZ " + bytes(4) + fixed(0.9642, 1, 0.8249),
     }
-    for letter, column in zip(b"rgb", columns, strict=True):
+    if not columns:
+        tags[b"kTRC"] = curve
+    for letter, column in zip(b"rgb" if columns else b"", columns, strict=True):
         tags[bytes([letter]) + b"XYZ"] = b"XYZ " + bytes(4) + fixed(*column)
         tags[bytes([letter]) + b"TRC"] = curve
+    return icc(b"mntrRGB XYZ " if columns else b"mntrGRAYXYZ ", tags)
+
+
+def icc(kind, tags):
+    """The file of a profile: its head, the table of its tags, and these."""
     table, body, start = b"", b"", 132 + 12 * len(tags)
     for name, content in tags.items():
         content += bytes(-len(content) % 4)
         table += name + struct.pack(">II", start + len(body), len(content))
         body += content
-    head = struct.pack(">I4sI", start + len(body), b"lcms", 0x02100000) + b"mntrRGB XYZ "
+    head = struct.pack(">I4sI", start + len(body), b"lcms", 0x02100000) + kind
     head = (head + struct.pack(">6H", 2024, 1, 1, 0, 0, 0) + b"acsp").ljust(68, b"\0")
-    head = (head + fixed(0.9642, 1, 0.8249)).ljust(128, b"\0")
+    head = (head + struct.pack(">3i", 63190, 65536, 54061)).ljust(128, b"\0")  # D50
     return head + struct.pack(">I", len(tags)) + table + body
 
 
@@ -407,6 +458,29 @@ def test_colour_profiles(columns, gamma, right, mode, kind):
     page = page.quantize(4) if mode == "P" else page.convert(mode)
     x = decode(encoded(page, kind, icc_profile=icc_profile(columns, gamma)), 8)
     assert np.abs(x[:, 4, 4].astype(int) - right).max() <= 3
+
+
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_a_profile_of_grey(mode):
+    page = Image.new("L", (8, 8), 64).convert(mode)
+    x = decode(encoded(page, icc_profile=icc_profile((), 1.0)), 8)
+    assert np.abs(x.astype(int) - 137).max() <= 1  # 64 / 255 of the light
+
+
+def test_a_profile_of_inks():
+    """One after which every mixture is the same grey, but paper is white and all inks are black."""
+    curve, levels = bytes(range(256)), [255, *[137] * 14, 0]  # 100 / 255 L* each
+    lut = b"mft1" + bytes(4) + bytes([4, 3, 2, 0])
+    lut += struct.pack(">9i", *(np.eye(3, dtype=int) * 65536).ravel().tolist())
+    tags = {
+        b"desc": b"desc" + bytes(4) + struct.pack(">I", 5) + b"test\0" + bytes(78),
+        b"cprt": b"text" + bytes(4) + b"cc0\0",
+        b"wtpt": b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061),
+        b"A2B0": lut + curve * 4 + b"".join(bytes([v, 128, 128]) for v in levels) + curve * 3,
+    }
+    page = Image.new("CMYK", (8, 8), (255, 0, 255, 0))
+    x = decode(encoded(page, "TIFF", icc_profile=icc(b"prtrCMYKLab ", tags)), 8)
+    assert np.abs(x.astype(int) - 128).max() <= 2
 
 
 def test_profile_of_srgb_changes_nothing_to_speak_of():
@@ -627,6 +701,10 @@ def test_unreadable_images_are_named_each_time(folder):
         n, said = load_all(folder)
         assert n == 30 and "2 cannot be read" in said
         assert "a/broken.png" in said and "short.jpg" in said and str(folder) in said
+        assert " at 0x" not in said  # no addresses, which differ each time
+    with pytest.warns(UserWarning, match="2 cannot be read") as caught:
+        load_bedrooms("folder", "all", 16, path=folder)
+    assert [w.filename for w in caught] == [__file__]  # at the line that called
 
 
 def test_nothing_readable_is_an_error(tmp_path):
@@ -654,13 +732,14 @@ def test_file_that_cannot_be_opened_is_named_until_it_can(folder, cache, monkeyp
     assert load_all(folder) == (30, "")
 
 
-def test_errors_of_the_disk_are_not_cached(folder, monkeypatch):
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "the disk"), MemoryError()])
+def test_errors_that_may_pass_are_not_cached(folder, monkeypatch, error):
     """Hashed while all was well; gone, or unreadable, when it came to decoding."""
     real = sources.Folder.read
 
     def fails(self, name):
         if name == "00.webp":
-            raise OSError(errno.EIO, "the disk")
+            raise error
         return real(self, name)
 
     with monkeypatch.context() as m:
@@ -670,7 +749,7 @@ def test_errors_of_the_disk_are_not_cached(folder, monkeypatch):
     assert load_all(folder) == (30, "")
 
 
-def test_what_changes_between_hash_and_decoding_is_not_cached(folder, monkeypatch):
+def test_what_changes_between_hash_and_decoding_is_not_cached(folder, cache, monkeypatch):
     real = data._decoded
 
     def decoded(*args):
@@ -682,6 +761,7 @@ def test_what_changes_between_hash_and_decoding_is_not_cached(folder, monkeypatc
         m.setattr(data, "_decoded", decoded)
         with pytest.warns(UserWarning, match="changed while"):
             load_bedrooms("folder", "all", path=folder)
+    assert not list(cache.glob(".*.part"))
     (folder / "00.webp").write_bytes(old)
     right = decode(old, 32).tobytes()
     assert right in rows(load_bedrooms("folder", "all", path=folder))
@@ -1281,6 +1361,7 @@ def rewritten(archive, change):
 
 def test_rendered_order_matches_factors(rendered):
     for split, count in (("train", 11), ("validation", 3), ("test", 4), ("all", 18)):
+        load_bedrooms("zip", split, path=rendered)  # the same file, shuffled: another entry
         x, factors = load_bedrooms("rendered", split, path=rendered), load_factors(split, rendered)
         assert len(x) == len(factors) == count
         assert [int(v) for v in x[:, 1, 0, 0]] == [f["seed"] for f in factors]
@@ -1290,6 +1371,11 @@ def test_rendered_order_matches_factors(rendered):
     assert factors[8] == right | {"bed": "double", "note": 8}
     assert factors[0]["bed"] == "1"  # one word makes a column text, in every table
     assert factors[0]["note"] is None and factors[1]["lamp"] is True
+    assert type(factors[8]["seed"]) is type(factors[8]["note"]) is int
+    assert load_factors(path=rendered) == factors
+    assert torch.equal(
+        load_bedrooms(path=rendered), load_bedrooms("rendered", "train", 32, None, rendered)
+    )
 
 
 def test_one_table_at_the_top_is_read_too(rendered):
@@ -1303,6 +1389,9 @@ def test_one_table_at_the_top_is_read_too(rendered):
     with zipfile.ZipFile(old, "a") as z:
         z.writestr("metadata.csv", text.getvalue())
     assert load_factors("test", old) == load_factors("test", rendered)
+    old = old.rename(old.with_name("old.zip"))  # where the next copy is written
+    windows = rewritten(old, lambda n, b: (n, b.replace(b"/", b"\\") if n.endswith("csv") else b))
+    assert load_factors("test", windows) == load_factors("test", rendered)
 
 
 def test_factors_from_jsonl(rendered):
@@ -1316,6 +1405,55 @@ def test_factors_from_jsonl(rendered):
         return f"{split}/metadata.jsonl", "".join(json.dumps(row) + "\n" for row in table)
 
     assert load_factors("all", rewritten(rendered, change)) == load_factors("all", rendered)
+
+
+def factors_of(tmp_path, text, table="metadata.csv"):
+    """Those of two images, whose names are 0.png and 1.png."""
+    path = zip_of(tmp_path / "table.zip", ["0.png", "1.png"])
+    with zipfile.ZipFile(path, "a") as z:
+        z.writestr(table, text)
+    return [{k: v for k, v in row.items() if k != "file_name"} for row in load_factors("all", path)]
+
+
+def test_a_json_table_with_odd_line_ends(tmp_path):
+    """A byte order mark, empty lines, and within a text what elsewhere ends a line."""
+    first, second = '{"file_name": "0.png", "a": "x\u2028y"}', '{"file_name": "1.png", "a": 2}'
+    found = factors_of(tmp_path, f"\ufeff{first}\r\n\n \n{second}\n", "metadata.jsonl")
+    assert found == [{"a": "x\u2028y"}, {"a": 2}]
+
+
+@pytest.mark.parametrize(
+    "text, right",
+    [
+        ("file_name;a\n0.png;-2,5\n1.png;+3,25\n", [-2.5, 3.25]),
+        ("file_name;a\n0.png;1,2 and 3,4\n1.png;2,3,4\n", ["1,2 and 3,4", "2,3,4"]),
+        ("file_name;a\n0.png;a, b, c, d\n1.png;e, f\n", ["a, b, c, d", "e, f"]),
+        ("file_name;a\n0.png;7\n1.png\n", [7, None]),
+        ("file_name,a\n0.png,7\n1.png\n", [7, None]),
+        ("file_name,a\r0.png,7\r1.png,8\r", [7, 8]),
+        ("file_name,a\n0.png,7\n1.png,8.0\n", [7.0, 8.0]),
+    ],
+    ids="signs,numbers in a text,commas in a text,short,short row,old Mac,a float".split(","),
+)
+def test_cells_of_a_table(tmp_path, text, right):
+    found = [row["a"] for row in factors_of(tmp_path, text)]
+    assert found == right and [type(v) for v in found] == [type(v) for v in right]
+
+
+def test_tables_with_other_columns(rendered):
+    """What one table lacks is None there, as an empty entry is."""
+
+    def change(name, content):
+        if name != "test/metadata.csv":
+            return name, content
+        return name, b"".join(line + b",1\n" for line in content.splitlines()).replace(
+            b"note,1", b"note,more"
+        )
+
+    found = load_factors("all", rewritten(rendered, change))
+    for row in found:
+        assert row["more"] == (1 if row["file_name"].startswith("test/") else None)
+    assert len(found) == 18
 
 
 @pytest.mark.parametrize("delimiter, comma", [(";", ","), ("\t", ","), (",", ".")])
@@ -1338,7 +1476,11 @@ def test_a_table_that_a_spreadsheet_wrote(rendered, delimiter, comma):
     assert load_factors("all", rewritten(rendered, change)) == load_factors("all", rendered)
 
 
-@pytest.mark.parametrize("yes, no", [("WAHR", "FALSCH"), ("Vrai", "Faux"), ("VERO", "FALSO")])
+@pytest.mark.parametrize(
+    "yes, no",
+    [("WAHR", "FALSCH"), ("Vrai", "Faux"), ("VERO", "FALSO")]
+    + [("verdadero", "falso"), ("Waar", "Onwaar")],
+)
 def test_a_table_in_another_language(rendered, yes, no):
     """And the line that tells Excel the delimiter, and columns that nobody filled in."""
 
@@ -1367,8 +1509,9 @@ def test_factors_that_are_missing_are_an_error(rendered):
 def test_damaged_rendered_set_is_an_error(rendered):
     with zipfile.ZipFile(rendered, "a") as z:
         z.writestr("train/000900.png", b"text")
-    with pytest.raises(ValueError, match="000900"):
-        load_bedrooms("rendered", path=rendered)
+    for source, path in (("rendered", rendered), (f"rendered:{rendered}", None)):
+        with pytest.raises(ValueError, match="000900"):
+            load_bedrooms(source, path=path)
 
 
 @pytest.mark.slow
@@ -1483,8 +1626,66 @@ def test_cache_that_cannot_be_written(folder, tmp_path, monkeypatch):
     expected = load_bedrooms("folder", "all", path=folder)
     (tmp_path / "a file").write_text("where a folder should be")  # holds for root too
     monkeypatch.setenv("BEDGEN_CACHE", str(tmp_path / "a file" / "cache"))
-    with pytest.warns(UserWarning, match="not kept"):
+    with pytest.warns(UserWarning, match="not kept") as caught:
         assert torch.equal(load_bedrooms("folder", "all", path=folder), expected)
+    assert [w.filename for w in caught] == [__file__]  # at the line that called
+    real, calls = data.decode, []
+    monkeypatch.setattr(data, "decode", lambda *a: calls.append(1) or real(*a))
+    monkeypatch.setattr(data.os, "cpu_count", lambda: None)  # unknown: one by one, 8 read ahead
+    monkeypatch.setattr(data, "LARGE", 3 * 3 * 32 * 32)  # may just be kept in memory
+    with pytest.warns(UserWarning, match="not kept"):
+        some = load_bedrooms("folder", "all", limit=3, path=folder)
+    assert torch.equal(some, expected[:3]) and len(calls) <= 11
+    with pytest.raises(OSError, match="a file"):
+        load_bedrooms("folder", "all", limit=4, path=folder)
+
+
+def test_a_disk_without_locks_costs_the_cache_and_not_the_images(folder, cache, monkeypatch):
+    def acquire(*args, **kwargs):
+        raise NotImplementedError("this file system has no locks")
+
+    monkeypatch.setattr(data.filelock.FileLock, "acquire", acquire)
+    n, said = load_all(folder)
+    assert n == 30 and "not kept" in said and "no locks" in said
+
+
+def test_what_does_not_read_back_is_an_error_if_it_is_large(folder, monkeypatch):
+    monkeypatch.setattr(data, "_stored", lambda *args: None)
+    assert load_all(folder)[0] == 30
+    monkeypatch.setattr(data, "LARGE", 1000)
+    with pytest.raises(OSError, match="does not read back"):
+        load_bedrooms("folder", "all", path=folder)
+
+
+def test_what_another_process_made_meanwhile_is_taken(folder, cache, monkeypatch):
+    right = load_bedrooms("folder", "all", path=folder).clone()
+    (file,) = caches(cache)
+    made = file.read_bytes()
+    file.unlink()
+
+    @contextlib.contextmanager
+    def alone(path):
+        path.write_bytes(made)  # while we waited
+        yield
+
+    monkeypatch.setattr(data, "_alone", alone)
+    monkeypatch.setattr(data, "_prepare", None)
+    assert torch.equal(load_bedrooms("folder", "all", path=folder), right)
+
+
+def test_another_format_of_the_cache_is_another_entry(folder, cache, monkeypatch):
+    load_bedrooms("folder", "all", path=folder)
+    monkeypatch.setattr(data, "CACHE_FORMAT", 99)
+    load_bedrooms("folder", "all", path=folder)
+    assert len(caches(cache)) == 2
+
+
+@posix
+def test_a_cache_is_flushed_to_the_disk(folder, cache, monkeypatch):
+    flushed, real = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: flushed.append(os.fstat(fd).st_ino) or real(fd))
+    load_bedrooms("folder", "all", path=folder)
+    assert caches(cache)[0].stat().st_ino in flushed
 
 
 def test_cache_folder_of_the_platform(monkeypatch, tmp_path):
@@ -1530,12 +1731,15 @@ def test_bars_leave_it_to_the_environment(tmp_path, monkeypatch):
 
 def test_left_overs_of_killed_processes_are_removed(folder, cache):
     cache.mkdir()
-    for name, age in ((".old.npy.1.tmp", 7200), (".young.npy.1.tmp", 60)):
+    day = 86400  # a pass that was stopped may go on for a week
+    ages = {".old.npy.1.tmp": 7200, ".young.npy.1.tmp": 60}
+    ages |= {".old.npy.part": 8 * day, ".young.npy.part": 6 * day}
+    for name, age in ages.items():
         (cache / name).write_text("half")
         then = os.stat(cache / name).st_mtime - age
         os.utime(cache / name, (then, then))
     load_bedrooms("folder", "all", path=folder)
-    assert [p.name for p in cache.glob(".*.tmp")] == [".young.npy.1.tmp"]
+    assert sorted(p.name for p in cache.glob(".*")) == [".young.npy.1.tmp", ".young.npy.part"]
 
 
 def test_a_stopped_pass_goes_on(folder, cache, monkeypatch):
@@ -1572,6 +1776,24 @@ def test_a_stopped_pass_goes_on(folder, cache, monkeypatch):
     assert load_all(folder) == right
     assert file.read_bytes() == undisturbed
     assert len(calls) <= 31 - 12 and not list(cache.glob(".*.part")) + list(cache.glob(".*.json"))
+
+
+def test_a_stopped_limit_prepares_what_is_left_of_it(folder, cache, monkeypatch):
+    monkeypatch.setattr(data, "NOTE_EVERY", 4)
+    asked, real, room = [], data._decoded, data.check_room
+
+    def decoded(*args):
+        yield from itertools.islice(real(*args), 9)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m:
+        m.setattr(data, "_decoded", decoded)
+        with pytest.raises(KeyboardInterrupt):
+            load_bedrooms("folder", "all", 16, 20, folder)
+    monkeypatch.setattr(data, "check_room", lambda *a: asked.append(a[1:]) or room(*a))
+    assert len(load_bedrooms("folder", "all", 16, 20, folder)) == 20
+    assert asked == [(12 * 3 * 16 * 16, "preparing 12 images")]
+    assert len(np.load(caches(cache)[0])) == 20  # no more than were asked for
 
 
 @pytest.mark.parametrize("damage", ["pixels", "short", "note", "source"])
@@ -1622,6 +1844,7 @@ def test_what_a_limit_does_not_ask_for_is_not_decoded(folder, cache, monkeypatch
     assert len(some) == 3 and len(calls) <= 11
     calls.clear()
     assert torch.equal(load_bedrooms("folder", "all", limit=3, path=folder), some) and not calls
+    assert len(load_bedrooms("folder", "all", limit=5, path=folder)) == 5  # another entry
     everything = load_bedrooms("folder", "all", limit=100, path=folder)
     assert torch.equal(everything[:3], some) and len(everything) == 30
     calls.clear()

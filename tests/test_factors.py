@@ -155,7 +155,13 @@ def test_batches_are_passes_with_half_the_images_mirrored_and_their_views_with_t
     draws = torch.Generator().manual_seed(1)
     batches = list(factors._batches(images, answers, 2, batch, draws))
     assert len(batches) == 2 * 4  # the rest of each pass is left out
-    mirrored, orders = 0, []
+    again, right = torch.Generator().manual_seed(1), []  # order and mirrors are drawn in turn
+    for _ in range(2):
+        order = torch.randperm(n, generator=again)
+        for i in range(4):
+            turned = torch.rand(batch, generator=again) < 0.5
+            right += zip(order[i * batch : (i + 1) * batch].tolist(), turned.tolist(), strict=True)
+    found, orders = [], []
     for x, y in batches:
         assert x.shape == (batch, 3, 32, 32) and x.min() == -1 and x.max() == 1
         for image, answer in zip(x, y, strict=True):
@@ -163,11 +169,12 @@ def test_batches_are_passes_with_half_the_images_mirrored_and_their_views_with_t
             number = round(float(image[0, 0, 31 if flipped else 0] + 1) * 127.5)
             view_then = 2 - number % 3 if flipped else number % 3
             assert answer.tolist()[:3] == [view_then, number % 2, 0]
-            mirrored += flipped
+            found.append((number, flipped))
             orders.append(number)
+    assert found == right
     first, second = orders[:128], orders[128:]
     assert len(set(first)) == len(set(second)) == 128 and first != second
-    assert 0.35 < mirrored / 256 < 0.65
+    assert 0.35 < sum(flipped for _, flipped in found) / 256 < 0.65
     assert answers[:, 0].tolist() == [i % 3 for i in range(n)]  # the caller's are left alone
 
 
@@ -223,13 +230,34 @@ def test_training_depends_on_its_seed_alone_and_wants_a_batch(narrow):
         train_factors(images, y, batch=17)
 
 
+def test_training_takes_twelve_epochs_of_64_by_seed_0_where_nothing_else_is_said(
+    narrow, monkeypatch
+):
+    asked = []
+
+    def batches(images, answers, epochs, batch, draws):
+        asked.append((epochs, batch, draws.initial_seed()))
+        return []
+
+    monkeypatch.setattr(factors, "_batches", batches)
+    train_factors(*random_rooms(64))  # as many as a batch are enough
+    assert asked == [(12, 64, 0)]
+
+
 # ---- files
 
 
-def test_a_classifier_survives_its_file(tmp_path, released):
+def test_a_classifier_survives_its_file(tmp_path, released, monkeypatch):
     network = FactorNet(8).eval()
+    norm = network.body[1].num_batches_tracked
+    norm += 70_001  # which float16 cannot hold
     save_classifier(network, tmp_path / "net", {"commit": "abc"})
-    again = load_classifier(tmp_path / "net")
+    tensors, header = read_weights(tmp_path / "net")
+    assert {v.dtype for v in tensors.values()} == {torch.float16, torch.int64}
+    assert (header["kind"], header["made_by"]) == ("factors", {"commit": "abc"})
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    again = load_classifier("~/net")
     assert again.config == {"width": 8} and not again.training
     for a, b in zip(network.state_dict().values(), again.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
@@ -255,8 +283,10 @@ def test_a_damaged_altered_or_foreign_classifier_is_refused(tmp_path):
             load_classifier(tmp_path / name)
     tensors, header = read_weights(good)
     del header["sha256"]
-    for name, change in (("wide", {"network": {"width": 9}}), ("new", {"network": {"depth": 3}})):
-        write_weights(tmp_path / name, tensors, header | change)
+    wide, new = {"network": {"width": 9}}, {"network": {"depth": 3}}
+    none = {k: v for k, v in header.items() if k != "network"}
+    for name, other in (("wide", header | wide), ("new", header | new), ("none", none)):
+        write_weights(tmp_path / name, tensors, other)
         with pytest.raises(ValueError, match=f"{name} is damaged or was not made for these"):
             load_classifier(tmp_path / name)
     with pytest.raises(FileNotFoundError):
@@ -283,6 +313,8 @@ def test_total_variation():
     a, b = torch.tensor([0, 0, 1, 2]), torch.tensor([1, 1, 1, 3, 3, 3])
     assert total_variation(a, b, 4) == pytest.approx(0.5 * (0.5 + 0.25 + 0.25 + 0.5))
     assert total_variation(a, b, 4) == total_variation(b, a, 40)
+    one, three = torch.zeros(1).long(), torch.arange(3)
+    assert total_variation(one, three, 3) == pytest.approx(2 / 3, rel=1e-15)  # in float64
     assert total_variation(a, a.flip(0), 3) == 0
     assert total_variation(torch.zeros(3).long(), torch.ones(2).long(), 2) == 1
     for wrong in (a[:0], torch.tensor([4]), torch.tensor([-1])):

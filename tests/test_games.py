@@ -35,6 +35,9 @@ def test_mixture_is_even_and_as_wide_as_said():
     counts = nearest.bincount(minlength=25)
     assert ((counts - 800).abs() < 5 * 800**0.5).all()
     assert distance.square().mean().item() == pytest.approx(2 * 0.05**2, rel=0.03)
+    origin = torch.zeros(1, 2, dtype=torch.float64)
+    noise = games.sample_mixture(origin, (50,), 1.0)  # drawn in the type of the centres
+    assert noise.dtype == torch.float64 and not torch.equal(noise, noise.float().double())
 
 
 def test_mode_statistics():
@@ -116,6 +119,10 @@ def test_unrolled_steps_are_those_that_adam_then_takes(taken):
     before = [p.detach().clone() for p in d]
     foreseen = games.unroll(d, lambda p: games.d_objective("minimax", p, real, fake), 4, optimizer)
     assert all(torch.equal(a, b) for a, b in zip(d, before, strict=True))
+    lowered = adam(d, real, z, 0)
+    lowered.param_groups[0]["lr"] = 0.0  # the rate of now, which `play` lowers, not the first one
+    still = games.unroll(d, lambda p: games.d_objective("minimax", p, real, fake), 2, lowered)
+    assert all(torch.equal(a, b) for a, b in zip(still, before, strict=True))
     for _ in range(4):
         optimizer.zero_grad()
         games.d_objective("minimax", d, real, fake).backward()
@@ -149,6 +156,9 @@ def test_penalty_is_the_one_of_gan():
     u = torch.rand(real.shape[1], generator=same[1], dtype=real.dtype)
     theirs = gradient_penalty(lambda x: games.mlp(d, x[None])[0, :, 0], real[0], fake[0], u)
     torch.testing.assert_close(ours[0], theirs)
+    flat = [torch.zeros_like(p).requires_grad_(True) for p in d]  # the root of 0 has no derivative
+    gradients = torch.autograd.grad(games.penalty(flat, real, fake).sum(), flat, allow_unused=True)
+    assert all(g is None or torch.isfinite(g).all() for g in gradients)
 
 
 @pytest.mark.parametrize("game", ["minimax", "wgan_gp"])
@@ -367,6 +377,8 @@ def test_impossible_games_are_refused_with_the_choices():
         Game("no such game")
     with pytest.raises(ValueError, match="only game 'minimax' can be unrolled"):
         Game("wgan_gp", unrolled=1)
+    with pytest.raises(ValueError, match="unrolled must not be negative, got -1"):
+        Game("minimax", unrolled=-1)
     for setting in ("steps", "batch", "critic_steps", "hidden", "latent"):
         with pytest.raises(ValueError, match="at least 1"):
             Game("minimax", **{setting: 0})

@@ -370,6 +370,8 @@ def test_small_sets_are_warned_about_once_and_not_in_every_draw():
     with pytest.warns(SmallSampleWarning, match="N = 8") as caught:
         frechet_bootstrap(gaussian(8, 10, 0), real, draws=2)
     assert len(caught) == 1  # for the value itself
+    with pytest.warns(UserWarning, match="all features of a set are equal"):
+        frechet_bootstrap(gaussian(2, 10, 0), real, draws=20)  # half the draws take one twice
 
 
 def test_covariances_nearly_semi_definite_are_taken_and_no_distance_is_negative():
@@ -378,8 +380,9 @@ def test_covariances_nearly_semi_definite_are_taken_and_no_distance_is_negative(
     assert frechet_distance(zero, np.diag([1, -1e-8]), zero, np.eye(2)) == pytest.approx(
         1, abs=1e-6
     )
-    with pytest.raises(ValueError, match="negative eigenvalue -0.001"):
-        frechet_distance(zero, np.diag([1, -1e-3]), zero, np.eye(2))
+    for pair in ([np.diag([1, -1e-3]), np.eye(2)], [np.eye(2), np.diag([1, -1e-3])]):
+        with pytest.raises(ValueError, match="negative eigenvalue -0.001"):
+            frechet_distance(zero, pair[0], zero, pair[1])
     for seed in range(20):
         s = covariance(6, seed, 4)
         assert frechet_distance(np.zeros(6), s, np.zeros(6), s) >= 0
@@ -387,6 +390,19 @@ def test_covariances_nearly_semi_definite_are_taken_and_no_distance_is_negative(
     assert frechet_distance(zero, almost, zero, almost) == pytest.approx(0, abs=1e-6)
     with pytest.raises(ValueError, match="symmetric"):
         frechet_distance(zero, [[1.0, 0.5], [0.501, 1.0]], zero, np.eye(2))
+    # of what differs by rounding the mean counts, so either triangle is as good
+    assert frechet_distance(zero, almost, zero, np.eye(2)) == pytest.approx(
+        frechet_distance(zero, almost.T, zero, np.eye(2)), rel=1e-12
+    )
+    other = np.diag([1.0, 3.0])
+    assert frechet_distance(zero, other, zero, almost) == pytest.approx(
+        frechet_distance(zero, other, zero, almost.T), rel=1e-12
+    )
+    rounding = np.array([[1e6, 1e-5], [-1e-5, 1e6]])  # small beside the largest entry
+    assert frechet_distance(zero, rounding, zero, np.eye(2)) == pytest.approx(2 * 999**2)
+    frechet_distance(zero, np.diag([1, -0.9e-6]), zero, np.eye(2))
+    with pytest.raises(ValueError, match="negative eigenvalue"):
+        frechet_distance(zero, np.diag([1, -1.1e-6]), zero, np.eye(2))
 
 
 def test_numbers_as_lists_arrays_and_tensors_of_any_type_are_taken_in_float64():
@@ -395,7 +411,8 @@ def test_numbers_as_lists_arrays_and_tensors_of_any_type_are_taken_in_float64():
     x, y = gaussian(30, 4, 0).float(), gaussian(30, 4, 1).float().requires_grad_(True)
     for call in (frechet_from_features, lambda a, b: kernel_distance(a, b).value):
         assert call(x, y) == call(x.numpy().astype(np.float64), y.detach().double())
-    assert Moments(4).update(x).mean.dtype == torch.float64
+    kept = Moments(4).update(y)
+    assert kept.mean.dtype == torch.float64 and not kept.mean.requires_grad
 
 
 # ---- what goes wrong in practice
@@ -413,8 +430,11 @@ def test_nan_features_are_refused_everywhere():
     ):
         with pytest.raises(ValueError, match="NaN"):
             call()
-    with pytest.raises(ValueError, match="NaN"):
-        frechet_distance([math.nan], [[1.0]], [0.0], [[1.0]])
+    good = [[0.0], [[1.0]], [0.0], [[1.0]]]
+    for i in range(4):  # and not called an overflow, or not symmetric
+        some = [np.array(a) * math.nan if i == k else a for k, a in enumerate(good)]
+        with pytest.raises(ValueError, match="NaN or infinity in a mean or covariance"):
+            frechet_distance(*some)
 
 
 def test_infinity_is_refused_as_nan_is_and_overflow_is_no_distance():
@@ -431,6 +451,8 @@ def test_infinity_is_refused_as_nan_is_and_overflow_is_no_distance():
     for call in (kernel_distance, precision_recall, frechet_from_features):
         with pytest.raises(ValueError, match="too large|infinity"):
             call(1e200 * x, x)
+    with pytest.raises(ValueError, match="too large"):
+        kernel_distance(1e40 * x, x)  # only the error overflows
 
 
 def test_a_reference_with_nan_or_of_another_dimension_is_refused():
@@ -501,7 +523,7 @@ def test_constant_images_are_warned_about(tiny):
         # a spread of a ten thousandth of the mean is a spread
         x = gaussian(20, 4, 0, mean=1, scale=1e-4)
         frechet_from_features(x, x)
-    x = gaussian(20, 4, 0, mean=1, scale=1e-5)  # variance 4e-10 against a length of 4
+    x = gaussian(20, 4, 0, mean=1, scale=2.5e-5)  # variance 2.5e-9 against a squared length of 4
     for some in (x, x[:4]):  # by covariances and by samples
         for pair in ((some, gaussian(20, 4, 1)), (gaussian(len(some), 4, 1), x)):
             with pytest.warns(UserWarning, match="all features of a set are equal"):
@@ -514,8 +536,16 @@ def test_impossible_covariances_are_refused():
         frechet_distance(zero, np.diag([1.0, -1.0]), zero, np.eye(2))
     with pytest.raises(ValueError, match="not symmetric"):
         frechet_distance(zero, [[1.0, 0.5], [0.0, 1.0]], zero, np.eye(2))
-    with pytest.raises(ValueError, match="shapes"):
-        frechet_distance(zero, np.eye(3), zero, np.eye(2))
+    with pytest.raises(ValueError, match="not symmetric"):
+        frechet_distance(zero, np.eye(2), zero, [[1.0, 0.5], [0.0, 1.0]])
+    for means_and_covariances in (
+        (zero, np.eye(3), zero, np.eye(2)),
+        (zero, np.eye(2), zero, np.eye(3)),
+        (zero, np.eye(2), np.zeros(1), np.eye(2)),  # would be repeated
+        (0.0, 1.0, 0.0, 1.0),
+    ):
+        with pytest.raises(ValueError, match="shapes"):
+            frechet_distance(*means_and_covariances)
 
 
 # ---- protocol and cache
@@ -534,7 +564,7 @@ def test_a_score_carries_its_protocol_and_is_not_called_fid(tmp_path, monkeypatc
         "efficientnet-lite0",
         "57934424",
         "FD-EffNet",
-        f"{score.distance:.1f}",
+        f": {score.distance:.1f} [",
         metrics.PREPARED,
     ):
         assert part in str(score)
@@ -555,10 +585,75 @@ def test_a_split_that_was_not_said_is_recorded_as_unstated(tiny):
     for split in ("validation", "test"):
         assert compare(fake, real, split=split).protocol.split == split
         assert evaluate(fake, real, split=split).protocol.split == split
+    assert moments(real).protocol(7) == Protocol(
+        7, 10, "unstated", metrics.PREPARED, *moments(real).space
+    )
     protocol = moments(real).protocol(7, split="train", crop="none")
     expected = Protocol(7, 10, "train", "none", *moments(real).space)
     assert protocol == expected
     assert compare(fake, real, split="test", crop="none").protocol.crop == "none"
+
+
+def test_numbers_are_named_after_their_network():
+    protocol = Protocol(
+        50_000, 3_000, "test", "none", "299x299", "inception-2015", "0123456789abcdef"
+    )
+    assert str(Score(12.34, protocol)) == (
+        "Fréchet Inception Distance (FID): 12.3 [50,000 generated against 3,000 reference images "
+        "(split test), crop none, 299x299, inception-2015, weights 01234567]"
+    )
+    assert metrics.KERNEL_NAMES.keys() == metrics.NAMES.keys()
+    assert "Inception" in metrics.KERNEL_NAMES["inception-2015"]
+    assert "EfficientNet" in metrics.KERNEL_NAMES[networks.DEFAULT]
+
+
+class Narrow(TinyNetwork):
+    """Another network, in 5 dimensions; its features depend on the name of its weights."""
+
+    dim, sha256, resize = 5, "fedcba9876543210", "by half"
+
+    def __init__(self, path=None):
+        super().__init__()
+        scale = 1 if path is None else len(str(path))
+        self.weight = torch.nn.Parameter(self.weight[:, :5] * scale / 9, requires_grad=False)
+        if path is not None:
+            self.sha256 = f"of {path}"
+
+
+@pytest.mark.parametrize("n", [4, 30])  # fewer and more than features
+def test_another_network_is_asked_for_by_its_name_and_weights(tiny, monkeypatch, n):
+    """Images as arrays, too, and not square; lists say height before width."""
+    monkeypatch.setitem(networks.NETWORKS, "inception-2015", Narrow)
+    how = {"extractor": "inception-2015", "weights": "some"}
+    fake, real = images(n, 0)[:, :, :24].numpy(), images(20, 1)[:, :, :24].numpy()
+    f, r = features(fake, **how), features(real, **how)
+    space = ("images 24x32 px, by half", "inception-2015", "of some")
+    m = moments(real, **how)
+    assert m.space == space
+    torch.testing.assert_close(m.mean, r.double().mean(0))
+    score, e = compare(fake, real, **how), evaluate(fake, real, **how)
+    assert (e.kernel, e.kernel_error) == pytest.approx(kernel_distance(f, r))
+    assert (e.precision, e.recall) == precision_recall(r[: len(f)], f[:20], k=3)
+    for found in (score, e):
+        assert found.distance == pytest.approx(frechet_from_features(f, r))
+        assert found.protocol == Protocol(n, 20, "unstated", metrics.PREPARED, *space)
+
+
+def test_a_warning_points_at_the_line_that_asked(tiny):
+    """Python shows one warning a line: inside of the package, that of the second set is lost."""
+    real = images(12, 1)
+    moments(real, cache=True)
+    [entry] = tiny.rglob("*.npz")
+    cut(entry)
+    x = gaussian(4, 9, 0)
+    for call, text in (
+        (lambda: frechet_from_features(x, gaussian(30, 9, 1)), "N = 4 in 9"),
+        (lambda: frechet_from_features(x[:1].expand(4, 9) + 1, gaussian(30, 9, 1)), "are equal"),
+        (lambda: moments(real, cache=True), "made again"),
+    ):
+        with pytest.warns(UserWarning, match=text) as caught:
+            call()
+        assert [w.filename for w in caught if text in str(w.message)] == [__file__]
 
 
 def test_mixed_protocols_are_an_error(tiny):
@@ -630,6 +725,8 @@ def test_reference_moments_are_cached_by_content(tiny, monkeypatch):
                 moments(changed, cache=True)
     assert compare(images(9, 0), real, split="test").protocol.n_reference == 12
     assert len(list(tiny.rglob("*.npz"))) == 1  # compare keeps the reference's moments, not more
+    turned = real.transpose(2, 3)  # its pixels lie in another order in memory than in the images
+    assert metrics._entry(turned, ()) == metrics._entry(turned.contiguous(), ())
 
 
 def cut(entry):
@@ -672,13 +769,26 @@ def test_a_damaged_entry_is_noticed_and_made_again(tiny, damage):
         moments(real, cache=True)  # whole again
 
 
+def test_the_folder_of_the_cache_is_made_and_holds_many(tiny, monkeypatch):
+    monkeypatch.setenv("BEDGEN_CACHE", str(tiny / "not" / "yet"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for seed in (1, 2):
+            moments(images(12, seed), cache=True)
+    assert len(list((tiny / "not" / "yet" / "moments").iterdir())) == 2
+
+
 def test_a_cache_that_cannot_be_written_costs_a_warning(tiny, monkeypatch):
     """A file stands where the folder should be made: as a read-only home or a full quota."""
     (tiny / "file").write_text("")
     monkeypatch.setenv("BEDGEN_CACHE", str(tiny / "file" / "cache"))
     fake, real = images(12, 0), images(12, 1)
-    with pytest.warns(UserWarning, match="not kept.*BEDGEN_CACHE"):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warnings.simplefilter("ignore", SmallSampleWarning)
         score = compare(fake, real, split="test")
+    [warning] = caught  # and none of a damaged entry
+    assert "not kept" in str(warning.message) and "BEDGEN_CACHE" in str(warning.message)
     assert score.distance == compare(fake, moments(real), split="test").distance > 0
 
 
