@@ -101,7 +101,7 @@ save_figure(
 )
 
 # %% [markdown]
-# The first generator paints almost nothing of the data's variety. The second found it. This notebook explains the difference, and how far to trust it.
+# The first generator paints almost nothing of the data's variety. The second found most of it. This notebook explains the difference, and how far to trust it.
 #
 # ## 2. Modes that can be counted
 #
@@ -213,7 +213,7 @@ theirs = [float(v) for v in games.mode_statistics(data[None], grid(5, 1.0), std)
 check("counts", [found, near], theirs, 1e-6, "ours and the package's, on true data")
 
 # %% [markdown]
-# In section 1 the game of Eq. 13 has found fewer than half of the 25 modes. WGAN-GP has found at least 20, and more than half of its points are near one.
+# In section 1 the game of Eq. 13 has found four or five of the 25 modes, WGAN-GP 21 or all (three runs, seeds 0 to 2), with at least three times as large a share of its points near one.
 #
 # Each number alone can be fooled. Points spread evenly over the whole square of the grid find no mode, though 7 % of them are near one. Copies of one data point are all near, and find one mode. The same points drawn together over the middle nine modes "find" all nine, and still only a tenth of them is near one.
 
@@ -225,8 +225,10 @@ opened = {name: count_modes(cloud, grid(5, 1.0), std) for name, cloud in first_l
 print("section 1:", opened)
 claim(
     run.profile,
-    "section 1: fewer than half of 25 modes against at least 20, more than half of the points near",
-    opened["Eq. 13"][0] <= 12 and opened["WGAN-GP"][0] >= 20 and opened["WGAN-GP"][1] > 0.5,
+    "section 1: fewer than 8 of 25 modes against at least 19, three times the share near",
+    opened["Eq. 13"][0] < 8
+    and opened["WGAN-GP"][0] >= 19
+    and opened["WGAN-GP"][1] > max(0.25, 3 * opened["Eq. 13"][1]),
 )
 claim(
     run.profile,
@@ -884,7 +886,7 @@ check_fails(
 )
 
 # %% [markdown]
-# Try it: two clouds 1, 4 or 16 apart, and a critic trained under each of the four rules. The hinge's loss can be 0 from a difference of 2 on (Eq. 5.10), so where it stops says nothing about the distance. Four apart it stops near 4 by accident. Even the right rule returns more than $W$, and 16 apart far more. A critic of slope $g$ along the way reports $W g$ and pays $\lambda (g - 1)^2$. The best bargain is
+# Try it: two clouds 1, 4 or 16 apart, and a critic trained under each of the four rules. The hinge's loss can be 0 from a difference of 2 on (Eq. 5.10), so where it stops says nothing about the distance: with seeds 0 to 2, it is between 3 and 5 at all three. Even the right rule returns more than $W$, and 16 apart far more. A critic of slope $g$ along the way reports $W g$ and pays $\lambda (g - 1)^2$. The best bargain is
 #
 # <!-- eq:5.12 -->
 # $$g^* = 1 + \frac{W}{2\lambda}, \qquad \text{reported} \quad W + \frac{W^2}{2\lambda}, \qquad \text{4.8 for } W = 4,\ \lambda = 10 \tag{5.12}$$
@@ -960,14 +962,12 @@ if run.p.critic_steps >= 200:  # enough to settle
     for W in APART:
         agrees(right_rule, W)
         for rule in wrong:
-            if (rule, W) != ("hinge", 4):  # right by accident, within a fifth
+            if (rule, W) != ("hinge", 4):  # right by accident, if at all
                 check_fails("critics", lambda r=rule, W=W: agrees(r, W), f"{rule}, {W} apart")
 claim(
     run.profile,
-    "the hinge stops within 0.5 of 4 four apart, but far from 1 and from 16",
-    abs(reports["hinge", 4][-1] - 4) < 0.5
-    and reports["hinge", 1][-1] > 1.5
-    and reports["hinge", 16][-1] < 12,
+    "the hinge stops between 2 and 6, whether 1, 4 or 16 apart",
+    all(2 < reports["hinge", W][-1] < 6 for W in APART),
 )
 
 # %% [markdown]
@@ -1022,7 +1022,7 @@ for name, by in cured.items():
     print(f"{name}: modes found, share near: G {by['G']}, its average {by['average']}")
 
 # %% [markdown]
-# Both cures spread out over the grid, and find nearly all its modes, with more than half of their points near one. How does $D$ judge the plane meanwhile? In the minimax game it chases the points, and they flee: what it called real a moment ago it now calls generated. Two successive maps of $D$ have little in common (a correlation of 0.1, on average over the game). With WGAN-GP they share more (0.5), with the unrolled game most (0.7).
+# Both cures spread out over the grid. With seeds 0 to 2 WGAN-GP finds all modes, with 0.70 to 0.76 of its points near one, and the unrolled game 21 to 24, with 0.3 to 0.6. How does $D$ judge the plane meanwhile? In the minimax game it chases the points, and they flee: what it called real a moment ago it now calls generated. Two successive maps of $D$ have little in common (a correlation of 0.1, on average over the game). With WGAN-GP they share more (0.5), with the unrolled game most (0.7).
 
 # %% tags=["hide-input"]
 side = 1.4 * grid(5, 1.0).abs().max().item()
@@ -1108,8 +1108,11 @@ update()
 display(widgets.VBox([chosen, moment, averaged, canvas, words]))
 claim(
     run.profile,
-    "both cures find at least 20 of 25 modes at the end, with half of their points near one",
-    all(by["G"][0] >= 20 and by["G"][1] > 0.5 for by in cured.values()),
+    "at the end WGAN-GP finds all modes, over 0.65 near; the unrolled game at least 19, over 0.2",
+    cured["WGAN-GP"]["G"][0] == 25
+    and cured["WGAN-GP"]["G"][1] > 0.65
+    and cured[f"unrolled, k = {k}"]["G"][0] >= 19
+    and cured[f"unrolled, k = {k}"]["G"][1] > 0.2,
 )
 
 # %% [markdown]
@@ -1617,7 +1620,7 @@ for name in ("training images of the GAN", "GAN"):
     print("{}: {distance:.3f}; 95 % of chance below {chance:.3f}".format(name, **gaps[name]))
 
 # %% [markdown]
-# By Eq. 5.15 the GAN's walls lie 0.2 from those of validation images. Chance seldom gives 0.07, and the training images give less. Pale blue, sage, blue and lilac walls are the walls of one room in eleven, among the training images as well. Of 1,500 images of this GAN not a handful has one. Burgundy has all but gone, grey is read half as often as it should be, and tan three times as often. Real modes are lost, by a GAN whose precision nearly equals that of real images. Why it lost the cool colours, one run cannot say.
+# By Eq. 5.15 the GAN's walls lie 0.2 from those of validation images. Chance seldom gives 0.07, and the training images give less. Pale blue, sage, blue and lilac are the walls of one room in eleven, among the training images as well. Of 1,500 images of this GAN not a handful has one. Burgundy has all but gone, pale yellow is read half as often as it should be or less, and tan three times as often. Real modes are lost, by a GAN whose precision nearly equals that of real images. GANs of two other seeds lose the same colours; one of the three halves grey, too. Why the cool ones go, three runs cannot say.
 
 # %% tags=["hide-input"]
 by_wall = {row["wall"]: row for row in wall_rows}
@@ -1637,10 +1640,10 @@ claim(
 )
 claim(
     run.profile,
-    "beyond chance, corrected for 15 colours; burgundy as well; grey halved, tan tripled",
-    all(by_wall[c]["p times 15"] < 0.05 for c in (*gone, "burgundy", "grey", "tan"))
+    "beyond chance, corrected for 15; burgundy as well; pale yellow halved or worse, tan tripled",
+    all(by_wall[c]["p times 15"] < 0.05 for c in (*gone, "burgundy", "pale yellow", "tan"))
     and by_wall["burgundy"]["GAN"] < 0.003
-    and 0.35 < by_wall["grey"]["GAN"] / by_wall["grey"]["validation images"] < 0.65
+    and 0.25 < by_wall["pale yellow"]["GAN"] / by_wall["pale yellow"]["validation images"] < 0.6
     and 2.3 < by_wall["tan"]["GAN"] / by_wall["tan"]["validation images"] < 3.8,
 )
 claim(
@@ -1796,7 +1799,7 @@ save_figure(
 )
 
 # %% [markdown]
-# This is a collapse on images. In the runaway game the effective number of kinds of room falls from 26 to between 8 and 10, and that of wall colours from 6 to about 3.6, in each of three seeds. Validation images have 33 kinds and nearly 8 colours. Look at the sheets: one pale grey room after another. $D$ lags behind, so $h$ may gather where $D$ last looked kindly.
+# This is a collapse on images. In the runaway game the effective number of kinds of room falls from between 20 and 26 (by the latents drawn) to between 8 and 11, and that of wall colours from about 6 to between 3.5 and 4, in each of three seeds and three runs. Validation images have 33 kinds and nearly 8 colours. Look at the sheets: one pale grey room after another. $D$ lags behind, so $h$ may gather where $D$ last looked kindly.
 #
 # These games show that a collapse can happen, not which of their two differences matters, nor that balance prevents one: the balanced game keeps 14 to 20 kinds. The rates were chosen after trials. And the pale rooms are rooms, but faint ones. What do features say of the ends?
 
@@ -1808,10 +1811,11 @@ def at_end(game, what):
 
 claim(
     run.profile,
-    "runaway: kinds from about 26 to under 12, colours from about 6 to under 4.7, in every seed",
-    abs(lost[0]["kinds of room"] - 26) < 2
-    and max(at_end("runaway", "kinds of room")) < 12
-    and max(at_end("runaway", "colours of walls")) < 4.7,
+    "runaway: kinds from 17 to 29 to under 12, colours from about 6 to under 4.3, in every seed",
+    17 < lost[0]["kinds of room"] < 29
+    and abs(lost[0]["colours of walls"] - 5.8) < 0.6
+    and max(at_end("runaway", "kinds of room")) < min(12, 0.63 * lost[0]["kinds of room"])
+    and max(at_end("runaway", "colours of walls")) < 4.3,
 )
 claim(
     run.profile,
@@ -1852,7 +1856,7 @@ display(
 )
 
 # %% [markdown]
-# In seed 0 the runaway game has cost nearly half of the coverage, but less than a quarter of the precision. By kernel distance it has moved away from real images, farther than the balanced game.
+# In seed 0 the runaway game has cost more than a third of the coverage, but less than a quarter of the precision. By kernel distance it has moved away from real images, farther than the balanced game.
 
 # %%
 of = {row["images"]: row for row in spread_rows}
@@ -1885,7 +1889,7 @@ claim(
 # * The smallest game circles, since its flow keeps the distance from the rest point (Eq. 5.5). Looking one step ahead adds a spring (Eq. 5.7), provided that the gradient runs *through* $D$'s answer.
 # * The Wasserstein distance has a slope where the Jensen-Shannon divergence is flat. Its critic needs a bounded slope between the clouds (Eq. 5.11); a penalty at real points or no bound reports nonsense, and what a hinge reports is no distance.
 # * On the grid of 25, over ten seeds, minimax ends at about 12 modes, and both cures at 25. A steeper $D$ alone gets nearly as far. On the ring all games end with alike counts, and on bedrooms, from one seed, WGAN-GP comes last of our four games.
-# * On images precision does not see what is missing. Coverage does, and so does the effective number of kinds (Eq. 5.16). Our healthy GAN has lost four colours of walls, 9 % of all walls. A game that runs away leaves 8 to 10 of 26 kinds of room, in each of three seeds, while its images stay rooms, if faint ones.
+# * On images precision does not see what is missing. Coverage does, and so does the effective number of kinds (Eq. 5.16). Our healthy GAN has lost four colours of walls, 9 % of all walls. A game that runs away leaves 8 to 11 of 20 to 26 kinds of room, in each of three seeds, while its images stay rooms, if faint ones.
 #
 # <details><summary><b>Six more questions, with answers</b></summary>
 #
