@@ -742,15 +742,15 @@ what = "GAN: perceptual path length by step and storage."
 display(save_table(run, as_read, "nb07_path_lengths", what))
 
 # %% [markdown]
-# With floats the value settles: the last division of $h$ by four changes it by a few per cent. With rounded images it never does: at $h = 1/1024$ it is more than ten times too large, and still rising. So perceptual path length has a value, here a few times $10^5$, if images stay floats and
+# With floats the value settles: the last division of $h$ by four changes it by 2 to 10 % (three runs with other seeds). With rounded images it never does: at $h = 1/1024$ it is more than ten times too large, and still rising. So perceptual path length has a value, here a few times $10^5$, if images stay floats and
 # $h$ is $1/256$ or less. The step matters at the large end as well. At $h = 1/4$ one sees less than a fifth of the value, because such steps cut the corners. (The errors are those of 64 places on as many walks, the same places at each step.)
 
 # %% tags=["hide-input"]
 by_float, by_level = (np.array([r["PPL"] for r in rows if r["images"] == k]) for k in speeds)
 claim(
     run.profile,
-    "floats: the last division by four changes the value by a few per cent; a few times 1e5",
-    abs(by_float[-1] / by_float[-2] - 1) < 0.1 and 1.5e5 < by_float[-1] < 5e5,
+    "floats: the last division by four changes the value by 2 to 10 %; a few times 1e5",
+    abs(by_float[-1] / by_float[-2] - 1) < 0.14 and 1.5e5 < by_float[-1] < 5e5,
 )
 claim(
     run.profile,
@@ -809,15 +809,15 @@ save_table(
 )
 
 # %% [markdown]
-# All three walks are about equally even, and far from a jump. All three wind: even the cross-fade, which is straight in pixels, is three times as long as the distance of its ends. The features bend what is straight in the image. Any verdict on the generator has to take the cross-fade as its yardstick. Beside it, the great circle is about a fifth longer.
+# All three walks are about equally even, and far from a jump. All three wind: even the cross-fade, which is straight in pixels, is three times as long as the distance of its ends. The features bend what is straight in the image. Any verdict on the generator has to take the cross-fade as its yardstick. Beside it, the great circle is a fifth to a quarter longer.
 
 # %% tags=["hide-input"]
 claim(
     run.profile,
-    "unevenness of the three within 0.05; cross-fade three times d, great circle a fifth longer",
+    "unevenness within 0.05; cross-fade three times d, great circle longer by a fifth to a quarter",
     max(r["unevenness"] for r in smooth_rows) - min(r["unevenness"] for r in smooth_rows) < 0.05
     and 2.7 < smooth_rows[2]["detour"] < 3.8
-    and 1.1 < smooth_rows[0]["detour"] / smooth_rows[2]["detour"] < 1.3,
+    and 1.15 < smooth_rows[0]["detour"] / smooth_rows[2]["detour"] < 1.33,
 )
 
 # %% [markdown]
@@ -1033,7 +1033,7 @@ for name, (r, low, high) in {
     print(f"{name}: r = {r:.2f} (95 % {low:.2f} to {high:.2f})")
 
 # %% [markdown]
-# Independent latents all stand at about 90 degrees. Among them, more distant ends do go with longer walks (crosses on the left; $r = 0.66$, 95 % 0.50 to 0.78, in this one training). A share of $r^2$, somewhere between a quarter and three fifths of the variance of $L$, goes with $d$. The rest does not.
+# Independent latents all stand at about 90 degrees. Among them, more distant ends do go with longer walks (crosses on the left; $r = 0.66$, 95 % 0.50 to 0.78, in this run; 0.45 and 0.34 in two with other seeds). A share of $r^2$, from a tenth to under a half of the variance of $L$, goes with $d$. The rest does not.
 #
 # Over pairs at chosen angles $r$ is higher, 0.81. But that is no stronger evidence for the report, because the angle moves both $d$ and $L$. The panel in the middle shows that $L$ follows $\omega$, and more closely ($r = 0.93$) than it follows $d$. From angles of 60 to 90 degrees to those above 135, $d$ grows by less than a fifth and $L$ by nearly a half. So a walk is long in the first place
 # because the latent travels far. That the ends are alike can be a part of why a transition looks weak, not the whole.
@@ -1064,8 +1064,8 @@ claim(
 )
 claim(
     run.profile,
-    "independent pairs: L rises with d; r² between a quarter and three fifths",
-    alone[1] > 0.35 and alone[2] < 0.85 and abs(alone[0] - 0.66) < 0.1,
+    "independent pairs: L rises with d, with r between 0.2 and 0.8",
+    0.18 < alone[0] < 0.82,
 )
 claim(
     run.profile,
@@ -1171,7 +1171,7 @@ save_table(
 )
 
 # %% [markdown]
-# The middles of great circles score like the ends. They had to: by Eq. 7.9 they are all but ordinary draws, so this says nothing beyond what samples say. The straight line, which leaves the shell, was the open question. Its middles lie farther from real rooms, with less recall and no more precision. Here such truncation gives up variety and
+# The middles of great circles score like the ends. They had to: by Eq. 7.9 they are all but ordinary draws, so this says nothing beyond what samples say. The straight line, which leaves the shell, was the open question. Its middles lie farther from real rooms, with less recall, and a precision that differs by no more than chance, about 0.05. Here such truncation gives up variety and
 # gains nothing. The middles of cross-fades are the farthest, though precision hardly notices: a blurred double exposure still falls near some real room.
 
 # %% tags=["hide-input"]
@@ -1193,10 +1193,9 @@ claim(
 )
 claim(
     run.profile,
-    "lines: less recall, no more precision; cross-fades: precision within 0.06 of the ends",
+    "lines: less recall; precision of lines and cross-fades within 0.07 of that of the ends",
     line["recall"] < ends_["recall"]
-    and line["precision"] <= ends_["precision"]
-    and abs(fade["precision"] - ends_["precision"]) < 0.06,
+    and all(abs(x["precision"] - ends_["precision"]) < 0.07 for x in (line, fade)),
 )
 
 # %% [markdown]
@@ -1432,7 +1431,7 @@ save_table(
 )
 
 # %% [markdown]
-# Not quite. The noise of real rooms is about a sixth too short, and neighbouring pixels in it are clearly correlated. Some of the room is left in it, and `decode` needs that to find the way back. Finitely many steps and rounds may be the reason, or an imperfect network; this table cannot tell which.
+# Not quite. The noise of real rooms is a sixth to a fifth too short, and neighbouring pixels in it are clearly correlated. Some of the room is left in it, and `decode` needs that to find the way back. Finitely many steps and rounds may be the reason, or an imperfect network; this table cannot tell which.
 
 # %% tags=["hide-input"]
 error = {(r["steps"], r["rounds"]): r["error / levels"] for r in rows}
@@ -1447,8 +1446,8 @@ claim(
 )
 claim(
     run.profile,
-    "encoded rooms: about a sixth too short, neighbours correlated",
-    0.79 < noise_rows[0]["length / √D"] < 0.88
+    "encoded rooms: a sixth to a fifth too short, neighbours correlated",
+    0.76 < noise_rows[0]["length / √D"] < 0.88
     and noise_rows[0]["correlation of neighbours"]
     > 5 * noise_rows[0]["± correlation of neighbours"],
 )
@@ -1614,7 +1613,7 @@ save_figure(
 )
 
 # %% [markdown]
-# The ends score like real rooms, since they are real rooms, decoded. The middles of great circles lie farther away, about as far as the GAN's samples, but nearer than those of cross-fades. The middles of straight lines are the farthest by a wide margin, and hardly any real room has one of them near it (recall). For the GAN the line beats the cross-fade; here it loses to it. (Neighbouring
+# The ends score like real rooms, since they are real rooms, decoded. The middles of great circles lie farther away, but no farther than the GAN's samples, and nearer than those of cross-fades. The middles of straight lines are the farthest by a wide margin, and few real rooms have one of them near (recall 0 to 0.13 in three runs). For the GAN the line beats the cross-fade; here it loses to it. (Neighbouring
 # midpoints share a room, so these errors are too small, by at most $\sqrt 2$. The order stands even so.)
 #
 # Is the middle of a great circle a bad room, then? The control says no. What this model paints from white noise, in as many steps of DDIM and without guidance, lies at about 7: no nearer.
@@ -1641,12 +1640,12 @@ claim(
 )
 claim(
     run.profile,
-    "ends as real rooms; great circles farther; fades farther still; lines farthest, recall near 0",
+    "ends as real rooms; great circles farther; fades farther; lines farthest, recall under 0.2",
     abs(ends_["kernel distance"]) < 2 * ends_["± kernel"]
     and farther(circle, ends_, 2 * 2**0.5)
     and farther(fade, circle, 2 * 2**0.5)
     and farther(line, fade, 2 * 2**0.5)
-    and line["recall"] < 0.1,
+    and line["recall"] < 0.2,
 )
 claim(
     run.profile,
@@ -1658,8 +1657,8 @@ claim(
 )
 claim(
     run.profile,
-    "middles of the diffusion model's great circles: about as far as the GAN's samples",
-    not farther(circle, gan_rows[1]) and not farther(gan_rows[1], circle),
+    "middles of the diffusion model's great circles: no farther than the GAN's samples",
+    not farther(circle, gan_rows[1]),
 )
 claim(
     run.profile,
@@ -1674,7 +1673,7 @@ claim(
 # * Halfway along straight lines the GAN has lost a quarter of the contrast and a third of the detail. These images lie farther from real rooms than its samples do: kernel distance 7.6 against 4.1.
 # * Perceptual path length has a value, a few times $10^5$ for our GAN, if images stay floats. Rounded to 256 levels, it grows without limit as the step shrinks.
 # * In eight steps the GAN's walk is less smooth than a cross-fade. When steps are halved, the largest shrinks to 0.73 of its size, that of the cross-fade to 0.64; unrelated steps would give 0.84, a smooth walk 0.5. With finer steps both fall towards 0.5: eight are too few to follow the walk.
-# * That the report's transition looked weak because its rooms were alike is possible, in part. Among independent pairs, more distant ends go with longer walks ($r = 0.66$). But when the angle of the latents varies, the length of the walk follows the angle more closely than the distance of the ends.
+# * That the report's transition looked weak because its rooms were alike is possible, in part. Among independent pairs, more distant ends go with longer walks ($r$ from 0.3 to 0.7 in three runs). But when the angle of the latents varies, the length of the walk follows the angle more closely than the distance of the ends.
 # * DDIM runs in both directions. In 20 steps each way, with two rounds a step, a room returns with an error of about 4 levels of 255. Between real rooms the great circle is the way to walk; the straight line paints grey rooms.
 
 # %% tags=["hide-input"]

@@ -20,11 +20,11 @@
 # A student report (*the original report*) compared a diffusion model (DDPM) with a generative adversarial network (GAN) on photographs of bedrooms. Its DDPM ran out of time. Its GAN reached an FID of 74 from about 1,000 images. It concluded that a DDPM takes too long to train. We rebuild both models on 18,000 rendered rooms, train them in minutes, measure them on test images, and
 # test each claim of the original report. The ruler is the kernel distance: 0 in expectation for real rooms, about 27 for a GAN after one pass over its images. Behind ± stand two standard errors from the samples, in brackets 95 % intervals over training seeds or pairs. Five findings:
 #
-# 1. **Both models learn bedrooms in minutes of two CPU cores.** At 32 pixels the DDPM came to 3.7 ± 0.3 in 13 minutes. The GAN, which learns from 1,000 images, came to 5.0 ± 0.3 in 5. Real rooms score 0.01 ± 0.03. These are single networks; another machine took up to four times as long. (Section 3.1)
+# 1. **Both models learn bedrooms in minutes of two CPU cores.** At 32 pixels the DDPM came to 3.7 ± 0.3 in 13 minutes. The GAN, which learns from 1,000 images, came to 5.0 ± 0.3 in 5. Real rooms score 0.01 ± 0.03. Three seeds on another machine, in up to four times as long, came to 3.8 to 4.3 and 4.0 to 4.4: which is closer changes with the seed. (Section 3.1)
 # 2. **At 64 pixels the kernel distance does not decide which of the two is closer to real rooms.** After nine and five minutes of a GPU the DDPM has 2.6 ± 0.3 and the GAN 2.8 ± 0.3. The DDPM covers more of the variety: its recall is higher by 0.08 ± 0.03. These are single networks. (Section 3.2)
 # 3. **In equal training time the order depends on the recipe.** In seven minutes of one core, from 12,000 images, with recipes since replaced, the DDPM comes to 9.4 on validation images, and the GAN's kernel distance is higher by 2.8 [1.1, 4.5] (three seeds). The GAN's present recipe comes to 4.3 [3.4, 5.2] in as many seconds, from 1,000 images. The DDPM's present recipe was not measured so. (Sections 3.3, 3.4)
 # 4. **Augmentation brings a GAN on 1,000 images far closer.** Over three seeds it lowers the kernel distance to validation images by 7.5 [6.0, 9.1] from 11.8. Without its colour operations it lowers it by another 1.0 [0.5, 1.5]. (Section 3.4)
-# 5. **In eight steps the GAN's walk between two rooms is less smooth than a cross-fade**, which mixes them pixel by pixel (32 pixels). When each step is made half as long, the largest step shrinks to 0.73 of its size, that of the cross-fade to 0.64; the difference is 0.09 [0.06, 0.13]. (Section 3.5)
+# 5. **In eight steps the GAN's walk between two rooms is less smooth than a cross-fade**, which mixes them pixel by pixel (32 pixels). When each step is made half as long, the largest step shrinks to 0.73 of its size, that of the cross-fade to 0.64; the difference is 0.09 [0.06, 0.13], with other seeds 0.10 and 0.05. (Section 3.5)
 #
 # So the original report's main conclusion does not carry over to small rendered rooms; its own setting, photographs and hours, is not tested here. Its Eq. 12 does not give the clean image but the mean of $x_{t-1}$, one step back. Section 4 judges each claim and lists the errata.
 
@@ -35,7 +35,6 @@ out = None
 
 # %% tags=["hide-input"]
 import io
-import itertools
 import warnings
 
 import matplotlib.pyplot as plt
@@ -453,6 +452,8 @@ save_figure(
 # %% [markdown]
 # Both models lie far above real rooms. (Bits per dimension, lower is better: at most what the DDPM needs to store a number of an image.) Precision tells none of the three sets apart. Recall does: the DDPM covers about half of what real rooms cover, the GAN about a third.
 #
+# Which is closer? Over three runs, with seeds 0 (this one), 1 and 2, the GAN's kernel distance less the DDPM's is 0.6, 0.3 and −0.4, with errors of 0.5: the seed decides. In all three the DDPM's recall is higher, and its Fréchet distance lower, by 70 to 140 (biased, error not measured).
+#
 # A second training of each, on another machine, lies in the repository. A study has measured it with 3,000 samples (`studies/released.py`). Those are the numbers of the abstract, and the upper rows of the table in section 3.2.
 
 # %% tags=["hide-input"]
@@ -482,8 +483,8 @@ claim(
 d, a = results["DDPM"], results["GAN"]
 claim(
     run.profile,
-    "this run's models are as close: within 1.2 of those numbers",
-    abs(d.kernel - 3.7) < 1.2 and abs(a.kernel - 5.0) < 1.2 and abs(real_rooms.kernel) < 0.2,
+    "this run's models are as close: 3.2 to 4.9 (DDPM), 3.5 to 5.5 (GAN)",
+    3.2 < d.kernel < 4.9 and 3.5 < a.kernel < 5.5 and abs(real_rooms.kernel) < 0.2,
 )
 claim(
     run.profile,
@@ -492,15 +493,20 @@ claim(
     and 0.4 < d.recall / real_rooms.recall < 0.6
     and 0.2 < a.recall / real_rooms.recall < 0.4,
 )
-closer, error = a.kernel - d.kernel, 2 * np.hypot(a.kernel_error, d.kernel_error)
+error = 2 * np.hypot(a.kernel_error, d.kernel_error)
 claim(
     run.profile,
-    "this run: DDPM closer by about half of 1.3, and about as much as the error",
-    0.3 < closer < 1.0 and 0.5 < closer / error < 2,
+    "this run: kernel distances less than 1.1 apart, with an error of about 0.5",
+    abs(a.kernel - d.kernel) < 1.1 and abs(error - 0.54) < 0.1,
+)
+claim(
+    run.profile,
+    "this run: Fréchet distance lower for the DDPM, by 35 to 180, and recall higher",
+    35 < a.distance - d.distance < 180 and d.recall > a.recall + 0.05,
 )
 if run.profile == "cpu":
     took = [minutes[f"{k}, this run"] / minutes[f"{k}, released, 32 px"] for k in ("DDPM", "GAN")]
-    claim(run.profile, "here at most four times as long as on that machine", max(took) < 4.2)
+    claim(run.profile, "here about four times as long at most", max(took) < 4.7)
 
 # %% [markdown]
 # **Fig. 4** answers a remark of the original report, that training made the predicted noise darker. The best prediction of the noise is a conditional mean. It is weaker than the noise exactly where the noise is uncertain, that is, at small $t$. Ours has 0.66 of the true norm at $t = 20$, less even than the best would have ([notebook 03](03_ddpm_training.ipynb), section 8), and about 0.99 or more from $t = 600$ on. Before training it was weaker still, not stronger as in the original report.
@@ -615,12 +621,12 @@ display(
 )
 
 # %% [markdown]
-# At 64 pixels the kernel distances of the two differ by less than their errors, taken as independent (both use the same test images). From 100 images, [notebook 06](06_evaluation.ipynb), section 12, has the DDPM just ahead; 3,000 do not.
+# At 64 pixels the kernel distances of the two differ by less than their errors, taken as independent (both use the same test images). In [notebook 06](06_evaluation.ipynb), section 12, one draw of 100 images has the DDPM just ahead; other draws, and 3,000, do not.
 #
 # The Fréchet distance puts the DDPM ahead by about 30, above a floor of 191. But its bias differs from model to model, its errors were not measured, and on validation images the GAN's curve ends lower, by less than the errors (Fig. 8). Recall is higher for the DDPM, by 0.08 ± 0.03. (This error is rough: it takes the 3,000 test images as independent trials. How much two trainings differ
 # at this size is not measured.)
 #
-# At 32 pixels the DDPM is closer, by 1.3 ± 0.4, and in this run by about half of that, about as much as the error. But there the GAN learnt from a twelfth of the images.
+# At 32 pixels the DDPM is closer, by 1.3 ± 0.4. But trainings scatter more than samples do (section 3.1), and there the GAN learnt from a twelfth of the images.
 #
 # Per sample, the GAN is more than a hundred times as fast: it asks one small network once, the DDPM two networks in each of its steps.
 
@@ -974,23 +980,22 @@ halving = [
     for key in ("halving_mean", "halving_cross_fade", "halving_less_cross_fade_95")
 ]
 claim_on(
-    "finding 5: halving 0.73, cross-fade 0.64, difference 0.09 [0.06, 0.13], each within 0.05",
+    "finding 5: halving near 0.72, cross-fade near 0.64; difference 0.05 to 0.10, interval above 0",
     lambda walk, fade, ends: (
-        np.allclose([walk, fade, walk - fade, *ends], [0.73, 0.64, 0.09, 0.06, 0.13], atol=0.05)
-        and ends[0] > 0
+        0.68 < walk < 0.76 and 0.62 < fade < 0.67 and 0.02 < walk - fade < 0.13 and ends[0] > 0
     ),
     *halving,
 )
 claim_on(
-    "the distance of the ends explains a quarter to three fifths of the variance of the length",
-    lambda r: abs(r[1] ** 2 - 0.25) < 0.1 and abs(r[2] ** 2 - 0.61) < 0.1,
+    "the length rises with the distance of the ends: r between 0.2 and 0.8",
+    lambda r: 0.18 < r[0] < 0.82,
     found("nb07_strength", "correlation_95_independent"),
 )
 
 # %% [markdown]
 # *Fig. 10. Great circles between four latents of the released GAN, 64 x 64 pixels, first four draws. Right: distances of features along the framed diagonal; grey, of random rooms (mean, standard deviation).*
 #
-# In eight steps the GAN's walk is less smooth than a cross-fade, which mixes its two end images pixel by pixel: 0.73 against 0.64, difference 0.09 [0.06, 0.13]. With finer steps both fall towards 0.5. So "smooth" depends on the number of steps. The original report's transition may have looked weak, in part, because its rooms were alike: over 64 pairs the distance of the ends explains between a quarter and three fifths (95 % interval) of the variance of a
+# In eight steps the GAN's walk is less smooth than a cross-fade, which mixes its two end images pixel by pixel: 0.73 against 0.64, difference 0.09 [0.06, 0.13]. With finer steps both fall towards 0.5. So "smooth" depends on the number of steps. The original report's transition may have looked weak, in part, because its rooms were alike: over 64 pairs the distance of the ends explains 12 to 44 % (three runs) of the variance of a
 # walk's length.
 #
 # ### 3.6 Is it the recipe or the network?
@@ -1125,7 +1130,7 @@ display(
 )
 
 # %% [markdown]
-# Neither model lost a common kind of room (one in 50 or more), and the DDPM's kinds come in the right shares, as far as this test sees. Both distort the colours of walls and floors, the GAN those of blankets, too. For the wall, the DDPM scores nearly three times what other real rooms score, the GAN four times; their score is chance, and falls with their number. Four colours of walls (pale blue, sage, blue, lilac), those of one real room in eleven, have all but gone from the GAN ([notebook 05](05_mode_collapse.ipynb), section 9).
+# Neither model lost a common kind of room (one in 50 or more), and the DDPM's kinds come nearly in the right shares (0.10 to 0.14 in the three runs). Both distort the colours of walls. The GAN distorts those of floors and blankets, too, the DDPM one of these or both, depending on the seed. For the wall, the DDPM scores about three times what other real rooms score, the GAN about four times; their score is chance, and falls with their number. Four colours of walls (pale blue, sage, blue, lilac), those of one real room in eleven, have all but gone from the GAN ([notebook 05](05_mode_collapse.ipynb), section 9).
 
 # %% tags=["hide-input"]
 claim(
@@ -1146,19 +1151,16 @@ claim(
 )
 claim(
     run.profile,
-    "above what chance gives: walls and floors of both, blankets of the GAN; not those of the DDPM",
-    all(
-        variation[name][part] > highest[part]
-        for name, part in itertools.product(variation, ("wall_colour", "floor_colour"))
-    )
-    and variation["GAN"]["blanket_colour"] > 2 * highest["blanket_colour"]
-    and variation["DDPM"]["blanket_colour"] < highest["blanket_colour"] + 0.02,
+    "above what chance gives: walls of both; the GAN's floors and blankets, one of the DDPM's",
+    all(v["wall_colour"] > 1.3 * highest["wall_colour"] for v in variation.values())
+    and all(variation["GAN"][part] > 1.4 * highest[part] for part in COLOURS_READ)
+    and any(variation["DDPM"][part] > 1.1 * highest[part] for part in COLOURS_READ[1:]),
 )
 times = {name: v["wall_colour"] / chance["wall_colour"].mean() for name, v in variation.items()}
 claim(
     run.profile,
-    "wall colours: 2.7 (DDPM) and 4.0 (GAN) times as far as real rooms, each within 0.5",
-    abs(times["DDPM"] - 2.7) < 0.5 and abs(times["GAN"] - 4.0) < 0.5,
+    "wall colours: about three times (DDPM) and four times (GAN) as far as real rooms",
+    2.3 < times["DDPM"] < 3.8 and 3.6 < times["GAN"] < 5,
 )
 
 # %% [markdown]
@@ -1251,7 +1253,7 @@ claim(
 # | Its narrow layers force out information; noise cannot be encoded there. | The middle of ours holds 8,192 numbers, an image 3,072. Skips and a direct path pass by it. | **Not needed:** a network that predicts noise has to pass it on. | sections 3.1, 3.8 |
 # | The DDPM failed for want of computing time. | It saw about 455,000 images; the bedroom model of [Ho et al. (2020)](https://arxiv.org/abs/2006.11239) 154 million. | **Plausible, not tested** in its setting. | section 2.1 |
 # | Training made the predicted noise darker, its values halved, and more like noise. | Norm 0.66 of the true one at $t = 20$, about 0.99 or more from $t = 600$ on; correlation 0.75 to over 0.99. | **No fault in itself**; its correlation with the true noise would decide. | Fig. 4, [03](03_ddpm_training.ipynb) |
-# | A DDPM is too complex in training time for satisfactory results. | Findings 1 and 2: minutes; closer to the test images than the GAN at 32 pixels, undecided at 64. Finding 3: in equal time, open. | **Does not hold here**, if the GAN counts as satisfactory, as it does there. Larger photographs, and hours of training, are not tested. | sections 3.1 to 3.3 |
+# | A DDPM is too complex in training time for satisfactory results. | Findings 1 and 2: minutes; which of the two is closer to the test images, undecided. Finding 3: in equal time, open. | **Does not hold here**, if the GAN counts as satisfactory, as it does there. Larger photographs, and hours of training, are not tested. | sections 3.1 to 3.3 |
 # | Only the GAN meets the requirements. | The same. | **Does not hold here**, with the same scope. | sections 3.1 to 3.3 |
 # | The GAN learnt to generate images resembling bedrooms; results are acceptable. | Kernel distance 5.0 ± 0.3 and 2.8 ± 0.3 at 32 and 64 pixels, from about 30 (32 pixels); the sheets. | **Holds**, by distance and by eye. Recall is a fifth to a third (32 pixels) and three fifths (64) of that of real rooms. | sections 3.1, 3.2 |
 # | The augmentation reduces overfitting. | On the discriminator's scale from training images (0) to generated ones (1), unseen rooms lie at 0.97 to 0.99 without it, at 0.12 to 0.14 with it; finding 4. | **Holds**, three seeds; without colour operations the GAN came closer still. | section 3.4; [04](04_gan_training.ipynb), section 10 |
@@ -1262,7 +1264,7 @@ claim(
 # | 74 is still much larger than the perfect score of 0. | Real rooms against real rooms: Fréchet distance 191 at 64 pixels and $N = 3{,}000$. | **Holds, but 0 is the wrong yardstick.** Two finite sets of real rooms do not score 0; what they score as FID there is unknown. | section 3.2, [06](06_evaluation.ipynb) |
 # | Smooth transitions show the continuity of the latent space. | Any generator of continuous layers is continuous. What can differ is how evenly it changes. | **Not a test of continuity.** | [07](07_interpolation.ipynb), section 7 |
 # | The transition seems smooth, but perhaps not strong enough. | Finding 5. | **Less smooth than a cross-fade at 8 steps.** | [07](07_interpolation.ipynb), section 8 |
-# | It is weak because the rooms are alike, perhaps from few training images. | Distance of the ends and length of the walk share between a quarter and three fifths of the variance. | **Possible, in part.** Few images as the reason: not tested. | [07](07_interpolation.ipynb), section 8 |
+# | It is weak because the rooms are alike, perhaps from few training images. | Distance of the ends and length of the walk share 12 to 44 % of the variance (three runs). | **Possible, in part.** Few images as the reason: not tested. | [07](07_interpolation.ipynb), section 8 |
 # | Only the GAN is interpolated, since the DDPM's results do not suffice. | DDIM turns real rooms into noise and back, and walks between them. | **Not so here.** | [07](07_interpolation.ipynb), sections 10, 11 |
 
 # %% tags=["hide-input"]
@@ -1352,8 +1354,8 @@ claim_on(
 #
 # * **Rendered rooms.** They vary less than photographs. A model that does well here would need more capacity and more images for photographs.
 # * **Small images.** At 32 pixels a bed is about twenty pixels wide. The order of models may change with size.
-# * **One ruler.** Kernel and Fréchet distance, precision and recall all use the features of EfficientNet-Lite0, which was trained on photographs. They compare with each other and with nothing in the literature. Notebook 06, section 12, adds rulers without a network; they disagree on the order.
-# * **Few trainings.** Sections 3.1, 3.2 and 3.5 to 3.8 rest on one training of each model, or two. Their errors, if any, are those of samples or pairs.
+# * **One ruler.** Kernel and Fréchet distance, precision and recall all use the features of EfficientNet-Lite0, which was trained on photographs. They compare with each other and with nothing in the literature. Notebook 06, section 12, adds rulers without a network; they do not settle the order.
+# * **Few trainings.** Sections 3.1, 3.2 and 3.5 to 3.8 rest on one to three trainings of each model. Their errors, if any, are those of samples or pairs.
 # * **Recipes, not principles.** DDPM and GAN differ in network, optimiser, augmentation and guidance. "Diffusion against GAN" is not what was measured.
 # * **Choices.** The DDPM's sampler and guidance, and the GAN's game, were chosen on validation images. The test images have chosen nothing.
 # * **Clocks.** The networks of 64 pixels shared their GPU with other runs.
@@ -1375,7 +1377,7 @@ claim_on(
 #
 # <details><summary><b>May it?</b></summary>
 #
-# Yes: the difference is 0.15 ± 0.45 at 64 pixels, 1.28 ± 0.38 at 32. (In the table ± is two errors already.)
+# Yes: the difference is 0.15 ± 0.45 at 64 pixels, 1.28 ± 0.38 at 32. (In the table ± is two errors already. Trainings scatter more.)
 #
 # </details>
 
