@@ -1951,7 +1951,7 @@ display(
         run,
         photograph_rows,
         "nb04_photographs",
-        f"{photographed['train pictures'].iloc[0]} photographs, 300 epochs, 2,000 samples, one "
+        f"{photographed['train images'].iloc[0]} photographs, 300 epochs, 2,000 samples, one "
         "value a seed. The training photographs themselves have the kernel distance "
         f"{photographed['real kernel'].iloc[0]:.1f}. From commit {commits(photographed)}.",
         {"kernel": of_photographs},
