@@ -1441,20 +1441,20 @@ save_table(
 )
 
 # %% [markdown]
-# The Fréchet distance nearly halves from the first row to the last, and the model is the same: most of a raw distance is the sample size. Its ratio to the floor rises from 1.3 to 1.9 meanwhile. The excess changes far less, and the kernel distance not beyond its errors. These two tell how good the model is. Here the excess is about 300, and the
+# The Fréchet distance nearly halves from the first row to the last, and the model is the same: most of a raw distance is the sample size. Its ratio to the floor rises from 1.3 to about 2 meanwhile. The excess changes far less, and the kernel distance not beyond its errors. These two tell how good the model is. Here the excess is 300 to 340 (three runs, seeds 0 to 2), and the
 # kernel distance is between 3 and 5 where real rooms have 0. The samples are as likely as real rooms to lie among real ones (precision), but they cover fewer of them (recall).
 
 # %% tags=["hide-input"]
 small_n, large_n = quality[0], quality[-1]
 claim(
     run.profile,
-    "distance nearly halves, excess changes less than half as much; kernel between 3 and 5",
-    large_n["Fréchet distance"] < 0.62 * small_n["Fréchet distance"]
-    and round(small_n["Fréchet distance"] / small_n["floor"], 1) == 1.3
-    and round(large_n["Fréchet distance"] / large_n["floor"], 1) == 1.9
+    "distance nearly halves, excess changes a quarter as much or less; kernel between 3 and 5",
+    large_n["Fréchet distance"] < 0.6 * small_n["Fréchet distance"]
+    and 1.24 < small_n["Fréchet distance"] / small_n["floor"] < 1.34
+    and 1.8 < large_n["Fréchet distance"] / large_n["floor"] < 2.1
     and abs(large_n["excess"] - small_n["excess"])
-    < 0.5 * (small_n["Fréchet distance"] - large_n["Fréchet distance"])
-    and abs(large_n["excess"] - 300) < 100
+    < 0.25 * (small_n["Fréchet distance"] - large_n["Fréchet distance"])
+    and 280 < large_n["excess"] < 360
     and 3 < large_n["kernel distance"] < 5
     and abs(large_n["kernel distance"] - small_n["kernel distance"]) < 3 * small_n["± kernel"],
 )
@@ -1604,13 +1604,16 @@ save_figure(
 )
 
 # %% [markdown]
-# The losses on validation images are 1 to 8 % higher, at every time, each by no more than about two standard errors. (These are the same images throughout: if the validation rooms happen to be harder, all eight gaps show it.) A copy would show in the nearest sample of all: it is not much nearer to a training image than the nearest of as many new rooms. On average, too, samples are no nearer. There is no sign of copying. After three and a half epochs of 12,000 images that is no surprise; 300 epochs of 1,000 images would be another matter. [Notebook 06](06_evaluation.ipynb) looks closer.
+# The losses on validation images are higher at every time, by 8 % at most and 2 to 4 % on average (seeds 0 to 2), each by no more than about two standard errors. (These are the same images throughout: if the validation rooms happen to be harder, all eight gaps show it.) A copy would show in the nearest sample of all: it is not much nearer to a training image than the nearest of as many new rooms. On average, too, samples are no nearer. There is no sign of copying. After three and a half epochs of 12,000 images that is no surprise; 300 epochs of 1,000 images would be another matter. [Notebook 06](06_evaluation.ipynb) looks closer.
 
 # %% tags=["hide-input"]
 claim(
     run.profile,
-    "losses 1 to 8 % higher, at every time; each gap within about two of its errors",
-    0.005 < gap.min() and gap.max() < 0.085 and (gap < 2.3 * gap_error).all(),
+    "losses higher at every time, 2 to 4 % on average; each gap within about two of its errors",
+    0 < gap.min()
+    and gap.max() < 0.095
+    and 0.015 < gap.mean() < 0.046
+    and (gap < 2.3 * gap_error).all(),
 )
 claim(
     run.profile,
@@ -1623,7 +1626,7 @@ claim(
 #
 # * A diffusion model is a network that answers $v$, a loop that trains it on Eq. 3.1, and a loop that samples. Written out they take about 100 lines. In a few minutes on two cores a small one learns colours, light and surfaces; rooms take longer. The package's versions give the same numbers from the same weights.
 # * An untrained network with a last layer of zeros has the loss of Eq. 3.2. The loss has a floor that no one knows: watch the samples.
-# * Trained in full at 32 pixels, the excess over the floor falls to less than half between the first epoch and the third, and ends at about 300 for 1,000 samples. Three epochs are not too few as such.
+# * Trained in full at 32 pixels, the excess over the floor falls to less than half between the first epoch and the third, and ends at 300 to 340 for 1,000 samples. Three epochs are not too few as such.
 # * The best prediction of the noise is weaker than the noise, by its correlation with it (Eq. 3.8). A "darker" prediction is no fault in itself.
 # * With 8 evaluations the second-order solver with times by noise has little more than half the excess that DDPM has after 1000.
 # * DDIM is Euler's method on the probability-flow ODE, and on the straight line of flow matching (Eq. 3.11, 3.12).
@@ -1755,20 +1758,21 @@ save_table(
 )
 
 # %% [markdown]
-# By more than three standard errors the hope holds at four of the ten times, the two smallest and the two largest. From 200 to 900 no gap is that large. At $t = 950$ it fails: $\gamma^*$ is many standard errors below 1, and the early network errs on the other side. At most times $\gamma^*$ is so close to 1 that a weight of 1.35 makes the squared error *larger*. Yet the samples get better: in the study of section 9, the best guided run within
+# By more than three standard errors the hope holds at the two smallest times. From 200 to 900 $\gamma^*$ is between 0.99 and 1.18 (seeds 0 to 2). At the last three times the seed decides: in each run $\gamma^*$ is about 1.7 at one of them and below 0.9 at another, but not at the same ones. The bars do not show this scatter. At most times $\gamma^*$ is so close to 1 that a weight of 1.35 makes the squared error *larger*. Yet the samples get better: in the study of section 9, the best guided run within
 # 20 evaluations has little more than half the excess of the best run without guidance.
 #
-# So denoising real rooms does not explain it. In the table, a weight of 1.35 raises recall and lowers both distances; precision hardly moves. At 1.7 recall rises further, but precision falls, and the kernel distance stays within its errors. A sampler meets images of its own making, and their errors build up along the way. Why guidance helps is open here; that it helps is measured, for a weight chosen on validation images.
+# So denoising real rooms does not explain it. In the table, a weight of 1.35 raises recall and lowers both distances; precision hardly moves. At 1.7 recall rises further, but precision falls (by 0.03 to 0.09), and the kernel distance stays within its errors. A sampler meets images of its own making, and their errors build up along the way. Why guidance helps is open here; that it helps is measured, for a weight chosen on validation images.
 
 # %%
 from_one = {r["t"]: (r["w"] - 1) / r["error"] for r in best_w}  # in standard errors
-ends = [*cfg.guided_times[:2], *cfg.guided_times[-2:]]
+middle_w, late_w = ([r["w"] for r in part] for part in (best_w[2:-3], best_w[-3:]))
 claim(
     run.profile,
-    "above 1 by three standard errors at both ends only; many below it at t = 950",
-    all(from_one[t] > 3 for t in ends)
-    and all(abs(gap) < 3 for t, gap in from_one.items() if t not in (*ends, 950))
-    and from_one[950] < -5,
+    "above 1 by three errors at the two smallest t; near 1 up to 900; then both below 0.95 and 1.7",
+    all(from_one[t] > 3 for t in cfg.guided_times[:2])
+    and all(0.9 < w < 1.28 for w in middle_w)
+    and 0.7 < min(late_w) < 0.95
+    and 1.5 < max(late_w) < 1.9,
 )
 claim(
     run.profile,
@@ -1794,8 +1798,8 @@ claim(
 claim(
     run.profile,
     "1.7: recall up further, precision down, kernel distance within two standard errors",
-    strong["recall"] > usual["recall"] + 0.03
-    and strong["precision"] < usual["precision"] - 0.05
+    strong["recall"] > usual["recall"] + 0.02
+    and 0 < usual["precision"] - strong["precision"] < 0.13
     and abs(strong["kernel distance"] - usual["kernel distance"]) < 2 * error[1],
 )
 
