@@ -1742,6 +1742,20 @@ def test_left_overs_of_killed_processes_are_removed(folder, cache):
     assert sorted(p.name for p in cache.glob(".*")) == [".young.npy.1.tmp", ".young.npy.part"]
 
 
+def stop_after(count, monkeypatch, **asked):
+    """A pass over a folder, interrupted when ``count`` images are decoded."""
+    real = data._decoded
+
+    def decoded(*args):
+        yield from itertools.islice(real(*args), count)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m:
+        m.setattr(data, "_decoded", decoded)
+        with pytest.raises(KeyboardInterrupt):
+            load_bedrooms("folder", "all", 16, **asked)
+
+
 def test_a_stopped_pass_goes_on(folder, cache, monkeypatch):
     """Stopped twice; what is decoded is decoded once, and the file is as if nothing had been."""
     monkeypatch.setattr(data, "NOTE_EVERY", 4)
@@ -1756,21 +1770,10 @@ def test_a_stopped_pass_goes_on(folder, cache, monkeypatch):
         calls.append(encoded)
         return real(encoded, size)
 
-    def stop_after(count):
-        def decoded(*args):
-            yield from itertools.islice(real_decoded(*args), count)
-            raise KeyboardInterrupt
-
-        return decoded
-
-    real_decoded = data._decoded
     monkeypatch.setattr(data, "decode", decode)
     monkeypatch.setattr(data.os, "cpu_count", lambda: 1)
     for count in (10, 7):  # 8 are noted, then 4 more
-        with monkeypatch.context() as m:
-            m.setattr(data, "_decoded", stop_after(count))
-            with pytest.raises(KeyboardInterrupt):
-                load_bedrooms("folder", "all", 16, path=folder)
+        stop_after(count, monkeypatch, path=folder)
         assert caches(cache) == []
     calls.clear()
     assert load_all(folder) == right
@@ -1780,16 +1783,8 @@ def test_a_stopped_pass_goes_on(folder, cache, monkeypatch):
 
 def test_a_stopped_limit_prepares_what_is_left_of_it(folder, cache, monkeypatch):
     monkeypatch.setattr(data, "NOTE_EVERY", 4)
-    asked, real, room = [], data._decoded, data.check_room
-
-    def decoded(*args):
-        yield from itertools.islice(real(*args), 9)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as m:
-        m.setattr(data, "_decoded", decoded)
-        with pytest.raises(KeyboardInterrupt):
-            load_bedrooms("folder", "all", 16, 20, folder)
+    asked, room = [], data.check_room
+    stop_after(9, monkeypatch, limit=20, path=folder)
     monkeypatch.setattr(data, "check_room", lambda *a: asked.append(a[1:]) or room(*a))
     assert len(load_bedrooms("folder", "all", 16, 20, folder)) == 20
     assert asked == [(12 * 3 * 16 * 16, "preparing 12 images")]
@@ -1803,16 +1798,7 @@ def test_a_part_that_is_not_vouched_for_is_made_again(folder, cache, monkeypatch
     (file,) = caches(cache)
     undisturbed = file.read_bytes()
     file.unlink()
-    real = data._decoded
-
-    def decoded(*args):
-        yield from itertools.islice(real(*args), 9)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as m:
-        m.setattr(data, "_decoded", decoded)
-        with pytest.raises(KeyboardInterrupt):
-            load_bedrooms("folder", "all", 16, path=folder)
+    stop_after(9, monkeypatch, path=folder)
     (part,), (note,) = cache.glob(".*.part"), cache.glob(".*.json")
     content = part.read_bytes()
     if damage == "pixels":

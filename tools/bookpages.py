@@ -176,10 +176,10 @@ def with_figures(
 
 def only_checks(cell: NotebookNode) -> bool:
     """Whether a cell that is folded in the notebook prints which checks and claims hold, only."""
-    shown = ["".join(o.get("text", "")) or " " for o in cell.outputs]
-    lines = [line for text in shown for line in text.splitlines()]
-    folded = "hide-input" in tags_of(cell)
-    return folded and bool(lines) and all(line.startswith("[") for line in lines)
+    if "hide-input" not in tags_of(cell) or any(o.output_type != "stream" for o in cell.outputs):
+        return False
+    lines = "".join(o.text for o in cell.outputs).splitlines()
+    return bool(lines) and all(line.startswith("[") for line in lines)
 
 
 def parted(outputs: list[NotebookNode]) -> list[tuple[list[NotebookNode], str]]:

@@ -3,7 +3,7 @@
     python -m tools.compare                  runs/cpu beside the manifest that was committed last
     python -m tools.compare RUN              any run folder, or the manifest of one
     python -m tools.compare RUN --published FILE        beside any other manifest
-    python -m tools.compare --scatter RUN RUN …         runs with other seeds:
+    python -m tools.compare --scatter RUN RUN …         runs of different seeds:
                                              writes figures/scatter.json
 
 Each number is
@@ -14,9 +14,9 @@ Each number is
     unjudged   another one, and no scatter is stated.
 
 The scatter of a number x is its standard error where one is stated beside it (``x_error`` in the
-same row), or, with n runs of other seeds in scatter.json, their standard deviation s: two runs then
-differ by at most t √2 s, with t the 97.5 % point of Student's t with n − 1 degrees of freedom. One
-in twenty lies outside by chance. Times say which machine was faster and are not judged. Exit
+same row), or, with n runs of different seeds in scatter.json, their standard deviation s: two runs
+then differ by at most t √2 s, with t the 97.5 % point of Student's t with n − 1 degrees of freedom.
+One in twenty lies outside by chance. Times say which machine was faster and are not judged. Exit
 status: 0 where no more numbers are outside than chance explains, 1 otherwise.
 """
 

@@ -11,9 +11,9 @@ Needs the extra `book`, and npm for onnxruntime-web. Into FOLDER go
     ort/                                          three files of onnxruntime-web, and its licence
 
 What is already there and right, by its checksum, is kept; the rest is written whole or not at all.
-Weights are released as float16; they stay float16 in the
-files, and are cast when a network is loaded: half the bytes, and the same numbers. Each network is
-run by onnxruntime and by PyTorch on the same inputs, and the largest difference may be BOUND.
+Weights are released as float16; they stay float16 in the files, and are cast when a network is
+loaded: half the bytes, and the same numbers. Each network is run by onnxruntime and by PyTorch on
+the same inputs, and the largest difference may be BOUND.
 """
 
 import argparse

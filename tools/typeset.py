@@ -25,7 +25,7 @@ from posixpath import normpath
 
 from nbformat import NotebookNode
 
-from .notebooks import NOTEBOOKS, REPO, on_github, pyproject, read, read_run
+from .notebooks import NOTEBOOKS, REPO, on_github, pyproject, read, read_run, tags_of
 from .pipeline import manifest, one_line_errors, put
 
 TEMPLATE = Path(__file__).with_suffix(".typ")
@@ -82,7 +82,7 @@ def parts(nb: NotebookNode) -> Iterator[tuple[str, str | bytes]]:
     Markdown)`` of the figures or tables before it.
     """
     for cell, following in zip(nb.cells, [*nb.cells[1:], None], strict=True):
-        if cell.cell_type == "markdown" and "exercise" not in cell.metadata.get("tags", []):
+        if cell.cell_type == "markdown" and "exercise" not in tags_of(cell):
             text = cell.source.strip()
             if following and re.search(r"\bwidgets\.", following.source):
                 text = text.rpartition("\n\n")[0]

@@ -334,8 +334,10 @@ $("file").onchange = saying(sayOwn, async () => {
   take(fromPixels(context.getImageData(0, 0, canvas.width, canvas.height).data, size, factor));
 });
 $("take-gan").onclick = saying(sayOwn, async () => {
-  if (!roomOfGan) sayOwn.textContent = "Loading the generator.";
-  if (!roomOfGan) await start();
+  if (!roomOfGan) {
+    sayOwn.textContent = "Loading the generator.";
+    await start();
+  }
   take(roomOfGan);
 });
 $("take-ddpm").onclick = saying(sayOwn, () => take(roomOfDdpm));
