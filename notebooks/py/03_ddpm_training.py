@@ -851,7 +851,7 @@ save_figure(
 # $x_t$. We do not know this floor, so a loss that hardly moves says little: watch the samples. (From 25,200 images on the learning rate falls, too.)
 
 # %%
-if len(looks) > 2:
+if len(looks) > 2 and "validation_loss" in looks[0]:
     first, third = (looks[i] for i in (1, 2))
     claim(
         run.profile,
