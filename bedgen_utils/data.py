@@ -68,16 +68,6 @@ def to_float(images: Tensor) -> Tensor:
     return images.float() / 127.5 - 1
 
 
-def dataset_sha256(source: str = "rendered", path: str | Path | None = None) -> str:
-    """The content hash (64 hexadecimal digits) that figures and weights name their data by.
-
-    It sees every byte: the sha256 of a zip; for other sources the sha256 of what ``sha256sum``
-    prints for their files (images, ``data.mdb``, parquet), named relative to ``path`` and sorted.
-    That takes as long as reading them, once for each copy: the hash is remembered until size or
-    times of a file change. Errors as in ``load_bedrooms``."""
-    return content_sha256(open_source(source, path))[0]
-
-
 # ---- decoding
 
 

@@ -73,8 +73,9 @@ def save_figure(
     path = run.own / "figures" / f"{figure_id}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     # No version and no date in the file: the same run gives the same bytes.
-    options = {"metadata": {"Software": None}, "pil_kwargs": {"optimize": True}}
-    replace_atomically(path, lambda temporary: fig.savefig(temporary, format="png", **options))
+    options = {"format": "png", "metadata": {"Software": None}}
+    replace_atomically(path, lambda temporary: fig.savefig(temporary, **options))
+    fig.set_layout_engine("none")  # laid out once is enough
     _add_to_manifest(run, path, caption, numbers or {}, protocol, study)
     display(_inline(fig), Markdown(f"*{caption}*"))
     plt.close(fig)

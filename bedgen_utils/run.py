@@ -3,6 +3,9 @@
 A notebook opens with ``run = start("03", profile, seed, out)``. All notebooks of a run share
 ``run.folder``; what notebook 03 makes (figures, weights, checkpoints) goes below ``run.own``, which
 is ``run.folder / "03"``.
+
+PyTorch takes seconds to import and is imported where it is needed: the pipeline reads profiles
+here.
 """
 
 import os
@@ -16,9 +19,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import torch
 
-from .data import dataset_sha256
+from .sources import dataset_sha256
 
 REPO = Path(__file__).resolve().parents[1]
 PROFILES = ("smoke", "cpu", "released", "gpu", "lsun")
@@ -51,6 +53,8 @@ class Run:
 
     def provenance(self) -> dict:
         """Which code, seed and data a result of this run comes from, and which machine."""
+        import torch
+
         return {
             "notebook": self.notebook,
             "profile": self.profile,
@@ -106,6 +110,8 @@ def start(
     repository. ValueError for an unknown profile or a seed that NumPy cannot take (it wants 0 …
     2^32 - 1).
     """
+    import torch
+
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"seed must be a whole number from 0 to {2**32 - 1}, got {seed!r}")
     chosen = profile is not None
@@ -131,6 +137,8 @@ def how_long(notebook: str, profile: str) -> str:
 
 def offer(notebook: str, profile: str) -> str:
     """What a reader who has not chosen a profile is told of the machine's GPU, if it has one."""
+    import torch
+
     if profile != "released" or not torch.cuda.is_available():
         return ""
     found = f"This machine has a GPU ({torch.cuda.get_device_name()})"

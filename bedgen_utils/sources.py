@@ -509,3 +509,13 @@ def content_sha256(opened: Source) -> tuple[str, str]:
     if opened.stamp() == stamp and len(opened.left_out) == known_bad:
         keep(kept, lambda new: new.write_text(result, encoding="ascii"))
     return result, stamp
+
+
+def dataset_sha256(source: str = "rendered", path: str | Path | None = None) -> str:
+    """The content hash (64 hexadecimal digits) that figures and weights name their data by.
+
+    It sees every byte: the sha256 of a zip; for other sources the sha256 of what ``sha256sum``
+    prints for their files (images, ``data.mdb``, parquet), named relative to ``path`` and sorted.
+    That takes as long as reading them, once for each copy: the hash is remembered until size or
+    times of a file change. Errors as in ``data.load_bedrooms``."""
+    return content_sha256(open_source(source, path))[0]

@@ -27,9 +27,10 @@ import torch
 from torch import Tensor
 
 from bedgen_utils.augment import GEOMETRY
-from bedgen_utils.data import dataset_sha256, load_bedrooms, to_float
+from bedgen_utils.data import load_bedrooms, to_float
 from bedgen_utils.metrics import features, frechet_from_features, kernel_distance, moments
 from bedgen_utils.models import GAN
+from bedgen_utils.sources import dataset_sha256
 from bedgen_utils.train import train_gan
 
 KINDS: dict[str, dict] = {  # what differs from profile cpu

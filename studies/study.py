@@ -31,11 +31,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bedgen_utils.data import dataset_sha256, load_bedrooms, to_float
+from bedgen_utils.data import load_bedrooms, to_float
 from bedgen_utils.diffusion import Bound
 from bedgen_utils.models import DDPM
 from bedgen_utils.run import REPO, code_version, processor, profile_numbers
-from bedgen_utils.sources import replace_atomically
+from bedgen_utils.sources import dataset_sha256, replace_atomically
 from bedgen_utils.train import DDPMRecipe, GANRecipe
 
 RESULTS = REPO / "studies" / "results"

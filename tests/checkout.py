@@ -14,7 +14,7 @@ RUN = '''"""Profiles."""
 import tomllib
 from pathlib import Path
 
-from . import data
+from . import sources
 
 
 def profile_numbers(profile, notebook):
@@ -24,7 +24,7 @@ def profile_numbers(profile, notebook):
     recipes = {"ddpm": tables["ddpm"], "gan": tables["gan"], "source": "rendered", "minutes": 0.1}
     return recipes | tables.get(f"nb{notebook}", {})
 '''
-DATA = '''"""Data."""
+SOURCES = '''"""Where images come from."""
 import hashlib
 from pathlib import Path
 
@@ -82,7 +82,8 @@ class Checkout:
         files = {
             "__init__": '"""The package."""',
             "run": RUN,
-            "data": DATA,
+            "data": '"""Images."""\nfrom . import sources\n',
+            "sources": SOURCES,
             "games": "from . import gan",
         }
         files |= {"gan": '"""GANs."""', "models": "", "metrics": ""}

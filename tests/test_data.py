@@ -32,7 +32,8 @@ import torch
 from PIL import Image, ImageCms, ImageDraw, PngImagePlugin
 
 from bedgen_utils import data, sources
-from bedgen_utils.data import dataset_sha256, decode, load_bedrooms, load_factors
+from bedgen_utils.data import decode, load_bedrooms, load_factors
+from bedgen_utils.sources import dataset_sha256
 
 REPO = Path(__file__).resolve().parents[1]
 REAL = REPO.parent / "shared" / "data" / "real_bedrooms"

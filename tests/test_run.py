@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from bedgen_utils import run as runs
-from bedgen_utils.data import dataset_sha256, load_bedrooms
+from bedgen_utils.data import load_bedrooms
 from bedgen_utils.run import PROFILES, REPO, code_version, profile_numbers, start
+from bedgen_utils.sources import dataset_sha256
 from bedgen_utils.train import DDPMRecipe, GANRecipe
 
 NOTEBOOKS = sorted(path.name[:2] for path in (REPO / "notebooks" / "py").glob("*.py"))

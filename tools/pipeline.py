@@ -131,7 +131,7 @@ def prepare(line: Line) -> filelock.FileLock:
 
 def numbers(line: Line, number: str) -> dict:
     """What profiles.toml holds for the notebook in this profile."""
-    from bedgen_utils.run import profile_numbers  # seconds: it imports torch
+    from bedgen_utils.run import profile_numbers
 
     return profile_numbers(line.profile, number)
 
@@ -168,7 +168,7 @@ def reads(line: Line, number: str) -> dict:
 
 @functools.cache
 def data_sha256(source: str) -> str:
-    from bedgen_utils.data import dataset_sha256
+    from bedgen_utils.sources import dataset_sha256
 
     try:
         return dataset_sha256(source)
