@@ -1379,6 +1379,17 @@ def test_rendered_order_matches_factors(rendered):
     )
 
 
+def test_a_column_of_one_table_is_typed(rendered):
+    def change(name, content):
+        if name != "train/metadata.csv":
+            return name, content
+        first, *others = content.splitlines()
+        return name, b"\n".join([first + b",windows", *(row + b",2" for row in others)])
+
+    changed = rewritten(rendered, change)
+    assert {row["windows"] for row in load_factors("train", changed)} == {2}
+
+
 def test_one_table_at_the_top_is_read_too(rendered):
     """The layout of the first version: metadata.csv at the top, its names relative to the zip."""
     lines = [list(f) for f in [load_factors("all", rendered)[0]]]
@@ -1496,7 +1507,7 @@ def test_a_table_in_another_language(rendered, yes, no):
 
 def test_factors_that_are_missing_are_an_error(rendered):
     short = rewritten(rendered, lambda n, b: (n, b.replace(b"000003.png", b"9.png")))
-    with pytest.raises(KeyError, match="000003"):
+    with pytest.raises(KeyError, match="no factors of 1 images, as train/000003.png"):
         load_factors("train", short)
     none = rewritten(rendered, lambda n, b: None if n.endswith("csv") else (n, b))
     with pytest.raises(ValueError, match="neither"):
@@ -1549,6 +1560,14 @@ def test_cache_is_used_and_equal(folder, cache, monkeypatch):
     again.fill_(0)  # a caller's change stays with the caller
     assert torch.equal(first, load_bedrooms("folder", "all", path=folder))
     assert np.array_equal(np.load(caches(cache)[0]), first)  # an ordinary .npy for other tools
+
+
+def test_each_size_has_its_cache(folder, cache):
+    sizes = (32, 16, 32)
+    assert [load_bedrooms("folder", "all", size, path=folder).shape[-1] for size in sizes] == [
+        *sizes
+    ]
+    assert len(caches(cache)) == 2
 
 
 def test_hash_is_what_sha256sum_says(folder, cache, monkeypatch):
