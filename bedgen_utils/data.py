@@ -163,10 +163,10 @@ def _eight_bits(image: Image.Image, depth: int) -> tuple[Image.Image, Image.Imag
 def _srgb(image: Image.Image, info: dict) -> Image.Image:
     """An L, RGB or CMYK image as RGB in sRGB, by the ICC profile or the gamma in ``info``."""
     if icc := info.get("icc_profile"):
-        with suppress(ImageCms.PyCMSError, OSError, ValueError):  # damaged: browsers ignore it too
+        # One that is damaged, or of other colours than the image: browsers ignore it too.
+        with suppress(ImageCms.PyCMSError, OSError, ValueError):
             srgb, profile = ImageCms.createProfile("sRGB"), ImageCms.getOpenProfile(io.BytesIO(icc))
-            if profile.profile.xcolor_space.strip().replace("GRAY", "L") == image.mode:
-                return ImageCms.buildTransform(profile, srgb, image.mode, "RGB").apply(image)
+            return ImageCms.buildTransform(profile, srgb, image.mode, "RGB").apply(image)
     image, gamma = image.convert("RGB"), info.get("gamma")
     if not gamma or "srgb" in info or 0.44 < gamma < 0.47:  # 1 / 2.2 stands for sRGB
         return image
@@ -435,10 +435,10 @@ def _csv_rows(text: str) -> list[dict[str, str]]:
     table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="")
     columns = [name for name in table.fieldnames or () if name]  # others a spreadsheet left empty
     rows = [{k: row[k] for k in columns} for row in table]
-    if delimiter != ",":  # there is room for 2,5 in the place of 2.5
-        number = re.compile(r"^([+-]?\d+),(\d+)$")
-        rows = [{k: number.sub(r"\1.\2", v) for k, v in row.items()} for row in rows]
-    return [row for row in rows if any(row.values())]
+    if delimiter == ",":
+        return rows
+    number = re.compile(r"^([+-]?\d+),(\d+)$")  # there is room for 2,5 in the place of 2.5
+    return [{k: number.sub(r"\1.\2", v) for k, v in row.items()} for row in rows]
 
 
 def _typed(texts: list[str]) -> list:
