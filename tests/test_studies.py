@@ -37,7 +37,7 @@ SMOKE = {  # a job of each table
     "both_models": ["GAN-as-many-seconds_seed-0"],
     "mode_collapse": ["ring-of-8_WGAN-GP"],
     "equal_time": ["ours_seed-0_minutes", "ours_seed-0_evaluations-4"],
-    "gan_equal_time": ["ours-without-colours_seed-0", "DCGAN_seed-0"],
+    "gan_equal_time": ["ours-minimax_seed-0", "DCGAN_seed-0"],
     "gan_augmentation": ["adaptive-geometry_seed-0"],
     "feature_speed": ["efficientnet"],
     "preparation": ["images-30000"],
