@@ -101,7 +101,7 @@ save_figure(
 )
 
 # %% [markdown]
-# The first generator paints almost nothing of the data's variety. The second found most of it. This notebook explains the difference, and how far to trust it.
+# The first generator paints little of the data's variety, the second most of it. This notebook explains the difference, and how far to trust it.
 #
 # ## 2. Modes that can be counted
 #
@@ -170,7 +170,7 @@ check_fails(
 # <!-- eq:5.2 -->
 # $$P(|\epsilon| < 3) = 1 - e^{-9/2} \approx 0.989 \tag{5.2}$$
 #
-# A mode is **found** if at least a fifth of its fair share $N/K$ of points is near it. A single stray point finds nothing.
+# A mode is **found** if at least a fifth of its fair share $N/K$ of points is near it. A single stray point finds nothing. (For [Srivastava et al., 2017](https://arxiv.org/abs/1705.07761), who report both numbers, one would do.)
 
 # %% [markdown] tags=["exercise"]
 # **Exercise 05-2** · medium · 10 minutes
@@ -213,9 +213,9 @@ theirs = [float(v) for v in games.mode_statistics(data[None], grid(5, 1.0), std)
 check("counts", [found, near], theirs, 1e-6, "ours and the package's, on true data")
 
 # %% [markdown]
-# In section 1 the game of Eq. 13 has found four or five of the 25 modes, WGAN-GP 21 or all (three runs, seeds 0 to 2), with at least three times as large a share of its points near one.
+# In section 1 the game of Eq. 13 found four or five of the 25 modes in three runs (this one has seed 0, the others 1 and 2), WGAN-GP 21 in one and all in two, with at least three times as large a share of its points near one.
 #
-# Each number alone can be fooled. Points spread evenly over the whole square of the grid find no mode, though 7 % of them are near one. Copies of one data point are all near, and find one mode. The same points drawn together over the middle nine modes "find" all nine, and still only a tenth of them is near one.
+# Each number alone can be fooled. Points spread evenly over the whole square of the grid find no mode, though 7 % of them are near one. Copies of one data point are all near, and find one mode. The same points squeezed onto the middle nine modes "find" all nine, and still only a tenth of them is near one.
 
 # %%
 evenly = torch.rand(100_000, 2, generator=torch.Generator().manual_seed(seed)) - 0.5
@@ -886,7 +886,7 @@ check_fails(
 )
 
 # %% [markdown]
-# Try it: two clouds 1, 4 or 16 apart, and a critic trained under each of the four rules. The hinge's loss can be 0 from a difference of 2 on (Eq. 5.10), so where it stops says nothing about the distance: with seeds 0 to 2, it is between 3 and 5 at all three. Even the right rule returns more than $W$, and 16 apart far more. A critic of slope $g$ along the way reports $W g$ and pays $\lambda (g - 1)^2$. The best bargain is
+# Try it: two clouds 1, 4 or 16 apart, and a critic trained under each of the four rules. The hinge's loss can be 0 from a difference of 2 on (Eq. 5.10), so where its critic stops says little about the distance: with seeds 0 to 2 it reports 3 for clouds 1 apart, and 3.5 to 5 for clouds 16 apart. (That it meets 4 in the middle panel is chance: other seeds give 3.1 and 3.4.) Even the right rule returns more than $W$, and 16 apart far more. A critic of slope $g$ along the way reports $W g$ and pays $\lambda (g - 1)^2$. The best bargain is
 #
 # <!-- eq:5.12 -->
 # $$g^* = 1 + \frac{W}{2\lambda}, \qquad \text{reported} \quad W + \frac{W^2}{2\lambda}, \qquad \text{4.8 for } W = 4,\ \lambda = 10 \tag{5.12}$$
@@ -997,7 +997,7 @@ check("smallest game", [swing(0.1), swing(3.0)], limit, 0.01, "WGAN-GP swings fo
 # %% [markdown]
 # ## 6. Both cures in the same loop
 #
-# Nothing in `play` has to change. WGAN-GP brings its two losses and takes five critic steps for one of $G$, so that the critic does not lag. On the plane its authors take $\lambda = 0.1$. By Eq. 5.12 the critic then reports $W + 5W^2$: no longer the distance, but still 0 only where the heaps meet.
+# Nothing in `play` has to change. WGAN-GP brings its two losses and takes five critic steps for one of $G$, so that the critic does not lag. On the plane its authors' code takes $\lambda = 0.1$. By Eq. 5.12 the critic then reports $W + 5W^2$: no longer the distance, but still 0 only where the heaps meet.
 
 
 # %%
@@ -1022,7 +1022,7 @@ for name, by in cured.items():
     print(f"{name}: modes found, share near: G {by['G']}, its average {by['average']}")
 
 # %% [markdown]
-# Both cures spread out over the grid. With seeds 0 to 2 WGAN-GP finds all modes, with 0.70 to 0.76 of its points near one, and the unrolled game 21 to 24, with 0.3 to 0.6. How does $D$ judge the plane meanwhile? In the minimax game it chases the points, and they flee: what it called real a moment ago it now calls generated. Two successive maps of $D$ have little in common (in this run a correlation of 0.1, on average over the game). With WGAN-GP they share more (0.5), and with the unrolled game, too (0.7).
+# Both cures spread out over the grid. With seeds 0 to 2 WGAN-GP finds all modes, with 0.70 to 0.76 of its points near one, and the unrolled game 21 to 24, with 0.3 to 0.6. How does $D$ judge the plane meanwhile? In the minimax game it chases the points, and they flee: what it called real a moment ago it now calls generated. In this run two of its maps, 83 steps of $G$ apart, have a correlation of 0.1 on average; with WGAN-GP it is 0.5, in the unrolled game 0.7.
 
 # %% tags=["hide-input"]
 side = 1.4 * grid(5, 1.0).abs().max().item()
@@ -1116,7 +1116,7 @@ claim(
 #
 # A *study* that runs apart from the notebooks (`studies/mode_collapse.py`) plays all games from ten seeds on a ring of 8 and on the grid of 25. On the grid the steepness was chosen, after trials, so that minimax does badly. The intervals speak of other seeds, not of other settings.
 #
-# The study holds two controls. Who looks $k$ steps ahead, or takes five critic steps, also asks $D$ more often. Would more steps of $D$ alone do? So minimax is also played with five steps of $D$ for each of $G$, and with a $D$ whose first layer begins twice as steep.
+# Who looks $k$ steps ahead, or takes five critic steps, also asks $D$ more often. Would more steps of $D$ alone do? So there are two controls: minimax with five steps of $D$ for each of $G$, and minimax with a $D$ whose first layer begins twice as steep.
 #
 # Modes are counted at the end, twice: for $G$ itself, and for its average. The average alone would be unfair to games in which $G$ still moves. A seed *holds all* if it finds every mode, and at least half of its points are near one: threads that only pass through every mode do not count.
 
@@ -1204,9 +1204,9 @@ save_figure(
 )
 
 # %% [markdown]
-# On the **ring** nine or ten of ten seeds hold all eight modes at the end, whatever one plays. Only the share near a mode differs: above 0.9 for WGAN-GP and both controls, 0.65 to 0.87 for the other games.
+# On the **ring** nine or ten of ten seeds hold all eight modes at the end, whatever one plays. Only the share near a mode differs: above 0.9 for WGAN-GP and both controls, 0.69 to 0.85 for the other games.
 #
-# The **grid** tells them apart. Minimax and the non-saturating game end at about 12 of 25 modes, with a third of their points near one, if one asks $G$ itself; the average finds 7 to 9. WGAN-GP and the unrolled games with $k = 5$ and $10$ hold all 25 in every seed, by either count, with 0.84 to 0.89 of $G$'s own points near; $k = 1$ does so in eight. (At equal steps of $G$: a step of WGAN-GP or $k = 5$ takes as long as four or five of minimax.)
+# The **grid** tells them apart. Minimax and the non-saturating game end at about 12 of 25 modes, with a third of their points near one, if one asks $G$ itself; their averages find 7.5 and 9.1. WGAN-GP and the unrolled games with $k = 5$ and $10$ hold all 25 in every seed, by either count, with 0.84 to 0.88 of $G$'s own points near; $k = 1$ does so in eight. (At equal steps of $G$: a step of WGAN-GP or $k = 5$ takes as long as four to six of minimax.)
 #
 # Now the controls. With five steps of $D$, minimax holds all in four seeds and next to nothing in two; with a steeper $D$ alone, in eight by the average and nine by $G$ itself. How $D$ begins matters nearly as much as either cure.
 
@@ -1263,7 +1263,7 @@ claim(
 )
 
 # %% [markdown]
-# Is the difference more than chance? Fisher's exact test asks how often two games with the same chance would differ so much. Among six such questions one with $p < 0.05$ is no rarity, so each $p$-value is multiplied by six (Bonferroni). (In each seed all games begin from the same weights, which the test ignores.)
+# Is the difference more than chance? Fisher's exact test asks how often two games with the same chance would differ so much. Among six such questions one with $p < 0.05$ is no rarity, so each $p$-value is multiplied by six (Bonferroni). (In each seed all games begin from the same weights, which the test ignores. A sign test over the six seeds in which the last two games differ gives $2/2^6 = 0.031$, uncorrected.)
 
 # %%
 questions = [("WGAN-GP", "minimax"), ("unrolled, k = 5", "minimax")]
@@ -1310,7 +1310,7 @@ claim(
 # %% [markdown]
 # ## 8. Variety of images
 #
-# On bedrooms there are no centres to count. A fixed network turns each image into a vector, its *features* ([notebook 06](06_evaluation.ipynb)), and two shares are computed from these. **Precision**: the share of generated images that lie within reach of some real image, where a real image reaches as far as its third nearest real neighbour. **Coverage** ([Naeem et al., 2020](https://arxiv.org/abs/2002.09797)): the share of real images with
+# On bedrooms there are no centres to count. A fixed network turns each image into a vector, its *features* ([notebook 06](06_evaluation.ipynb)), and two shares are computed from these. **Precision** ([Kynkäänniemi et al., 2019](https://arxiv.org/abs/1904.06991)): the share of generated images that lie within reach of some real image, where a real image reaches as far as its third nearest real neighbour. **Coverage** ([Naeem et al., 2020](https://arxiv.org/abs/2002.09797)): the share of real images with
 # some generated one within their reach. (The usual *recall* asks for real images within reach of generated ones. An image that occurs four times has reach 0.)
 #
 # What should coverage be for a perfect generator? If $N$ real and $M$ generated images come from one distribution, a real one is left out only if its three nearest among the $N - 1 + M$ others are all real:
@@ -1416,7 +1416,7 @@ save_figure(
 )
 
 # %% [markdown]
-# Coverage falls with every image that is lost, at thirty to less than a third of what all 500 reach. Thirty images of a perfect generator would cover no more (Eq. 5.13): compare coverages at equal numbers alone. Precision does not see the loss: it judges each image alone, so its mean over sets stays. Only its scatter grows.
+# Coverage falls with every image that is lost: thirty reach less than a third of what all 500 do. Thirty images of a perfect generator would cover about as much (Eq. 5.13), so compare coverages at equal numbers alone. Precision does not see the loss: it judges each image alone, so its mean over sets stays. Only its scatter grows.
 
 # %% tags=["hide-input"]
 claim(
@@ -1616,7 +1616,7 @@ for name in ("training images of the GAN", "GAN"):
     print("{}: {distance:.3f}; 95 % of chance below {chance:.3f}".format(name, **gaps[name]))
 
 # %% [markdown]
-# By Eq. 5.15 the GAN's walls lie 0.2 from those of validation images. Chance seldom gives 0.07, and the training images give less. Pale blue, sage, blue and lilac are the walls of one room in eleven, among the training images as well. Of 1,500 images of this GAN not a handful has one. Burgundy has all but gone, pale yellow is read half as often as it should be or less, and tan three times as often. Real modes are lost, by a GAN whose precision nearly equals that of real images. GANs of two other seeds lose the same colours; one of the three halves grey, too. Why the cool ones go, three runs cannot say.
+# By Eq. 5.15 the GAN's walls lie 0.2 from those of validation images. Chance seldom gives 0.07, and the training images give less. Pale blue, sage, blue and lilac are the walls of one room in eleven, among the training images as well. Of this GAN's 1,500 images none is read so (with seeds 1 and 2 four and none). Burgundy has all but gone, charcoal and pale yellow are read at most half as often as they should be, tan three times as often. The other seeds agree, but do not halve grey. Real modes are lost, by GANs whose precision nearly equals that of real images. Why the cool colours go, three runs cannot say.
 
 # %% tags=["hide-input"]
 by_wall = {row["wall"]: row for row in wall_rows}
@@ -1795,7 +1795,7 @@ save_figure(
 )
 
 # %% [markdown]
-# This is a collapse on images. In the runaway game the effective number of kinds of room falls from between 20 and 26 (by the latents drawn) to between 8 and 11, and that of wall colours from about 6 to between 3.5 and 4, in each of three seeds and three runs. Validation images have 33 kinds and nearly 8 colours. Look at the sheets: one pale grey room after another. $D$ lags behind, so $h$ may gather where $D$ last looked kindly.
+# This is a collapse on images. In the runaway game the effective number of kinds of room falls from 26 to 9 in each of three seeds, and that of wall colours from about 6 to between 3.5 and 4. (In two more runs, with other latents, from 24 and 20 to between 8 and 11.) Validation images have 33 kinds and nearly 8 colours. Look at the sheets: one pale grey room after another. $D$ lags behind, so $h$ may gather where $D$ last looked kindly.
 #
 # These games show that a collapse can happen, not which of their two differences matters, nor that balance prevents one: the balanced game keeps 14 to 20 kinds. The rates were chosen after trials. And the pale rooms are rooms, but faint ones. What do features say of the ends?
 
@@ -1852,7 +1852,7 @@ display(
 )
 
 # %% [markdown]
-# In seed 0 the runaway game has cost more than a third of the coverage, but less than a quarter of the precision. By kernel distance it has moved away from real images, farther than the balanced game.
+# In seed 0 the runaway game has cost 40 to 45 % of the coverage, but only 16 to 22 % of the precision (three runs). By kernel distance it has moved away from real images, farther than the balanced game.
 
 # %%
 of = {row["images"]: row for row in spread_rows}
@@ -1884,8 +1884,8 @@ claim(
 # * Collapse is lost modes. On a mixture they can be counted, if one asks both for the modes found and for the share of points near one (Eq. 5.2).
 # * The smallest game circles, since its flow keeps the distance from the rest point (Eq. 5.5). Looking one step ahead adds a spring (Eq. 5.7), provided that the gradient runs *through* $D$'s answer.
 # * The Wasserstein distance has a slope where the Jensen-Shannon divergence is flat. Its critic needs a bounded slope between the clouds (Eq. 5.11); a penalty at real points or no bound reports nonsense, and what a hinge reports is no distance.
-# * On the grid of 25, over ten seeds, minimax ends at about 12 modes, and both cures at 25. A steeper $D$ alone gets nearly as far. On the ring all games end with alike counts, and on bedrooms, from one seed, WGAN-GP comes last of our four games.
-# * On images precision does not see what is missing. Coverage does, and so does the effective number of kinds (Eq. 5.16). Our healthy GAN has lost four colours of walls, 9 % of all walls. A game that runs away leaves 8 to 11 of 20 to 26 kinds of room, in each of three seeds, while its images stay rooms, if faint ones.
+# * On the grid of 25, over ten seeds, minimax ends at about 12 modes, and both cures at 25. A steeper $D$ alone gets nearly as far. On the ring all games end alike, and on bedrooms, from one seed, WGAN-GP comes last of our four games.
+# * On images precision does not see what is missing. Coverage does, and so does the effective number of kinds (Eq. 5.16). Our healthy GAN has lost the walls of four colours, 9 % of all. A game that runs away leaves 9 of 26 kinds of room, in each of three seeds, while its images stay rooms, if faint ones.
 #
 # <details><summary><b>Six more questions, with answers</b></summary>
 #
@@ -1899,7 +1899,7 @@ claim(
 #
 # *Play the unrolled game with ten times $D$'s rate. What would you expect?* The foreseen $D$ is then far from the one that $G$ meets, since each step of Adam has about the length of its rate whatever the gradient. $G$ answers threats that do not come. Try it: `run.p.d_rate = 1e-2`. (Not tested.)
 #
-# *What do the falling rates do?* In the study they fall from 3/5 of the game on. Just then, at 5/8, minimax's $G$ holds 3 of 25 modes on average, and 12 at the end. WGAN-GP and $k = 5$ hold 25 at both. So smaller steps calm a dance, and let $G$ hold more modes at once.
+# *What do the falling rates do?* In the study they fall from 3/5 of the game on. Just then, at 5/8, minimax's $G$ holds 3 of 25 modes on average, and 12 at the end. WGAN-GP and $k = 5$ hold 25 at both. So smaller steps seem to calm a dance, and let $G$ hold more modes at once. (Full rates to the end were not tried.)
 #
 # </details>
 
@@ -1924,7 +1924,9 @@ claim(
 # * Mescheder, Geiger & Nowozin (2018), *Which Training Methods for GANs do actually Converge?*, [arXiv:1801.04406](https://arxiv.org/abs/1801.04406): the smallest game (their *Dirac-GAN*), and the $R_1$ penalty.
 # * Arjovsky, Chintala & Bottou (2017), *Wasserstein GAN*, [arXiv:1701.07875](https://arxiv.org/abs/1701.07875): the distance and its dual in a game.
 # * Gulrajani et al. (2017), *Improved Training of Wasserstein GANs*, [arXiv:1704.00028](https://arxiv.org/abs/1704.00028): the penalty between the clouds.
+# * Srivastava et al. (2017), *VEEGAN*, [arXiv:1705.07761](https://arxiv.org/abs/1705.07761): both counts.
 # * Lucic et al. (2018), *Are GANs Created Equal?*, [arXiv:1711.10337](https://arxiv.org/abs/1711.10337): no loss wins consistently.
+# * Kynkäänniemi et al. (2019), *Improved Precision and Recall Metric*, [arXiv:1904.06991](https://arxiv.org/abs/1904.06991): precision.
 # * Naeem et al. (2020), *Reliable Fidelity and Diversity Metrics for Generative Models*, [arXiv:2002.09797](https://arxiv.org/abs/2002.09797): coverage.
 #
 # Before: [04 · GAN training](04_gan_training.ipynb). Next: [06 · Evaluation](06_evaluation.ipynb), where the distances used so far are derived and doubted.
