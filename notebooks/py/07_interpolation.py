@@ -87,7 +87,7 @@ plt.show()
 #
 # ## 2. Where latents live
 #
-# A latent has $D$ coordinates $z_i$, independent and standard normal. Its squared length is a sum of $D$ squares. Each square has mean $\mathbb E z_i^2 = 1$ and variance $\mathbb E z_i^4 - (\mathbb E z_i^2)^2 = 3 - 1 = 2$. So
+# A latent has $D$ coordinates $z_i$, independent and standard normal. Its squared length is a sum of $D$ squares. Each square has mean $\mathbb E z_i^2 = 1$ and variance $\mathbb E z_i^4 - (\mathbb E z_i^2)^2 = 3 - 1 = 2$ (the fourth moment is 3). So
 #
 # <!-- eq:7.1 -->
 # $$\mathbb E\,|z|^2 = D, \qquad \operatorname{Var}|z|^2 = 2D, \qquad |z| \approx \sqrt D \pm \tfrac{1}{\sqrt 2} \tag{7.1}$$
@@ -310,7 +310,7 @@ slerp = interpolate.slerp
 # ### The middle is an ordinary latent
 #
 # What does the generator see halfway? The direction of the midpoint is that of $u + w$. No direction is preferred, so it is uniform, as that of a fresh latent. Its length is the mean of two lengths. So the middle of a great circle between independent latents looks to the
-# generator like any other draw. Only the spread of its length is smaller, by $\sqrt 2$.
+# generator like any other draw. Only the spread of its length is smaller, by a factor of $\sqrt 2$.
 #
 # Length and direction of a latent $z = |z|\,\theta$ are independent, so $\mathbb E z_i^4 = \mathbb E|z|^4\;\mathbb E\theta_i^4$. On the left stands 3, and by Eq. 7.1 $\mathbb E|z|^4 = D^2 + 2D$. The midpoint must have these moments of $\theta$:
 #
@@ -483,10 +483,10 @@ along_gan = along(
 )
 
 # %% [markdown]
-# On the great circle contrast and detail stay at their level. The middle of the straight line has lost about a quarter of the contrast and a third of the detail. The cross-fade loses about as much contrast, but only a sixth of the detail. So it is the detail that sets the line apart.
+# On the great circle contrast and detail stay at their level. The middle of the straight line has lost about a quarter of the contrast and a third of the detail. The cross-fade loses nearly as much contrast, but only a sixth of the detail. So it is the detail that sets the line apart.
 #
-# A shorter latent is not a noisier one: the first layer of the
-# generator is linear, so a short latent brings its output close to its bias, which is the same for all rooms. Done on purpose, this is a kind of *truncation* ([Brock et al., 2019](https://arxiv.org/abs/1809.11096), who draw large coordinates again): it gives up variety and hopes for typical images. Whether it gets them is measured in section 9.
+# Why does a short latent cost detail? The first layer of the
+# generator is linear. The shorter the latent, the closer the output of this layer comes to its bias, which is the same for all rooms. Done on purpose, this is a kind of *truncation* ([Brock et al., 2019](https://arxiv.org/abs/1809.11096), who draw large coordinates again): it gives up variety and hopes for typical images. Whether it gets them is measured in section 9.
 
 # %% tags=["hide-input"]
 middle = {name: value for name, (value, error) in along_gan.items()}
@@ -742,7 +742,7 @@ what = "GAN: perceptual path length by step and storage."
 display(save_table(run, as_read, "nb07_path_lengths", what))
 
 # %% [markdown]
-# With floats the value settles: the last division of $h$ by four changes it by 2 to 10 % (three runs with other seeds). With rounded images it never does: at $h = 1/1024$ it is more than ten times too large, and still rising. So perceptual path length has a value, here a few times $10^5$, if images stay floats and
+# With floats the value settles: the last division of $h$ by four changes it by 2 to 10 % (three runs, seeds 0 to 2). With rounded images it never does: at $h = 1/1024$ it is more than ten times too large, and still rising. So perceptual path length has a value, here a few times $10^5$, if images stay floats and
 # $h$ is $1/256$ or less. The step matters at the large end as well. At $h = 1/4$ one sees less than a fifth of the value, because such steps cut the corners. (The errors are those of 64 places on as many walks, the same places at each step.)
 
 # %% tags=["hide-input"]
@@ -809,7 +809,7 @@ save_table(
 )
 
 # %% [markdown]
-# All three walks are about equally even, and far from a jump. All three wind: even the cross-fade, which is straight in pixels, is three times as long as the distance of its ends. The features bend what is straight in the image. Any verdict on the generator has to take the cross-fade as its yardstick. Beside it, the great circle is a fifth to a quarter longer.
+# All three walks are about equally even, and far from a jump. All three wind: even the cross-fade, which is straight in pixels, is three times as long as the distance of its ends. The features bend what is straight in the image. Any verdict on the generator has to take the cross-fade as its yardstick. Beside it, the great circle is longer by 21 to 27 % (three runs).
 
 # %% tags=["hide-input"]
 claim(
@@ -823,7 +823,7 @@ claim(
 # %% [markdown]
 # ## 8. Was the report's transition smooth, and was it weak?
 #
-# **Smooth?** Walk again with steps half as long. If the walk is smooth and its steps are short enough to follow it, each step splits into two halves, and the largest step shrinks to 0.5 of its size. A jump stays: 1. In between lies a walk whose steps know nothing of each other. For two independent
+# **Smooth?** Walk again with steps half as long. If the walk is smooth and its steps are short enough to follow it, each step splits into two halves, and the largest step shrinks to 0.5 of its size. A jump stays, and so does any change too sudden to be split: 1. In between lies a walk whose steps know nothing of each other. For two independent
 # fine steps $\Delta$ and $\Delta'$ of mean 0, squares add:
 #
 # <!-- eq:7.14 -->
@@ -922,7 +922,7 @@ for name, (value, low, high) in gaps.items():
     )
 
 # %% [markdown]
-# In eight steps the GAN's walk is less smooth than a cross-fade, and smoother than unrelated steps would be. That holds for the great circle and for the straight line, which the report walked. Both stay behind the cross-fade at every $K$. But as steps get finer all three ratios fall towards 0.5, while that of unrelated steps would rise. So nothing here
+# In eight steps the GAN's walk is less smooth than a cross-fade, and smoother than unrelated steps would be. That holds for the great circle and for the straight line, which the report walked. Both lie above the cross-fade at every $K$. But as steps get finer all three ratios fall towards 0.5, while that of unrelated steps would rise. So nothing here
 # looks like a jump: eight steps are too few to follow the walk, and what seems to jump between two of nine images may be a bend.
 #
 # **Weak because alike?** That is a claim about many pairs. Take the length $L$ of a walk for its strength, and $d$ for how unlike its ends are. If the report is right, close ends (small $d$) have short walks (small $L$). Independent latents are all about equally far apart, as those of the report must have been. To see near and far ends,
@@ -1033,10 +1033,10 @@ for name, (r, low, high) in {
     print(f"{name}: r = {r:.2f} (95 % {low:.2f} to {high:.2f})")
 
 # %% [markdown]
-# Independent latents all stand at about 90 degrees. Among them, more distant ends do go with longer walks (crosses on the left; $r = 0.66$, 95 % 0.50 to 0.78, in this run; 0.45 and 0.34 in two with other seeds). A share of $r^2$, from a tenth to under a half of the variance of $L$, goes with $d$. The rest does not.
+# Independent latents all stand at about 90 degrees. Among them, more distant ends do go with longer walks (crosses on the left; $r = 0.66$, 95 % 0.50 to 0.78, in this run; 0.45 and 0.34 with seeds 1 and 2). The share of the variance of $L$ that goes with $d$ is $r^2$: 0.44 here, 0.21 and 0.12 there.
 #
 # Over pairs at chosen angles $r$ is higher, 0.81. But that is no stronger evidence for the report, because the angle moves both $d$ and $L$. The panel in the middle shows that $L$ follows $\omega$, and more closely ($r = 0.93$) than it follows $d$. From angles of 60 to 90 degrees to those above 135, $d$ grows by less than a fifth and $L$ by nearly a half. So a walk is long in the first place
-# because the latent travels far. That the ends are alike can be a part of why a transition looks weak, not the whole.
+# because the latent travels far. Between independent latents, likeness of the ends can be a part of why a transition looks weak, not the whole.
 #
 # How evenly a walk changes is another question. Between $d$ and the unevenness no relation is visible ($r = 0.04$, 95 % −0.21 to 0.28). A single pair answers neither.
 
@@ -1171,7 +1171,7 @@ save_table(
 )
 
 # %% [markdown]
-# The middles of great circles score like the ends. They had to: by Eq. 7.9 they are all but ordinary draws, so this says nothing beyond what samples say. The straight line, which leaves the shell, was the open question. Its middles lie farther from real rooms, with less recall, and a precision that differs by no more than chance, about 0.05. Here such truncation gives up variety and
+# The middles of great circles score like the ends. They had to: by Eq. 7.9 they are all but ordinary draws, so this says nothing beyond what samples say. The straight line, which leaves the shell, was the open question. Its middles lie farther from real rooms, with less recall (by 0.05 to 0.13 in three runs). Their precision differs by no more than chance allows, about 0.05. Here such truncation gives up variety and
 # gains nothing. The middles of cross-fades are the farthest, though precision hardly notices: a blurred double exposure still falls near some real room.
 
 # %% tags=["hide-input"]
@@ -1408,7 +1408,7 @@ save_figure(
 )
 
 # %% [markdown]
-# At 5 steps the second round does not help. From 10 on it does: at 20 steps it cuts the error to about a third, and is then better than 40 steps with one round, which ask the network more often. Is what comes out at the top really noise? White noise has the length $\sqrt D$, and neighbouring pixels in it are uncorrelated.
+# At 5 steps the second round does harm. From 10 on it helps: at 20 steps it cuts the error to about a third, and is then better than 40 steps with one round, which ask the network more often. Is what comes out at the top really noise? White noise has the length $\sqrt D$, and neighbouring pixels in it are uncorrelated.
 
 # %%
 S = run.p.ddim_steps
@@ -1431,7 +1431,7 @@ save_table(
 )
 
 # %% [markdown]
-# Not quite. The noise of real rooms is a sixth to a fifth too short, and neighbouring pixels in it are clearly correlated. Some of the room is left in it, and `decode` needs that to find the way back. Finitely many steps and rounds may be the reason, or an imperfect network; this table cannot tell which.
+# Not quite. The noise of real rooms is a sixth to a fifth too short (three runs), and neighbouring pixels in it are clearly correlated. Some of the room is left in it, and `decode` needs that to find the way back. Finitely many steps and rounds may be the reason, or an imperfect network; this table cannot tell which.
 
 # %% tags=["hide-input"]
 error = {(r["steps"], r["rounds"]): r["error / levels"] for r in rows}
@@ -1523,9 +1523,9 @@ save_table(
 )
 
 # %% [markdown]
-# The straight line loses far more than the cross-fade: nearly half of the contrast, and two thirds of the detail. So the network's map is far from affine. Given a latent that is too short, it paints a grey room with little but a bed in it. On the great circle these few pairs show no loss beyond their errors. In features these walks wind much as the GAN's do (table).
+# The straight line loses far more than the cross-fade: nearly half of the contrast, and two thirds of the detail. So the network's map is far from affine. From a short latent it paints a grey room with little but a bed in it. On the great circle these few pairs show no loss beyond their errors. In features these walks wind much as the GAN's do (table).
 #
-# Now the square of section 6 between real rooms: in its corners stand the first four that were encoded above. Inside it the rooms are plainly paler. So keeping the latents' length is not enough.
+# Now the square of section 6 between real rooms: in its corners stand the first four that were encoded above. Inside it the rooms are plainly paler. So the right length alone does not keep the contrast.
 
 # %% tags=["hide-input"]
 n_square = run.p.ddim_grid
@@ -1613,10 +1613,10 @@ save_figure(
 )
 
 # %% [markdown]
-# The ends score like real rooms, since they are real rooms, decoded. The middles of great circles lie farther away, but no farther than the GAN's samples, and nearer than those of cross-fades. The middles of straight lines are the farthest by a wide margin, and few real rooms have one of them near (recall 0 to 0.13 in three runs). For the GAN the line beats the cross-fade; here it loses to it. (Neighbouring
-# midpoints share a room, so these errors are too small, by at most $\sqrt 2$. The order stands even so.)
+# The ends score like real rooms, since they are real rooms, decoded. The middles of great circles lie farther away (2.4 to 3.2 in three runs): no farther than the GAN's samples (about 4), and nearer than cross-fades (7.4). The middles of straight lines are the farthest by a wide margin, and few real rooms have one of them near (recall 0 to 0.13). For the GAN the line beats the cross-fade; here it loses to it. (Neighbouring
+# midpoints share a room, so these errors are too small, by a factor of at most $\sqrt 2$. The order stands even so.)
 #
-# Is the middle of a great circle a bad room, then? The control says no. What this model paints from white noise, in as many steps of DDIM and without guidance, lies at about 7: no nearer.
+# Is the middle of a great circle a bad room, then? The control says no. What this model paints from white noise, in as many steps of DDIM and without guidance, lies at about 7: no nearer, if anything farther.
 
 # %% tags=["hide-input"]
 _, ends_, circle, line, fade, own = ddpm_rows
@@ -1803,7 +1803,7 @@ save_table(
 )
 
 # %% [markdown]
-# A straight curve in the figure means that a factor changes anywhere alike; an S, mostly near the middle.
+# A straight curve in the figure means that a factor is as likely to change anywhere; an S, mostly near the middle. A curve that sags, as the wall colour's, means third readings on the way.
 #
 # Is the great circle as direct as the cross-fade? Both walk between the same ends. So we count for each pair the factors that change on a detour, and take the difference. The intervals of the table ignore this pairing; whether they overlap would be a weak test.
 
