@@ -160,6 +160,10 @@ EXERCISES = {
             "count is 1 for any generator.": (
                 lambda real, fake, k: _inside(real, real, _reach(real, k + 1))
             ),
+            "That is coverage, of section 11: the share of real balls that hold a generated point. "
+            "Recall draws its balls around generated points.": lambda real, fake, k: (
+                (torch.cdist(real, fake) <= _reach(real, k + 1)[:, None]).any(1).double().mean()
+            ),
         },
         hint="First the radius of each ball around a generated point, then a matrix of distances "
         "from real to generated points.",

@@ -9,7 +9,7 @@ from bedgen_utils.exercises import Exercise
 
 def _vectors() -> list[tuple]:
     """Pairs of unequal length, 60 and 120 degrees apart, and a fraction that is not a half."""
-    a = torch.tensor([2.0, 0.0, 0.0], dtype=torch.float64)
+    a = torch.tensor([1.2, 0.0, 0.0], dtype=torch.float64)  # a·b has an arccosine
     turned = [(math.cos(w), math.sin(w), 0.0) for w in (math.pi / 3, 2 * math.pi / 3)]
     ends = [1.5 * torch.tensor(v, dtype=torch.float64) for v in turned]
     return [(a, ends[0], 0.3), (a, ends[1], 0.8)]
@@ -102,6 +102,14 @@ EXERCISES = {
             ),
             "You put a and b themselves into Eq. 7.6. It is made for unit vectors: with unequal "
             "lengths the angle does not grow evenly.": _arc,
+            "You took the arccosine of a·b itself: the cosine is a·b divided by |a| |b|.": (
+                lambda a, b, s: (
+                    _length(a, b, s) * _arc(a / a.norm(), b / b.norm(), s, math.acos(float(a @ b)))
+                )
+            ),
+            "You took the arccosine of a·b itself, and a and b in place of their directions.": (
+                lambda a, b, s: _arc(a, b, s, math.acos(float(a @ b)))
+            ),
             "That is the straight line, stretched to the right length. Its ends are right, but it "
             "turns faster in the middle.": _stretched_line,
         },
@@ -131,6 +139,7 @@ EXERCISES = {
                 math.atan(0.01 / 0.99)
             ),
             "That is the angle in radians.": math.asin(0.1),
+            "You took 0.1 for the angle: it is the sine of it.": math.degrees(0.1),
             "The cosine is the weight of z₀, which is a root: √0.99.": math.degrees(
                 math.acos(0.99)
             ),
@@ -140,7 +149,7 @@ EXERCISES = {
         },
         hint="Both latents at right angles and equally long: the tangent of the angle is the ratio "
         "of the two weights.",
-        tolerance=1e-3,  # 5.74 is right; 5.73 (a small angle) and 5.71 are not
+        tolerance=1e-3,  # 5.74 is right; 5.73 and 5.71 are not
     ),
     "07-5": Exercise(
         answer=_ddim,

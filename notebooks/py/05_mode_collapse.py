@@ -209,8 +209,10 @@ data = games.sample_mixture(grid(5, 1.0), (100_000,), std, torch.Generator().man
 found, near = count_modes(data, grid(5, 1.0), std)
 error = (0.011 / len(data)) ** 0.5  # of a share of 0.989
 check("eq:5.2", near, 1 - math.exp(-4.5), 5 * error, "share of true points near a centre")
-theirs = [float(v) for v in games.mode_statistics(data[None], grid(5, 1.0), std)]
-check("counts", [found, near], theirs, 1e-6, "ours and the package's, on true data")
+for points in (data, *first_look.values()):
+    theirs = [float(v) for v in games.mode_statistics(points[None], grid(5, 1.0), std)]
+    ours = count_modes(points, grid(5, 1.0), std)
+    check("counts", ours, theirs, 1e-6, "ours and the package's")
 
 # %% [markdown]
 # In section 1 the game of Eq. 13 found four or five of the 25 modes in three runs (this one has seed 0, the others 1 and 2), WGAN-GP 21 in one and all in two, with at least three times as large a share of its points near one.
@@ -478,7 +480,7 @@ for name, by in counts.items():
 # %% tags=["hide-input"]
 claim(
     run.profile,
-    "early on both games paint a few heaps: at a quarter of the game fewer than 12 of 25 modes",
+    "early on both games find few modes: at a quarter of the game fewer than 12 of 25",
     all(
         count_modes(list(frames.values())[5].points, grid(5, 1.0), std)[0] < 12
         for frames in films.values()
@@ -618,6 +620,10 @@ p0, t0, h = torch.tensor(0.4, dtype=F64), torch.tensor(0.9, dtype=F64), 1e-6
 ahead = unrolled_value(t0 + h, p0, 3), unrolled_value(t0 - h, p0, 3)
 slope = (ahead[0] - ahead[1]) / (2 * h)
 check("eq:5.6", grad(unrolled_value)(t0, p0, 3), slope, 1e-8, "gradient through three steps of D")
+by_hand = 0.4
+for _ in range(3):  # Eq. 5.4: D's slope is -theta sigma(psi theta)
+    by_hand -= 0.9 / (1 + math.exp(-0.9 * by_hand))
+check("eq:5.6", unrolled_value(t0, p0, 3), V(by_hand, t0), 1e-12, "three steps of D by hand")
 
 
 def held_fixed(theta, psi):
@@ -966,8 +972,8 @@ if run.p.critic_steps >= 200:  # enough to settle
                 check_fails("critics", lambda r=rule, W=W: agrees(r, W), f"{rule}, {W} apart")
 claim(
     run.profile,
-    "the hinge stops between 2 and 6, whether 1, 4 or 16 apart",
-    all(2 < reports["hinge", W][-1] < 6 for W in APART),
+    "the hinge stops near 3 for clouds 1 apart, and below 6 for clouds 16 apart",
+    abs(reports["hinge", 1][-1] - 3) < 0.5 and 3 < reports["hinge", 16][-1] < 6,
 )
 
 # %% [markdown]
@@ -1053,7 +1059,8 @@ save_figure(
     fig,
     "nb05_judged",
     "How D judges the plane at the last five moments of two games: orange where points are more "
-    "real to it than elsewhere, purple where less. Black: points of G.",
+    "real to it than elsewhere, purple where less (each map less its median, on a scale of its "
+    "own). Black: points of G.",
     {"correlation_of_successive_maps": steady},
 )
 claim(
@@ -1225,19 +1232,19 @@ claim(
 near_most = {"WGAN-GP", ORDER[1], ORDER[2]}
 claim(
     run.profile,
-    "ring: more than 0.9 near for WGAN-GP and both controls, 0.65 to 0.87 for the others",
+    "ring: more than 0.9 near for WGAN-GP and both controls, 0.69 to 0.85 for the others",
     all(
         shares_near["ring of 8", game] > 0.9
         if game in near_most
-        else 0.65 < shares_near["ring of 8", game] < 0.87
+        else 0.68 < shares_near["ring of 8", game] < 0.86
         for game in ORDER
     ),
 )
 claim(
     run.profile,
-    "grid: a third near for minimax and non-saturating; 0.84 to 0.89 for WGAN-GP, k = 5 and 10",
+    "grid: a third near for minimax and non-saturating; 0.84 to 0.88 for WGAN-GP, k = 5 and 10",
     all(0.28 < shares_near["grid of 25", g] < 0.39 for g in (ORDER[0], ORDER[3]))
-    and all(0.835 < shares_near["grid of 25", g] < 0.895 for g in ("WGAN-GP", *ORDER[6:])),
+    and all(0.835 < shares_near["grid of 25", g] < 0.885 for g in ("WGAN-GP", *ORDER[6:])),
 )
 
 # %% tags=["hide-input"]
@@ -1634,11 +1641,13 @@ claim(
     and max(gap["chance"] for gap in gaps.values()) < 0.07
     and gaps["training images of the GAN"]["distance"] < 0.07,
 )
+more = ("pale yellow", "tan")
 claim(
     run.profile,
-    "beyond chance, corrected for 15; burgundy as well; pale yellow halved or worse, tan tripled",
-    all(by_wall[c]["p times 15"] < 0.05 for c in (*gone, "burgundy", "pale yellow", "tan"))
+    "beyond chance (15 walls): burgundy as well; charcoal, pale yellow halved or worse; tan tripled",
+    all(by_wall[c]["p times 15"] < 0.05 for c in (*gone, "burgundy", "charcoal", *more))
     and by_wall["burgundy"]["GAN"] < 0.003
+    and by_wall["charcoal"]["GAN"] < 0.5 * by_wall["charcoal"]["validation images"]
     and 0.25 < by_wall["pale yellow"]["GAN"] / by_wall["pale yellow"]["validation images"] < 0.6
     and 2.3 < by_wall["tan"]["GAN"] / by_wall["tan"]["validation images"] < 3.8,
 )
@@ -1818,7 +1827,7 @@ claim(
     "balanced: more kinds in every seed than runaway in any, but fewer than at first",
     max(at_end("runaway", "kinds of room")) < min(at_end("balanced", "kinds of room"))
     and 13 < min(at_end("balanced", "kinds of room"))
-    and max(at_end("balanced", "kinds of room")) < 22,
+    and max(at_end("balanced", "kinds of room")) < lost[0]["kinds of room"],
 )
 claim(
     run.profile,
@@ -1846,7 +1855,7 @@ display(
         spread_rows,
         "nb05_spread",
         f"{m} images of each kind against {m} validation images (kernel distance ± one standard "
-        "error).",
+        "error; precision and coverage have one of about 0.02).",
         protocol(m, m, SIZE),
     )
 )
@@ -1866,15 +1875,15 @@ def farther(a, b):
 
 claim(
     run.profile,
-    "coverage: real above before; runaway below balanced, with more than a third lost",
+    "coverage: real above before; runaway below balanced, with about two fifths lost",
     of["other validation images"]["coverage"] > begun["coverage"]
     and kept["coverage"] > ran["coverage"]
-    and 0.4 < ran["coverage"] / begun["coverage"] < 0.67,
+    and 0.53 < ran["coverage"] / begun["coverage"] < 0.62,
 )
 claim(
     run.profile,
-    "precision of runaway: less than a quarter lost; kernel distances farther by 5 standard errors",
-    0.75 < ran["precision"] / begun["precision"] < 1
+    "precision of runaway: a sixth to a quarter lost; kernel distances farther by 5 standard errors",
+    0.75 < ran["precision"] / begun["precision"] < 0.86
     and min(farther(begun, ran), farther(kept, ran)) > 5,
 )
 

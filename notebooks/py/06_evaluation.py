@@ -1067,8 +1067,8 @@ save_table(
 handled = {row["handling"]: row["against plain"] for row in rows}
 claim(
     run.profile,
-    "nearest pixel: a quarter or more of the GAN's excess",
-    0.22 < handled["nearest pixel"] / excess < 0.5,
+    "nearest pixel: about a third of the GAN's excess",
+    0.27 < handled["nearest pixel"] / excess < 0.4,
 )
 claim(
     run.profile,
@@ -1499,9 +1499,10 @@ for row in models:
     for name in ("FD-EffNet", "FWD"):
         row[f"{name} over the floor"] = row[name] - floor_row[name]
 on_test_protocol = protocol(n_each, len(test), "test")
+front = ("images", "pixels", "N", "FD-EffNet over the floor", "FWD over the floor")
 save_table(
     run,
-    [as_text(row) for row in models],
+    [{key: row[key] for key in (*front, *row)} for row in map(as_text, models)],
     "nb06_models",
     f"All rulers, test split. {on_test_protocol}; for 64 pixels with the N of the row. Precision "
     "and recall (third neighbour), density and coverage (fifth) against the first N test images. "
@@ -1521,9 +1522,9 @@ panels = [
     ("1 − coverage, pixels", "coverage, pixels", None),
     ("1 − recall", "recall", None),
 ]
-fig, axes = plt.subplots(1, 6, figsize=(12, 2.7), sharey=True)
+fig, axes = plt.subplots(2, 3, figsize=(9.5, 5), sharey=True)
 at = np.arange(len(here))[::-1]
-for ax, (title, key, error) in zip(axes, panels, strict=True):
+for ax, (title, key, error) in zip(axes.flat, panels, strict=True):
     values = np.array([1 - r[key] if title.startswith("1") else r[key] for r in here])
     ax.axvline(values[0], color="0.5", ls="--", lw=1)
     for value, height, r in zip(values, at, here, strict=True):
@@ -1534,7 +1535,7 @@ for ax, (title, key, error) in zip(axes, panels, strict=True):
     ax.set_title(title, fontsize=10)
     ax.locator_params(axis="x", nbins=4)
     ax.set_ylim(-0.6, len(here) - 0.4)
-axes[0].set_yticks(at, [r["images"] for r in here])
+axes[0, 0].set_yticks(at, [r["images"] for r in here])
 save_figure(
     run,
     fig,
@@ -1571,6 +1572,11 @@ claim(
     and difference("GAN", "DDPM", "FWD", "± 2 errors (FWD)") > -0.8
     and abs(difference("GAN", "DDPM", "kernel distance", "± 2 errors (kernel)")) < 1
     and abs(by_name["GAN"]["coverage"] - by_name["DDPM"]["coverage"]) < 0.08,
+)
+claim(
+    run.profile,
+    "the DDPM's FWD lies between 0.06 and 0.14, as the training falls out",
+    0.03 < by_name["DDPM"]["FWD"] < 0.18,
 )
 
 # %% tags=["hide-input"]
@@ -1806,7 +1812,7 @@ else:
 #
 # * The Fréchet distance is the cost of the cheapest way to move one Gaussian onto another (Eq. 6.6). It knows means and covariances and nothing else. It ranks a GAN's smeared rooms (1,100 at $N = 400$, floor 700) before real rooms under a faint noise (1,550).
 # * It answers to blur, noise, colour and crops, weakly to missing rooms, and not at all to copying. Precision and recall are meant to tell quality from variety. Here slight blur lowers recall alone, and missing wall colours lower neither.
-# * It is biased upwards by about $c/N$, with a $c$ of the model's own. From $N = 250$ to 4,000 the GAN's distance falls from 1,300 to 600 and the floor from 960 to 140. The excess stays near 450 from $N = 1000$ on.
+# * It is biased upwards by about $c/N$, with a $c$ of the model's own. From $N = 250$ to 4,000 the GAN's distance falls from 1,300 to 600 and the floor from 960 to 140. The excess stays between 410 and 460 from $N = 1000$ on.
 # * At $N < D$ the bootstrap error is about 30 % larger than that of random halves; the measured scatter favours halves, without settling it.
 # * A nearest-pixel resize costs about a third of what separates the GAN from real rooms.
 # * There is no sign that the GAN copies: about as many of its samples are suspiciously near to unseen rooms as to training images.
@@ -1821,12 +1827,13 @@ claim(
 )
 claim(
     run.profile,
-    "GAN 1,300 to 600, floor 960 to 140, excess near 450",
+    "GAN 1,300 to 600, floor 960 to 140, excess 410 to 460",
     abs(curves["GAN"][0] - 1300) < 60
     and abs(curves["GAN"][-1] - 600) < 50
     and abs(curves["real rooms"][0] - 960) < 20
     and abs(curves["real rooms"][-1] - 140) < 10
-    and abs(gan_excess[2:] - 450).max() < 50,
+    and 390 < gan_excess[2:].min()
+    and gan_excess[2:].max() < 480,
 )
 
 # %% [markdown]

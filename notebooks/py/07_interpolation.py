@@ -814,7 +814,7 @@ save_table(
 # %% tags=["hide-input"]
 claim(
     run.profile,
-    "unevenness within 0.05; cross-fade three times d, great circle longer by a fifth to a quarter",
+    "unevenness within 0.05; cross-fade three times d, great circle longer by about a quarter",
     max(r["unevenness"] for r in smooth_rows) - min(r["unevenness"] for r in smooth_rows) < 0.05
     and 2.7 < smooth_rows[2]["detour"] < 3.8
     and 1.15 < smooth_rows[0]["detour"] / smooth_rows[2]["detour"] < 1.33,
@@ -1437,7 +1437,7 @@ save_table(
 error = {(r["steps"], r["rounds"]): r["error / levels"] for r in rows}
 claim(
     run.profile,
-    "the second round: no help at 5 steps; at 20 the error falls to a third, below that of 40 by 1",
+    "the second round: harm at 5 steps; at 20 the error falls to a third, below that of 40 by 1",
     {(5, 1), (10, 1), (20, 1), (40, 1)} <= set(error)
     and error[5, 2] > error[5, 1]
     and error[10, 2] < error[10, 1]
@@ -1519,7 +1519,7 @@ save_table(
     smooth_rows,
     "nb07_smoothness",
     f"Walks of {K} steps in EfficientNet-Lite0 features (± one standard error over pairs; those of "
-    "the DDPM, whose neighbouring pairs share a room, are too small, by at most √2).",
+    "the DDPM, whose neighbouring pairs share a room, are too small, by a factor of at most √2).",
 )
 
 # %% [markdown]
@@ -1607,7 +1607,7 @@ save_figure(
     "nb07_midpoints",
     f"Ends and midpoints of walks against {n} real validation rooms; bars are two standard errors. "
     "The floor is what other real rooms score; 0 is its expectation. Bars of the diffusion model's "
-    "midpoints are too short, by at most √2: neighbours share a room.",
+    "midpoints are too short, by a factor of at most √2: neighbours share a room.",
     {"gan": gan_rows, "ddpm": ddpm_rows},
     {"gan": protocol(n, n), "ddpm": protocol(len(rooms), n)},
 )
