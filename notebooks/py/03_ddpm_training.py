@@ -592,8 +592,8 @@ save_figure(
 )
 
 # %% [markdown]
-# In these few minutes the network learns the colours of rooms, light, and smooth surfaces. How a room is laid out it has yet to learn: there are patches where walls and a bed should stand. The loss does not tell. It fell to a small part of what knowing nothing costs, most of it in the first 100 steps. But layout is
-# decided at large $t$, where little of the loss lies, and it comes last. Section 7 goes on for longer, and rooms appear. (Profile `released` stops after 40 steps, too soon for anything.)
+# In these few minutes the network learns the colours of rooms, light, and smooth surfaces. How a room is laid out it has yet to learn: there are patches where walls and a bed should stand. The loss does not tell. It fell below a fifth of what knowing nothing costs, and most of that fall came in the first 100 steps. But layout is
+# decided at large $t$, where little of the loss lies, and it comes last. Section 7 goes on for longer, and rooms appear. (Profile `released` stops after 25 steps, too soon for anything.)
 #
 # **What do the skips carry?** The report argues that the U-Net helps because noise does not pass its narrow middle. Silence the skips of our trained network and look.
 
@@ -621,7 +621,7 @@ claim(
 )
 
 # %% [markdown]
-# With its skips the network misses a fifth of the power of $v$ or less, and at $t = 300$ most of $v$ is noise. Without them it does about as badly as an answer of 0: this network sends the noise around its middle. That does not show that a middle could not carry it: ours holds 96 x 8 x 8 numbers, twice as many as the image; that of the tutorial holds a sixth of its image. But the argument of the report forgets the skips. The whole network must name the noise, pixel by pixel.
+# With its skips the network misses little more than a tenth of the power of $v$, and at $t = 300$ most of $v$ is noise. Without them it does about as badly as an answer of 0: this network sends the noise around its middle. That does not show that a middle could not carry it: ours holds 96 x 8 x 8 numbers, twice as many as the image; that of the tutorial holds a sixth of its image. But the argument of the report forgets the skips. The whole network must name the noise, pixel by pixel.
 #
 # ## 7. The package, and training in full
 #
@@ -847,7 +847,7 @@ save_figure(
 )
 
 # %% [markdown]
-# After three epochs the samples are rooms. So three epochs are not too few as such: it depends on how large the images are, on the recipe, and on the data (rendered rooms vary less than photographs, and the report's epoch was 12.6 times ours). Between the first and the third epoch the excess falls to less than half, while the loss falls by less than a fifth. The loss has a floor of its own, for a part of $v$ cannot be known from
+# After three epochs the samples are rooms. So three epochs are not too few as such: it depends on how large the images are, on the recipe, and on the data (rendered rooms vary less than photographs, and the report's epoch was 12.6 times ours). Between the first and the third epoch the excess falls to less than half, while the loss falls by about a tenth (seeds 0 to 2). The loss has a floor of its own, for a part of $v$ cannot be known from
 # $x_t$. We do not know this floor, so a loss that hardly moves says little: watch the samples. (From 25,200 images on the learning rate falls, too.)
 
 # %%
@@ -1441,8 +1441,10 @@ save_table(
 )
 
 # %% [markdown]
-# The Fréchet distance nearly halves from the first row to the last, and the model is the same: most of a raw distance is the sample size. Its ratio to the floor rises from 1.3 to about 2 meanwhile. The excess changes far less, and the kernel distance not beyond its errors. These two tell how good the model is. Here the excess is 300 to 340 (three runs, seeds 0 to 2), and the
-# kernel distance is between 3 and 5 where real rooms have 0. The samples are as likely as real rooms to lie among real ones (precision), but they cover fewer of them (recall).
+# The Fréchet distance nearly halves from the first row to the last, and the model is the same: most of a raw distance is the sample size. Its ratio to the floor rises from 1.3 to about 2 meanwhile. The excess changes far less: in three runs (seeds 0 to 2) it rose by 24 to 81, since the bias of a model is not quite that of real rooms. The kernel distance does not change beyond its errors.
+#
+# These two tell how good the model is. At $N = 1000$ the excess is 300 to 340 in the three runs, and the
+# kernel distance 3.9 to 4.5 where real rooms have 0. The samples are as likely as real rooms to lie among real ones (precision), but they cover only about half as many of them (recall).
 
 # %% tags=["hide-input"]
 small_n, large_n = quality[0], quality[-1]
@@ -1604,7 +1606,9 @@ save_figure(
 )
 
 # %% [markdown]
-# The losses on validation images are higher at every time, by 8 % at most and 2 to 4 % on average (seeds 0 to 2), each by no more than about two standard errors. (These are the same images throughout: if the validation rooms happen to be harder, all eight gaps show it.) A copy would show in the nearest sample of all: it is not much nearer to a training image than the nearest of as many new rooms. On average, too, samples are no nearer. There is no sign of copying. After three and a half epochs of 12,000 images that is no surprise; 300 epochs of 1,000 images would be another matter. [Notebook 06](06_evaluation.ipynb) looks closer.
+# The losses on validation images are higher at every time, by 8 % at most and 2 to 4 % on average (seeds 0 to 2), each by no more than about two standard errors. These are the same images throughout: if the validation rooms happen to be harder, all eight gaps show it. And so it seems. In the figure of section 7 the two losses are about as far apart after 3,008 images, when the network has seen none twice, as at the end.
+#
+# A copy would show in the nearest sample of all: it is not much nearer to a training image than the nearest of as many new rooms. On average, too, samples are no nearer. There is no sign of copying. After three and a half epochs of 12,000 images that is no surprise; 300 epochs of 1,000 images would be another matter. [Notebook 06](06_evaluation.ipynb) looks closer.
 
 # %% tags=["hide-input"]
 claim(
@@ -1628,9 +1632,9 @@ claim(
 # * An untrained network with a last layer of zeros has the loss of Eq. 3.2. The loss has a floor that no one knows: watch the samples.
 # * Trained in full at 32 pixels, the excess over the floor falls to less than half between the first epoch and the third, and ends at 300 to 340 for 1,000 samples. Three epochs are not too few as such.
 # * The best prediction of the noise is weaker than the noise, by its correlation with it (Eq. 3.8). A "darker" prediction is no fault in itself.
-# * With 8 evaluations the second-order solver with times by noise has little more than half the excess that DDPM has after 1000.
+# * In one trained network, 8 evaluations of the second-order solver with times by noise leave little more than half the excess that DDPM has after 1000.
 # * DDIM is Euler's method on the probability-flow ODE, and on the straight line of flow matching (Eq. 3.11, 3.12).
-# * The bound is about 4.6 bits per dimension. The samples do not copy.
+# * The bound is about 4.6 bits per dimension. There is no sign that samples copy.
 #
 # <details><summary><b>Six questions, with answers</b></summary>
 #
@@ -1641,7 +1645,7 @@ claim(
 #
 # *Training tells the network $t - 1$ where the sampler tells it $t$. Does it show?* Hardly by eye: each answer is right for a time one step away. Notebook 02, section 11, has a test that sees it.
 #
-# *What would Fig. 4 show for a network that knows its training images by heart?* On them, noise of nearly full strength and correlation 1: it knows the image, so it knows the noise. On new images the strength would stay and the correlation fall.
+# *What would Fig. 4 show for a network that knows its training images by heart?* On them, noise of nearly full strength and correlation 1: it knows the image, so it knows the noise. In a new image it takes for noise all that sets it apart from the rooms it knows: at small $t$ the strength rises far above 1, and the correlation falls.
 #
 # *Which of $\epsilon$, $x_0$ and $v$ has a target of the same power at every $t$?* $\epsilon$ (power 1) and $x_0$ (ours about a fifth), always. $v$ only if the images have power 1, by Eq. 3.2: for ours it falls from 1 to a fifth.
 #
@@ -1758,10 +1762,10 @@ save_table(
 )
 
 # %% [markdown]
-# By more than three standard errors the hope holds at the two smallest times. From 200 to 900 $\gamma^*$ is between 0.99 and 1.18 (seeds 0 to 2). At the last three times the seed decides: in each run $\gamma^*$ is about 1.7 at one of them and below 0.9 at another, but not at the same ones. The bars do not show this scatter. At most times $\gamma^*$ is so close to 1 that a weight of 1.35 makes the squared error *larger*. Yet the samples get better: in the study of section 9, the best guided run within
-# 20 evaluations has little more than half the excess of the best run without guidance.
+# At the two smallest times the hope holds in each of three runs (seeds 0 to 2), by more than three standard errors. From 200 to 900 $\gamma^*$ is between 0.99 and 1.18. At the last three times the seed decides: in each run $\gamma^*$ is about 1.7 at one of them and below 0.9 at another, but not at the same ones. The bars do not show this scatter. At most times $\gamma^*$ is so close to 1 that a weight of 1.35 makes the squared error *larger*. Yet the samples get better: in the study of section 9, the best guided run within
+# 20 evaluations has about three fifths of the excess of the best run without guidance.
 #
-# So denoising real rooms does not explain it. In the table, a weight of 1.35 raises recall and lowers both distances; precision hardly moves. At 1.7 recall rises further, but precision falls (by 0.03 to 0.09), and the kernel distance stays within its errors. A sampler meets images of its own making, and their errors build up along the way. Why guidance helps is open here; that it helps is measured, for a weight chosen on validation images.
+# So denoising real rooms does not explain it. In the table, a weight of 1.35 raises recall and lowers both distances, while precision falls by 0.01 to 0.04 in the three runs. At 1.7 recall rises further, but precision falls by another 0.03 to 0.09, and the kernel distance does not change beyond its errors. A sampler meets images of its own making, and their errors build up along the way. Why guidance helps is open here; that it helps is measured, for a weight chosen on validation images.
 
 # %%
 from_one = {r["t"]: (r["w"] - 1) / r["error"] for r in best_w}  # in standard errors
@@ -1903,7 +1907,7 @@ claim(
 # ## Appendix C. The recipe, in equal minutes
 #
 # A study (`studies/recipes.py`) trains one network after another with the recipe of profile `cpu`, but for the one thing or few that a row's name says (*batch 8* also lowers the rate). All get the same wall-clock time, not the same number of images. *Loss unweighted* is $w_t = 1$; *folded by 2* makes every 2 x 2 pixels one place with 12 channels; *eps, linear schedule, loss unweighted* is the choice of Ho et al. Then 500 samples (ten steps, times by noise, no
-# guidance) are held against the validation images, and the bound of section 12 is summed.
+# guidance) are held against the validation images, and the bound of section 12 is summed, with $\beta_t$ unless the variance is learned.
 #
 # There are two seeds a recipe. Suppose that the logarithm $E$ of the excess scatters equally in all recipes. Then all together tell the scatter. Let $E_{ri}$ be that of recipe $r$ and seed $i$, $\bar E_r$ the mean over its $n_r$ seeds, and $r = 0$ the recipe of the profile:
 #
@@ -2019,7 +2023,7 @@ save_figure(
 )
 
 # %% [markdown]
-# No change is clearly better than the profile's recipe, and most are clearly worse. Mind the *winner's curse*: the profile's recipe was chosen by trials on these same validation images, so it profits from its luck there, and its lead is an upper estimate. There are 13 intervals that lean on the same two runs: some will miss, and together. A recipe
+# No change is clearly better than the profile's recipe, and most are clearly worse. Mind the *winner's curse*: the profile's recipe was chosen by trials on these same validation images, so it profits from its luck there, and its lead is an upper estimate. There are 13 intervals that lean on the same two runs: some will miss, and several at once if these two were lucky. A recipe
 # that starts slowly may also win in hours.
 #
 # **Bits and images.** Bits and distance are two rulers. Most bits go to the last grain, which the eye does not see. So whoever trains for bits weights small $t$ fully and lets the variance be learned (*L_hybrid*, Eq. 2.28); whoever trains for images does not.
