@@ -178,7 +178,7 @@ claim(run.profile, "a step of 0.02 is 400 times closer", round(ratio, -2) == 400
 claim(run.profile, "near the data 0.02 is farther off than that", J(0.02, 0.99) > J(0.5, 0.9))
 
 # %% [markdown]
-# **Move it.** The sliders need a running kernel; the figure above shows three of their positions. Let the step shrink and watch the Gaussian become right. Then take $\bar\alpha_{t-1} = 0.99$, where the humps are sharp, and move $x_t$ from one hump to the next: the Gaussian is worst in between.
+# **Move it.** The sliders need a running kernel; the figure above shows three of their positions. Let the step shrink and watch the Gaussian become right. Keep it small, take $\bar\alpha_{t-1} = 0.99$, where the humps are sharp, and move $x_t$ from one hump to the next: the Gaussian is worst in between.
 
 # %% tags=["hide-input"]
 import io
@@ -806,8 +806,8 @@ save_figure(
 # %% [markdown]
 # ## 5. An exact world: does the bound measure what it claims?
 #
-# For images one never knows the true negative log-likelihood. In the small world one does: on average it is the *entropy* $H(x_0)=-\mathbb E\log q(x_0)$. The best denoiser is known, too: the guess with the least squared error is the mean of $x_0$ given $x_t$. Given $x_t$ *and* the hump $k$ (mean $m_k$, standard deviation $s_k$) from which $x_0$ came, the pair $(x_0, x_t)$ is jointly normal,
-# and Eq. 2.11 for this hump is the mean of $x_0$. Then average over the humps, weighted by how probable each is given $x_t$:
+# For images one never knows the true negative log-likelihood. In the small world one does: on average it is the *entropy* $H(x_0)=-\mathbb E\log q(x_0)$. The best denoiser is known, too: the guess with the least squared error is the mean of $x_0$ given $x_t$. Given the hump $k$ (mean $m_k$, standard deviation $s_k$) from which $x_0$ came, the pair $(x_0, x_t)$ is jointly normal,
+# so Eq. 2.11 for this hump is the mean of $x_0$ given $x_t$. Then average over the humps, weighted by how probable each is given $x_t$:
 #
 # <!-- eq:2.13 -->
 # $$\mathbb E[x_0\mid x_t]=\sum_k p(k\mid x_t)\,\Big(m_k+g_k\,\big(x_t-\sqrt{\bar\alpha_t}\,m_k\big)\Big),\qquad g_k=\frac{\sqrt{\bar\alpha_t}\,s_k^2}{\bar\alpha_t s_k^2+1-\bar\alpha_t} \tag{2.13}$$
@@ -1290,7 +1290,7 @@ check_fails(
 # <!-- eq:2.24 -->
 # $$L_{simple}=\mathbb E_{t,x_0,\epsilon}\,\|\epsilon-\hat\epsilon(x_t,t)\|^2 \tag{2.24}$$
 #
-# Most diffusion models are trained with it or a relative. On CIFAR-10 it gave them a Fréchet distance (FID, smaller is better; notebook 06) of 3.2 where the bound gave 13.5, at slightly more bits per dimension, 3.75 against 3.70 (their Table 1).
+# Most diffusion models are trained with it or a relative. On CIFAR-10 it gave Ho et al. a Fréchet distance (FID, smaller is better; notebook 06) of 3.2 where the bound gave 13.5, at slightly more bits per dimension, 3.75 against 3.70 (their Table 1).
 
 
 # %%
@@ -1399,7 +1399,7 @@ exercises.check("02-5", weight_of_v)
 # <!-- eq:2.25 -->
 # $$\sigma_t^{2\,\star}=\tilde\beta_t+c_t^2\,e^2 \tag{2.25}$$
 #
-# For the best denoiser $e^2 = \operatorname{Var}[x_0\mid x_t]$, and this is the exact variance of Eq. 2.14. The two usual choices belong to two extreme kinds of data (Ho et al. 2020). If $x_0$ is certain, then $e^2=0$, and the best is $\tilde\beta_t$. If $x_0$ is standard normal noise, then
+# For the best denoiser $e^2 = \operatorname{Var}[x_0\mid x_t]$, and this is the exact variance of Eq. 2.14. (Bao et al. 2022 estimate its average over $x_t$ from a trained network.) The two usual choices belong to two extreme kinds of data (Ho et al. 2020). If $x_0$ is certain, then $e^2=0$, and the best is $\tilde\beta_t$. If $x_0$ is standard normal noise, then
 # $\operatorname{Var}[x_0\mid x_t]=1-\bar\alpha_t$, and the best is $\beta_t$:
 #
 # <!-- eq:2.26 -->
@@ -1566,7 +1566,7 @@ save_table(
 )
 
 # %% [markdown]
-# All but one lie below the critical value: a test that cries wolf once in 10,000 cannot tell them from exact draws. (How far each of them lies is chance: with seeds 0, 1 and 2, one run of exact draws in eighty, two in three and nearly all lie farther than DDPM. The half nat that its variance $\tilde\beta_t$ costs in section 5 measures whole paths; their ends hardly show it.) Ten steps of DDIM are too few even with a perfect denoiser: fewer than one run of exact draws in a million lie farther.
+# All but one lie below the critical value: a test that cries wolf once in 10,000 cannot tell them from exact draws. Their order is chance: of these five, DDPM lies farthest here (seed 0), but nearest but one with seed 1, and nearest with seed 2. (The half nat that its variance $\tilde\beta_t$ costs in section 5 measures whole paths; their ends hardly show it.) Ten steps of DDIM are too few even with a perfect denoiser: not one run of exact draws in a million lies farther.
 
 # %% tags=["hide-input"]
 gaps = {row["sampler"]: row["KS distance"] for row in table}
@@ -2032,6 +2032,7 @@ claim(
 # * Kingma & Welling (2013), *Auto-Encoding Variational Bayes*, [arXiv:1312.6114](https://arxiv.org/abs/1312.6114): the variational bound.
 # * Ho, Jain & Abbeel (2020), *Denoising Diffusion Probabilistic Models*, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239): $L_{simple}$, the bins of $L_0$, the two fixed variances.
 # * Nichol & Dhariwal (2021), *Improved Denoising Diffusion Probabilistic Models*, [arXiv:2102.09672](https://arxiv.org/abs/2102.09672): learned variances.
+# * Bao et al. (2022), *Analytic-DPM*, [arXiv:2201.06503](https://arxiv.org/abs/2201.06503): the best variance.
 # * Song, Meng & Ermon (2021), *Denoising Diffusion Implicit Models*, [arXiv:2010.02502](https://arxiv.org/abs/2010.02502): DDIM.
 # * Song et al. (2021), *Score-Based Generative Modeling through Stochastic Differential Equations*, [arXiv:2011.13456](https://arxiv.org/abs/2011.13456): the probability-flow ODE.
 # * Kingma et al. (2021), *Variational Diffusion Models*, [arXiv:2107.00630](https://arxiv.org/abs/2107.00630): the bound as a function of the signal-to-noise ratio.
