@@ -155,6 +155,8 @@ EXERCISES = {
             "The factor 1/2 of Eq. 2.23 is missing.": (
                 lambda before, abar: (_snr(before) - _snr(abar)) * (1 - abar)
             ),
+            "The network looks at x_t: the factor between the errors is of ᾱ_t, not of the ᾱ "
+            "before it.": lambda before, abar: (_snr(before) - _snr(abar)) * (1 - before) / 2,
             "You divided by 1 − ᾱ_t. An error in v makes a smaller one in x_0: multiply.": (
                 lambda before, abar: (_snr(before) - _snr(abar)) / (1 - abar) / 2
             ),
@@ -173,6 +175,8 @@ EXERCISES = {
             "That is ε: you went on to the noise.": (
                 lambda xu, direction, u: xu + (1 - u) * direction
             ),
+            "You took the direction for the noise. x_u − u·direction is the image already: do not "
+            "divide.": lambda xu, direction, u: (xu - u * direction) / (1 - u),
             "The direction points from the image to the noise. Go against it.": (
                 lambda xu, direction, u: xu + u * direction
             ),

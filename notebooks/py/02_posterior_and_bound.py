@@ -98,17 +98,13 @@ def mean_and_variance(q):
 
 # %%
 before = 0.9  # abar_{t-1} in this section
+density, averages, wanted = world.log_prob(line, before).exp(), [], []
 for beta in (0.5, 0.05):
     weights = world.log_prob(nodes, before * (1 - beta)).exp() * 3 * dx  # q(x_t) dx_t
-    averages = torch.stack([weights, weights * nodes]) @ reverse_table(beta, before, nodes)
-    density = world.log_prob(line, before).exp()
-    check(
-        "eq:2.1",
-        averages,
-        torch.stack([density, math.sqrt(1 - beta) * line * density]),
-        1e-9,
-        f"the reverse step and x_t times it, averaged over x_t, beta = {beta}",
-    )
+    averages += torch.stack([weights, weights * nodes]) @ reverse_table(beta, before, nodes)
+    wanted += [density, math.sqrt(1 - beta) * line * density]
+averages, wanted = torch.stack(averages), torch.stack(wanted)
+check("eq:2.1", averages, wanted, 1e-9, "two reverse steps, and x_t times them, averaged over x_t")
 
 # %% [markdown]
 # The report remarks that a Gaussian for the reverse step is a strong assumption, acceptable perhaps because of the very small steps. Is it? We fix the noise level at $t-1$ and vary the size $\beta$ of the step that follows. For each $x_t$ we compare the exact reverse step with
@@ -417,7 +413,7 @@ ours = [
     for x, y, s in zip(ten, noisy, t.tolist(), strict=True)
 ]
 check("eq:11", mean, torch.stack([m for m, _ in ours]), 1e-9, "means of ten rooms, t = 2 to 1000")
-check("eq:9", variance.flatten(), [v for _, v in ours], 1e-12, "and their variances")
+check("eq:9", variance.flatten(), [v for _, v in ours], 1e-12, "variances of ten rooms")
 
 # %% [markdown]
 # At $t=1$ we have $\bar\alpha_0 = 1$. The completed square then divides by zero, while Eq. 9 and 10 do not: they give $\tilde\beta_1 = 0$ and $\tilde\mu_1 = x_0$, as it must be, for $x_0$ given $x_0$ is certain. This is a test of the convention $\bar\alpha_0 = 1$. With a product that
@@ -426,8 +422,8 @@ check("eq:9", variance.flatten(), [v for _, v in ours], 1e-12, "and their varian
 # %%
 first = torch.ones(10, dtype=torch.int64)
 mean, variance = linear.q_posterior_mean_variance(ten, noisy, first)
-check("eq:10", mean, ten, 1e-12, "at t = 1 the posterior mean is x_0")
-check("eq:9", variance, 0, 0, "and its variance 0")
+got, certain = torch.stack([mean, variance.expand_as(mean)]), torch.stack([ten, 0 * ten])
+check("eq:10", got, certain, 1e-12, "at t = 1 the posterior has mean x_0 and variance 0")
 small_1 = (1 - 0.99) / (1 - 0.99 * float(linear.alphas[1])) * float(linear.betas[1])
 check_fails(
     "report",
@@ -548,13 +544,8 @@ check_zero("eq:2.10", sp.expand_log(integral - kl_formula, force=True), "integra
 from bedgen_utils.diffusion import normal_kl
 
 a, b, v, w = torch.randn(4, 100, generator=g, dtype=F64)
-check(
-    "eq:2.10",
-    normal_kl(a, v, b, w),
-    kl(a, v.exp(), b, w.exp()),
-    1e-9,
-    "the package's normal_kl, which takes logs of variances, and ours",
-)
+theirs = normal_kl(a, v, b, w)  # it takes logs of variances
+check("eq:2.10", theirs, kl(a, v.exp(), b, w.exp()), 1e-9, "the package's normal_kl, and ours")
 
 # %% [markdown] tags=["exercise"]
 # **Exercise 02-2** · medium · 10 minutes
@@ -712,11 +703,11 @@ def answers(xt, t):
 package = d.vlb(answers, x0, generator=g, clip=False, bins=None).terms * math.log(2)
 ours = bound(lambda xt, t: straight_line(xt, float(d.abar[t]), m, tau2), x0, noisy, d)
 check("eq:4", package, ours, 1e-9, "nine terms by the package and by ours, on the same x_t")
-apart = terms - ours
-check_mean("eq:4", apart.sum(1), 0, "bound along paths minus bound by terms")
-check_mean("eq:5", apart[:, 0], 0, "L_0 likewise")
-check_mean("eq:6", apart[:, 1:-1], torch.zeros(7), "each L_{t-1} likewise")
-check_mean("eq:7", terms[:, -1], float(ours[0, -1]), "log q/p at T along paths, and the formula")
+apart = (terms - ours)[:, :-1]
+check_mean("eq:6", apart, torch.zeros(8), "L_0 and each L_{t-1}: along paths minus by formula")
+q_8 = torch.exp(log_normal(line, math.sqrt(d.abar[8]) * 0.55, 1 - d.abar[8]))
+wanted = (q_8 * (q_8.log() - log_normal(line, 0.0, 1.0))).sum() * dx
+check("eq:7", ours[0, -1], wanted, 1e-8, "L_T by the formula, and its integral on the grid")
 
 # %% [markdown]
 # ## 4. $L_0$ for images: 256 bins
@@ -744,8 +735,8 @@ levels256 = torch.linspace(-1, 1, 256, dtype=F64)
 mean, sigma = -0.99, 0.05
 P = bin_probability(levels256, mean, sigma**2)
 edges = np.concatenate([[-np.inf], levels256[:-1].numpy() + 1 / 255, [np.inf]])
-check("eq:2.12", P.sum(), 1.0, 1e-12, "sum of the 256 bins, mean -0.99")
-check("eq:2.12", P, np.diff(stats.norm.cdf(edges, mean, sigma)), 1e-12, "each bin, by scipy")
+by_scipy = np.diff(stats.norm.cdf(edges, mean, sigma))
+check("eq:2.12", P, by_scipy, 1e-12, "each of 256 bins, by scipy; mean -0.99")
 edges[[0, -1]] = [-1 - 1 / 255, 1 + 1 / 255]
 check_fails(
     "closed",
@@ -829,9 +820,10 @@ for abar_t in (0.9, 0.5, 0.05):
     ours.append(best_guess(points, abar_t))
     grid.append((torch.softmax(log_joint, 1) * line).sum(1))
     theirs.append(world.posterior(points, abar_t)[0])
-ours = torch.cat(ours)
-check("eq:2.13", ours, torch.cat(grid), 1e-9, "mean of x_0 given x_t, and on a grid, three abar")
-check("eq:2.13", ours, torch.cat(theirs), 1e-12, "ours and the package's")
+others = torch.stack([torch.cat(grid), torch.cat(theirs)])
+check(
+    "eq:2.13", torch.cat(ours), others, 1e-11, "mean of x_0 given x_t, on a grid and by the package"
+)
 
 # %% [markdown]
 # `world.posterior` also gives $\operatorname{Var}[x_0\mid x_t]$. Average Eq. 11 over $x_0$ given $x_t$. The mean is linear in $x_0$. The variance is the mean of the variance, plus the variance of the mean:
@@ -851,14 +843,11 @@ def best_step(world, xt, alpha, before):
     return mean, small + c**2 * left_open
 
 
-for beta in (0.3, 0.05):
-    check(
-        "eq:2.14",
-        torch.cat(best_step(world, points, 1 - beta, before)),
-        torch.cat(mean_and_variance(reverse_table(beta, before, points))),
-        1e-9,
-        f"means and variances of the best step, and of the table, beta = {beta}",
-    )
+betas = (0.3, 0.05)
+ours = torch.cat([torch.cat(best_step(world, points, 1 - beta, before)) for beta in betas])
+tables = (mean_and_variance(reverse_table(beta, before, points)) for beta in betas)
+tables = torch.cat([torch.cat(table) for table in tables])
+check("eq:2.14", ours, tables, 1e-9, "means and variances of two best steps, and of the table")
 
 # %% [markdown]
 # What should the bound be on average over the data? Eq. 2.7, averaged, is $H(x_0)$ plus the divergence between whole paths $x_0,\ldots,x_T$ under $q$ and under $p_\theta$. Write both path densities backwards, from $x_T$ to $x_0$; read so, $q$ is a Markov chain, too. The divergence splits into that of the start and that of
@@ -880,9 +869,11 @@ wanted = log_normal(line, mean, d.posterior_variance[5])  # variance beta-tilde 
 shares = (q * (q.clamp(min=1e-300).log() - wanted)).sum(1) * dx
 weights = world.log_prob(nodes, float(d.abar[5])).exp() * 3 * dx
 terms_10, gaps_10 = world.bound_terms(d)
-check("eq:2.15", gaps_10[4], weights @ shares, 1e-8, "share of step 5 of 10, and by table")
 total = world.entropy() + gaps_10.sum()
-check("eq:2.15", terms_10.sum(), total, 1e-9, "sum of terms, and entropy plus gap")
+both = [weights @ shares, total]
+check(
+    "eq:2.15", [gaps_10[4], terms_10.sum()], both, 1e-8, "step 5 of 10 by table; the sum of terms"
+)
 
 d30 = GaussianDiffusion(cosine_beta_schedule(30), "v", "learned")
 scored = world.sample(run.p.draws, g)
@@ -927,7 +918,7 @@ totals = {
     ]
     for v in names
 }
-fig, axes = plt.subplots(1, 2, figsize=(10, 3.6))
+fig, axes = plt.subplots(1, 2, figsize=(8.4, 3.6))
 axes[0].semilogy(np.arange(2, 31), exact30[1:-1], marker="o", ms=4, label="$L_{t-1}$, exact")
 error = estimate.std(0) / len(estimate) ** 0.5
 axes[0].errorbar(
@@ -1120,9 +1111,10 @@ xt, at = linear.q_sample(ten, t, eps), linear.abar[t].reshape(-1, 1, 1, 1)
 v = linear.velocity(ten, eps, t)
 check("eq:12", x0_from_eps(xt, eps, at), ten, 1e-10, "ten rooms from x_t and the noise")
 check("eq:2.16", v, at.sqrt() * eps - (1 - at).sqrt() * ten, 1e-12, "the package's velocity")
-check("eq:2.17", x0_from_v(xt, v, at), ten, 1e-12, "ten rooms from x_t and the velocity")
-back = (1 - at).sqrt() * xt + at.sqrt() * v
-check("eq:2.17", back, eps, 1e-12, "and their noise")
+back = torch.stack([x0_from_v(xt, v, at), (1 - at).sqrt() * xt + at.sqrt() * v])
+check(
+    "eq:2.17", back, torch.stack([ten, eps]), 1e-12, "ten rooms and their noise from the velocity"
+)
 printed = (sy.xt - sy.beta / sp.sqrt(1 - sy.abar) * sy.eps) / sp.sqrt(sy.alpha)
 corrected = (sy.xt - sp.sqrt(1 - sy.abar) * sy.eps) / sp.sqrt(sy.abar)
 check_zero("eq:2.18", sy.mu.subs(sy.x0, corrected) - printed, "Eq. 10 of Eq. 12, corrected")
@@ -1191,8 +1183,7 @@ for s in times:
         rms[name].append(float(((guess - shown) ** 2).mean().sqrt()))
     of_x0 = (1 - abar_before.sqrt()) ** 2 * (shown**2).mean()
     rms["predicted"].append(float((of_x0 + a * (1 - abar_before) ** 2 / (1 - abar_s)).sqrt()))
-check("eq:2.20", rms["printed"], rms["predicted"], 0.01, "root-mean-square miss at twelve t")
-check("eq:12", rms["corrected"], 0.0, 1e-9, "the corrected Eq. 12 on the same rooms")
+check("eq:2.20", rms["printed"], rms["predicted"], 0.005, "root-mean-square miss at twelve t")
 fig, ax = plt.subplots(figsize=(6.4, 3.3))
 ax.semilogx(times, rms["printed"], marker="o", ms=4, label="Eq. 12 as printed in the report")
 ax.semilogx(times, rms["predicted"], color="black", lw=1, ls="--", label="its miss by Eq. 2.20")
@@ -1259,19 +1250,19 @@ x0, eps, eps_hat = torch.randn(3, 6, generator=g, dtype=F64)  # numbers, and a n
 xt, alpha_t, before_t = linear.q_sample(x0, t, eps), linear.alphas[t], linear.abar[t - 1]
 x0_hat = x0_from_eps(xt, eps_hat, linear.abar[t])
 c = before_t.sqrt() * linear.betas[t] / (1 - linear.abar[t])
-six = {}  # Eq. 6 by the variance of p_theta
+six, by_x0, by_eps = {}, {}, {}  # Eq. 6, 2.21 and 2.22 by the variance of p_theta
 for name, sigma2 in (("beta", linear.betas[t]), ("beta-tilde", linear.posterior_variance[t])):
     rows = zip(x0, x0_hat, xt, alpha_t.tolist(), before_t.tolist(), sigma2, strict=True)
     direct = [kl(*posterior(x, y, a, b), posterior(h, y, a, b)[0], s) for x, h, y, a, b, s in rows]
-    six[name] = direct = torch.stack(direct)
-    by_x0 = constant_term(linear, t, sigma2) + c**2 / (2 * sigma2) * (x0 - x0_hat) ** 2
-    by_eps = weight_of_eps(linear, t, sigma2) * (eps - eps_hat) ** 2
-    scale = direct.max()
-    check("eq:2.21", by_x0 / scale, direct / scale, 1e-9, f"and Eq. 6 at six t, variance {name}")
-    by_eps_full = constant_term(linear, t, sigma2) + by_eps
-    check("eq:2.22", by_eps_full, direct, 1e-9, f"and Eq. 6 at six t, variance {name}")
+    six[name] = torch.stack(direct)
+    constant = constant_term(linear, t, sigma2)
+    by_x0[name] = constant + c**2 / (2 * sigma2) * (x0 - x0_hat) ** 2
+    by_eps[name] = constant + weight_of_eps(linear, t, sigma2) * (eps - eps_hat) ** 2
+for tag, formula in (("eq:2.21", by_x0), ("eq:2.22", by_eps)):
+    share = torch.stack([formula[name] / direct for name, direct in six.items()])
+    check(tag, share, 1, 1e-6, "over Eq. 6 at six t, variances beta and beta-tilde")
 by_snr = (linear.snr[t - 1] - linear.snr[t]) / 2 * (x0 - x0_hat) ** 2
-check("eq:2.23", by_snr / direct, 1, 1e-6, "over Eq. 6 at six t, variance beta-tilde")
+check("eq:2.23", by_snr / six["beta-tilde"], 1, 1e-6, "over Eq. 6 at six t, variance beta-tilde")
 
 # %% [markdown]
 # **A common error:** the constant is dropped, and the bound is called equal to the rest. With variance $\beta_t$ the same comparison catches it.
@@ -1317,7 +1308,7 @@ check(
 
 # %% tags=["hide-input"]
 t = torch.arange(2, 1001)
-fig, axes = plt.subplots(1, 2, figsize=(10, 3.5))
+fig, axes = plt.subplots(1, 2, figsize=(8.4, 3.6))
 dropped, bound_weights = {}, {}
 schedules = {"linear": linear_beta_schedule, "cosine": cosine_beta_schedule}
 for (name, make), colour in zip(schedules.items(), ("#0072B2", "#D55E00"), strict=True):
@@ -1453,9 +1444,11 @@ ours, sigma2 = hybrid_loss(output, x0, t, eps, d)
 theirs = d.training_loss(lambda *_: output, x0, t, eps, bins=None)
 _, variance, _, _ = d.p_mean_variance(lambda *_: output, d.q_sample(x0, t, eps), t)
 check("eq:2.27", sigma2, variance, 1e-12, "variances, ours and the package's, t = 2 to 8")
-check("eq:2.28", ours, theirs, 1e-12, "losses, ours and the package's, t = 2 to 8")
-gradients = [torch.autograd.grad(loss.sum(), output)[0] for loss in (ours, theirs)]
-check("eq:2.28", *gradients, 1e-12, "and their gradients")
+both = []
+for loss in (ours, theirs):
+    (gradient,) = torch.autograd.grad(loss.sum(), output)
+    both.append(torch.cat([loss.detach()[:, None], gradient], 1))
+check("eq:2.28", *both, 1e-12, "losses and gradients, ours and the package's, t = 2 to 8")
 
 # %% [markdown]
 # ## 9. DDIM: other processes with the same marginals
@@ -1483,15 +1476,12 @@ def leap(xt, x0, abar_t, abar_s, sigma, noise):
 x0 = world.sample(run.p.draws, g)
 eps, noise = torch.randn(2, *x0.shape, generator=g, dtype=F64)
 xt = math.sqrt(0.3) * x0 + math.sqrt(0.7) * eps
-for share in (0.0, 0.5, 0.9):
-    xs = leap(xt, x0, 0.3, 0.8, math.sqrt(share * 0.2), noise)
-    rest = xs - math.sqrt(0.8) * x0
-    check_mean(
-        "eq:2.29",
-        torch.cat([rest, rest**2, rest * x0], 1),
-        [0, 0.2, 0],
-        f"x_s - sqrt(abar_s) x_0: mean, variance, product with x_0; sigma^2 = {share * 0.2:.2f}",
-    )
+moments = []  # of x_s - sqrt(abar_s) x_0: mean, variance, product with x_0
+for sigma2 in (0.0, 0.1, 0.18):
+    rest = leap(xt, x0, 0.3, 0.8, math.sqrt(sigma2), noise) - math.sqrt(0.8) * x0
+    moments += [rest, rest**2, rest * x0]
+wanted = [0, 0.2, 0] * 3
+check_mean("eq:2.29", torch.cat(moments, 1), wanted, "x_s - sqrt(abar_s) x_0, three sigma^2")
 one_x0, one_xt = torch.tensor([0.4], dtype=F64), torch.tensor([-0.3], dtype=F64)
 mean, small = posterior(one_x0, one_xt, 0.7, 0.6)
 no_noise = leap(one_xt, one_x0, 0.42, 0.6, math.sqrt(small), 0.0)
@@ -1528,11 +1518,13 @@ def best_of_smooth(x, abar_t):
 
 
 begin = torch.randn(100, 1, generator=g, dtype=F64)
-for tag, step, eta in (("DDIM", ddim_step, 0.0), ("DDPM", ddpm_step, 1.0)):
-    seeded = [torch.Generator().manual_seed(seed) for _ in range(2)]
-    ours = sample(best_of_smooth, begin, d, d.timesteps(), eta, seeded[0])
-    theirs = d.sample(smooth.denoiser(d), begin, step, clip=False, generator=seeded[1])
-    check("eq:2.29", ours, theirs, 1e-8, f"{tag}: 100 samples by ours and by the package")
+ours, theirs = [], []
+for step, eta in ((ddim_step, 0.0), (ddpm_step, 1.0)):
+    draws = [torch.Generator().manual_seed(seed) for _ in range(2)]
+    ours.append(sample(best_of_smooth, begin, d, d.timesteps(), eta, draws[0]))
+    theirs.append(d.sample(smooth.denoiser(d), begin, step, clip=False, generator=draws[1]))
+ours, theirs = torch.stack(ours), torch.stack(theirs)
+check("eq:2.29", ours, theirs, 1e-8, "100 samples of DDIM and of DDPM, by ours and by the package")
 
 # %%
 count, T = run.p.toy_samples, d.T
@@ -1575,11 +1567,10 @@ claim(
     "only DDIM with 10 steps is told from exact draws",
     [name for name, gap in gaps.items() if gap > level] == ["DDIM, 10 steps"],
 )
-farther = {name: float(stats.kstwo.sf(gap, count)) for name, gap in gaps.items()}
 claim(
     run.profile,
-    "exact draws lie farther than DDPM in over 1 run of 500, than 10 steps in under 1 of a million",
-    farther["DDPM (eta = 1)"] > 1 / 500 and farther["DDIM, 10 steps"] < 1e-6,
+    "not one run of exact draws in a million lies farther than DDIM with 10 steps",
+    float(stats.kstwo.sf(gaps["DDIM, 10 steps"], count)) < 1e-6,
 )
 
 # %% [markdown]
@@ -1741,9 +1732,9 @@ check("eq:2.36", ours / (1 - end), paths[-1], 1e-6, "ends of both equations, 41 
 sy.u = sp.symbols("u", positive=True)
 sy.size = sp.sqrt((1 - sy.u) ** 2 + sy.u**2)
 sy.A = (1 - sy.u) ** 2 / sy.size**2  # abar
-for number in (sp.Rational(1, 5), sp.Rational(3, 4)):
-    miss = [sy.size * sp.sqrt(sy.A) - (1 - sy.u), sy.size * sp.sqrt(1 - sy.A) - sy.u]
-    check_zero("eq:2.35", [m.subs(sy.u, number) for m in miss], f"both factors at u = {number}")
+miss = [sy.size * sp.sqrt(sy.A) - (1 - sy.u), sy.size * sp.sqrt(1 - sy.A) - sy.u]
+at_two = [m.subs(sy.u, u) for m in miss for u in (sp.Rational(1, 5), sp.Rational(3, 4))]
+check_zero("eq:2.35", at_two, "both factors at u = 1/5 and 3/4")
 
 # %% [markdown]
 # ## 11. Common errors, and what sees them
@@ -1849,11 +1840,6 @@ claim(
 )
 claim(
     run.profile,
-    "one exact step is blind to the noise scale",
-    misses["noise times beta_t"] == misses["none"],
-)
-claim(
-    run.profile,
     "one exact step shows a shift a million times above rounding",
     min(misses["t + 1"], misses["t - 1"]) > 1e6 * misses["none"],
 )
@@ -1898,7 +1884,6 @@ claim(
 steps = np.arange(2, 100_000)
 answer = 0.5 * np.sum(1 / (steps - 1) - np.log(steps / (steps - 1))) + 0.5 * (1 - math.log(2))
 claim(run.profile, "beta-tilde costs 0.44 nats however long the chain", round(answer, 2) == 0.44)
-check("answers", answer, 0.44, 5e-3, "nats that beta-tilde costs in the first steps")
 check("answers", 2.1 + math.log2(255 / 2), 9.1, 0.05, "the colleague's bits per dimension")
 open_bin, closed_bin = stats.norm.cdf(0.75), stats.norm.cdf(1.1 / 1.2) - stats.norm.cdf(-0.75)
 check("answers", -np.log2([open_bin, closed_bin]), [0.37, 0.75], 5e-3, "bits of one pixel")
