@@ -22,7 +22,7 @@
 # * read a noise schedule by its signal-to-noise ratio;
 # * say how far from pure noise a chain ends, and recognise the schedule that ends too early.
 #
-# **You need** the rule that a sum of independent normal variables is normal, and a little PyTorch. **It takes** an hour and a half, the five exercises included, and half a minute to run.
+# **You need** densities and covariances, the rule that a sum of independent normal variables is normal, and a little PyTorch. **It takes** an hour and a half, the five exercises included, and half a minute to run.
 #
 # **The report.** This course rebuilds a student report on generating bedrooms. Its diffusion model ran out of computing time after three epochs; its GAN reached a Fréchet distance (FID, the usual distance between generated and real images; notebook 06) of 74 on about 1,000 images. We call it *the report*,
 # keep the numbers of its equations, (1) to (15), and test its claims one by one; [notebook 08](08_report.ipynb) draws the balance. Equations of our own are numbered by chapter, as (1.1).
@@ -379,8 +379,8 @@ check("eq:1.8", cosine.abar / known, 1, 1e-9, "the table's abar over the formula
 # <!-- eq:1.9 -->
 # $$\mathrm{SNR}(t) = \frac{\bar\alpha_t}{1-\bar\alpha_t} \tag{1.9}$$
 #
-# It falls with every step, since $\bar\alpha_t$ falls. Engineers give it in decibels, $10 \log_{10} \mathrm{SNR}$: at 0 dB image and noise are equally strong. Two schedules show a network the same noise levels, at other $t$ and so
-# more or less often.
+# It falls with every step, since $\bar\alpha_t$ falls. Engineers give it in decibels, $10 \log_{10} \mathrm{SNR}$: at 0 dB image and noise are equally strong. Schedules pass through much the same noise levels, and differ in how
+# many steps they spend at each.
 #
 # The check measures an SNR as one would in a laboratory, knowing neither $\bar\alpha_t$ nor $\epsilon$: fit $x_t = c\,x_0 + \text{rest}$ by least squares and compare $c^2$ with the variance of the rest.
 
@@ -521,7 +521,7 @@ exercises.check("01-4", beta)
 # %% [markdown]
 # ## 5. What goes first: the fine or the coarse?
 #
-# An image is a sum of waves. One of *spatial frequency* $k$ swings $k$ times across it, and its *power* is its mean square. Our noise has the same power at every frequency: it is *white*. The power of images falls with frequency. So as $t$ grows, fine detail sinks below the noise first and large shapes last,
+# An image is a sum of waves. One of *spatial frequency* $k$ swings $k$ times across it. Its *power* is its mean square, here times the number of pixels: noise of variance 1 then has power 1 at every frequency. Such noise is *white*. The power of images falls with frequency. So as $t$ grows, fine detail sinks below the noise first and large shapes last,
 # and a diffusion model lays out the room before it paints the folds of a blanket
 # ([Dieleman 2024](https://sander.ai/2024/09/02/spectral-autoregression.html)). The order comes from the noise: noise with another spectrum removes it, and images can be as good ([Falck et al. 2025](https://arxiv.org/abs/2505.11278)).
 #
@@ -838,7 +838,7 @@ save_figure(
 # In this one-number model, with unscaled $\beta$ and $T = 200$, mean values spread about a quarter as far as those of real rooms, and around 0 instead of 0.07. (A perfect sampler that does add noise keeps a third.) In a real room brightness is tied to the rest of the image, which the model leaves out. Scaled to
 # the length of the chain, the same schedule gives the right spread.
 #
-# [Lin et al. (2023)](https://arxiv.org/abs/2305.08891) found the same in Stable Diffusion, whose chain ends too early: its images are all of medium brightness.
+# [Lin et al. (2023)](https://arxiv.org/abs/2305.08891) found the same in Stable Diffusion, whose chain ends too early (at $\sqrt{\bar\alpha_T} = 0.068$): its images are all of medium brightness.
 
 # %% tags=["hide-input"]
 a = float(GaussianDiffusion(families[unscaled](200)).abar[-1])
@@ -902,7 +902,7 @@ display(widgets.VBox([slider, which, room, image, words]))
 # %% [markdown]
 # ## 9. Six common errors
 #
-# Each of these runs without complaint. Five are put to the test that the right formula passes, and must fail: mean, variance and shape after the six steps of section 3. The sixth shows in the darkest level. First the right one:
+# Each of these runs without complaint. Five must fail the test that the right formula passes: mean, variance and shape after the six steps of section 3. The sixth shows in the darkest level. First the right one:
 
 # %%
 draws = run.p.draws
@@ -950,7 +950,7 @@ check_fails(
 # * One step shrinks the image and adds noise (Eq. 2). The chain is a product of steps (Eq. 1). Any $x_t$ can be drawn in one jump (Eq. 8), because variances of independent noises add up, and here they add up to $1 - \bar\alpha_t$.
 # * A schedule is best read by its signal-to-noise ratio. Under the linear one the noise is louder than our rooms from step 130 of 1000 on, under the cosine one from step 261.
 # * Fine detail drowns first. Undoing white noise therefore paints the large shapes first.
-# * $L_T$ bounds how far the end is from pure noise, and depends on no network. Unscaled $\beta$ at $T = 200$ leave 56 nats a room, against 0.013 at $T = 1000$; in the one-number model the brightness then varies a quarter as much as it should.
+# * The mean of $L_T$ over the rooms bounds how far the end is from pure noise, and depends on no network. At $T = 200$ unscaled $\beta$ leave 56 nats a room (0.013 at $T = 1000$), and in the one-number model the brightness varies a quarter as much as it should.
 
 # %% tags=["hide-input"]
 claim(
