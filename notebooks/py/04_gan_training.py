@@ -135,7 +135,7 @@ class SmallDiscriminator(nn.Module):
 # %% [markdown]
 # The package has both, for 64 pixels too, in `bedgen_utils.gan`. With the same weights they give the same images and logits.
 #
-# **The checks.** `check` compares two computations, prints a line, and stops the notebook where they differ. `check_fails` shows that a wrong version is caught. `claim` stops a run in profile `cpu` that refutes the text.
+# **The checks.** `check` compares two computations, prints a line, and stops the notebook where they differ. `check_fails` shows that a wrong version is caught. `claim` says in profile `cpu` whether a sentence about results holds.
 
 # %%
 from bedgen_utils.gan import Discriminator, Generator
@@ -949,7 +949,7 @@ display(widgets.VBox([dial, which, draw, picture]))
 # <!-- eq:4.13 -->
 # $$p_{\text{aug}} \leftarrow \min\Big(0.8,\ \max\Big(0,\ p_{\text{aug}} + \operatorname{sign}(r_t - 0.6)\,\frac{\text{images since the last change}}{\text{budget}/4}\Big)\Big) \tag{4.13}$$
 #
-# The *budget* is the number of real images that $D$ is shown in the whole training. A quarter of it takes $p_{\text{aug}}$ from 0 to 1.
+# The *budget* is the number of real images that $D$ is shown in the whole training. A quarter of it would take $p_{\text{aug}}$ from 0 to 1, if there were no bound.
 
 # %% [markdown] tags=["exercise"]
 # **Exercise 04-5** · medium · 15 minutes
@@ -1097,7 +1097,7 @@ check_fails("cut", lambda: check("cut", pull_on(D), of_d, 0, "in D"), "D not hel
 
 # %% [markdown]
 # The loop draws a batch, lets the controller choose the strength, and takes the two steps. It is a Python generator: it yields a row after each step, so that whoever calls it owns the bookkeeping. Two helpers come from the package. `learning_rate` keeps the rate flat and lets it fall over the last 40 % of the steps.
-# `EMA` keeps a running average of $G$'s weights. We sample from that average, because $G$ itself moves about.
+# `EMA` keeps a running average of $G$'s weights. We sample from that average, because $G$ itself moves about. Adam runs without momentum (the first of `betas` is 0), as in Karras et al. (2020).
 
 # %%
 from bedgen_utils.optim import EMA, learning_rate
@@ -1190,7 +1190,7 @@ save_figure(
 )
 
 # %% [markdown]
-# First noise, then stains of light and dark, then the first shapes: a pale wall, a brown floor, bright places where windows will be. Nobody told $G$ about any of these. Bedrooms take ten times as long. The losses say little about it. $D$ stays ahead, with a loss below $\log 2$, and yet the images get better, because both sides learn.
+# First noise, then stains of light and dark, then the first shapes: a pale wall, a brown floor, bright places where windows will be. Nobody told $G$ about any of these. Bedrooms take ten times as long. The losses say little about this. After the first epochs $D$ stays ahead, with a loss below $\log 2$, and yet the images get better, because both sides learn.
 
 # %%
 quarter = max(1, steps // 4)
@@ -1267,11 +1267,11 @@ if device.type == "cpu":  # a GPU draws elsewhere, and rounds in another order
 # %% [markdown]
 # ## 10. Three hundred epochs
 #
-# Now the report's experiment: about 1,000 images, 300 epochs, a look at the distance to real images every ten. An epoch is one pass over the images. (The report defines none; the code of Karras et al. (2020b) counts *ticks* of 4,000.) In profile `cpu` the networks and the loop are the ones above, from the package. In profile `released` nothing is trained here, and the curves are those of the released network: all 12,000 images, 64 pixels, the
+# Now the report's experiment: about 1,000 images, 300 epochs, a look at the distance to real images every ten. An epoch is one pass over the images. (The report defines none; the code of Karras et al. (2020b) counts *ticks* of 4,000 images.) In profile `cpu` the networks and the loop are the ones above, from the package. In profile `released` nothing is trained here, and the curves are those of the released network: all 12,000 images, 64 pixels, the
 # non-saturating game, a GPU.
 #
 # Two distances compare 250 samples with rooms that no training saw, the split *validation*. Both use what a fixed network, EfficientNet-Lite0, sees in an image, its *features*. The *Fréchet distance* compares mean and covariance of the features. With few samples it is far from 0 even for real rooms; what real rooms score is its *floor*. The
-# *kernel distance* does not depend on the number of samples on average, and its floor is 0. [Notebook 06](06_evaluation.ipynb) derives both.
+# *kernel distance* does not depend on the number of samples on average, and its floor is 0. [Notebook 06](06_evaluation.ipynb) derives both. Neither can be set beside the report's FID of 74: network and images are others.
 #
 # Each look also asks $D$ for its mean logit on training, validation and generated images. Let $r_v$ be how far unseen rooms lie on the way from the training images to the generated ones. It is 0 for a $D$ that treats seen and unseen rooms alike, and 1 for one to which unseen rooms look as false as generated ones. Such a $D$ knows its images by heart. (All are shown to $D$ unaugmented, the generated ones from the averaged generator, against which $D$ never trained. They are made to please $D$, unseen rooms are not: $r_v$ can exceed 1.)
 
@@ -1437,7 +1437,7 @@ save_figure(
 # %% [markdown]
 # With augmentation, in this run of one seed, both distances fall almost to the end. The kernel distance goes from 28 to about 4.5. The Fréchet distance ends about 370 above the floor. Without augmentation the three runs of the study level off nearly 1,000 above it.
 #
-# Within ten epochs $D$ puts nine in ten real images above, and $p_{\text{aug}}$ climbs. Yet $r_v$ is still near 0. So $r_t$ shows how far $D$ is ahead, not whether it knows its images by heart. From epoch 100 on $r_t$ hovers around its target, and $p_{\text{aug}}$ creeps up to about 0.7 as $D$ learns.
+# Within ten epochs $D$ puts about nine in ten real images above the mean generated one, and $p_{\text{aug}}$ climbs. Yet $r_v$ is still near 0. So $r_t$ shows how far $D$ is ahead, not whether it knows its images by heart. From epoch 100 on $r_t$ hovers around its target, and $p_{\text{aug}}$ creeps up to about 0.7 as $D$ learns.
 #
 # What does $D$ know by heart? With augmentation unseen rooms fall about a seventh of the way from the training images towards the generated ones. Without, they fall nearly all of the way: to that $D$ a real bedroom it has not met looks as false as a generated one. Much of what it tells $G$ is then likely to be about which images it has seen.
 
@@ -1471,6 +1471,8 @@ if run.profile == "cpu":
 
 # %% [markdown]
 # ## 11. What the generator still does wrong
+#
+# First eight latents over the whole training, then samples from its end, above training images.
 
 # %% tags=["hide-input"]
 marks = sorted(gan.samples)
@@ -1510,12 +1512,12 @@ save_figure(
 )
 
 # %% [markdown]
-# (With 2,000 samples the distance is 460 above the floor, with 250 it was 370. Few samples raise it less where images vary less, as [notebook 06](06_evaluation.ipynb) shows.)
+# (With 2,000 samples the distance is 460 above the floor, with 250 it was 370. Few samples raise it less where images vary less. Those of $G$ vary less than real rooms, so at 250 the floor takes off too much: [notebook 06](06_evaluation.ipynb).)
 #
-# They are bedrooms, mostly, with a bed, windows, a lamp. Compare with the real rooms below them and look for what is wrong:
+# The samples are bedrooms, mostly, with a bed, windows, a lamp. Compare with the real rooms below them and look for what is wrong:
 #
 # * **Stripes.** Plain walls carry faint vertical lines. Any that stand at the same places in every sample belong to the generator and to no room.
-# * **Palette.** Walls are beige, grey or ochre. Blue and lilac walls, which real rooms have, do not occur. [Notebook 05](05_mode_collapse.ipynb) counts them.
+# * **Palette.** Walls are beige, grey or ochre. Blue and lilac walls, which real rooms have, are all but missing. [Notebook 05](05_mode_collapse.ipynb) counts them.
 # * **Blobs.** Some rooms have a striped dark lump in a lower corner, half furniture and half shadow.
 #
 # The first two can be measured. A line that stands at the same place in all samples survives in their mean image; the lines of real rooms average out. Strided layers are known to leave the *lattice* on which they work ([Odena et al., 2016](https://doi.org/10.23915/distill.00003)), here of 8, 4 and 2 pixels (on maps of 4, 8 and 16 places). So we measure waves of these lengths and their neighbours in frequency.
@@ -1565,7 +1567,7 @@ display(
 )
 
 # %% [markdown]
-# On the lattice the samples have several times the amplitude of real rooms. But waves beside it are as much too strong. So the lattice alone does not explain them: $G$ repeats a pattern of its own, with waves of about one level. (Windows that keep to one place count, too.) The lines of a single wall need not belong to it.
+# On the lattice the samples have several times the amplitude of real rooms. But waves beside it are as much too strong. So the lattice alone does not explain them: $G$ repeats a pattern of its own, with waves of somewhat less than one level. (Windows that keep to one place count, too.) A line on the wall of one sample need not be part of that pattern.
 
 # %%
 made, real = found["samples"], found["real rooms"]
@@ -1768,7 +1770,7 @@ display(
 )
 
 # %% [markdown]
-# One seed each decides little, and the times are not even equal. At the full rate the relativistic game is the nearest, but its row also saw the most images. Minimax lies nearer than the non-saturating loss, against what section 5 suggests; at a third of the rate it is the other way round. (Adam hides much of the saturation.) So the table does not rank the games. In all four, in so short a time, the full rate beats a third of it.
+# One seed each decides little, and the times are not even equal. The relativistic game is the nearest at both rates, but at the full one its row also saw the most images. At the full rate minimax lies nearer than the non-saturating loss, against what section 5 suggests; at a third of it, the other way round. (Adam hides much of the saturation.) So the table does not rank the games. In all four, in so short a time, the full rate beats a third of it.
 
 # %% tags=["hide-input"]
 of_game = {name: row for name, row in games.set_index("contestant").iterrows()}
@@ -1911,7 +1913,7 @@ save_figure(
 )
 
 # %% [markdown]
-# All three kinds of augmentation end far below the runs without. Whether an adaptive strength beats the fixed one these seeds do not decide, and no other fixed strength was tried. With geometry alone the runs end nearer still. So for these rooms, under this rule, the colours of the pipe cost more than they help. Without colours, though, $D$ finds its task easier and $p_{\text{aug}}$ goes on to its bound, so two things differ.
+# All three kinds of augmentation end far below the runs without. Whether an adaptive strength beats the fixed one these seeds do not decide, and no other fixed strength was tried. With geometry alone, adaptive runs end nearer still than with all ten operations. So for these rooms, under this rule, the colours of the pipe cost more than they help. Without colours, though, $D$ finds its task easier and $p_{\text{aug}}$ goes on to its bound, so two things differ.
 
 
 # %%
