@@ -70,6 +70,10 @@ EXERCISES = {
             "You left out the variance of the data: the SNR of Eq. 1.9 is meant for variance 1.": (
                 lambda abar, v: _first(abar[1:] / (1 - abar[1:]) < 1) + 1
             ),
+            "The room is weaker than data of variance 1, and drowns earlier: multiply by the "
+            "variance, do not divide.": (
+                lambda abar, v: int((abar[1:] / (1 - abar[1:]) / v >= 1).sum()) + 1
+            ),
             "You squared the variance of the data, or took the root of the SNR. The SNR is a ratio "
             "of variances already: multiply it by the variance once.": (
                 lambda abar, v: _first((abar[1:] / (1 - abar[1:])).sqrt() * v < 1) + 1

@@ -44,15 +44,15 @@ def _squares(d, x):
 
 def _moves() -> list[tuple]:
     """(p_aug, real, fake, step): each tells two wrong controllers apart."""
-    flat = torch.tensor([-1.0, 1.0])
+    flat = torch.tensor([-1.0, 1.0] * 5)  # as many as there are real ones
     near = torch.tensor([0.1] * 9 + [-50.0])  # nine of ten above, one far below
     some = torch.tensor([1.0] * 11 + [-1.0] * 9)  # r_t = 0.1
     most = torch.tensor([1.0] * 7 + [-1.0] * 3)  # r_t = 0.4
     return [
         (0.3, near, flat, 0.05),
         (0.78, torch.ones(10), flat, 0.05),
-        (0.02, some, flat, 0.05),
-        (0.4, some, flat, 0.05),
+        (0.02, some, flat.repeat(2), 0.05),
+        (0.4, some, flat.repeat(2), 0.05),
         (0.4, most, flat, 0.05),
         (0.4, torch.full((10,), 3.0), flat + 5, 0.05),  # all positive, all below the generated
     ]
@@ -118,6 +118,7 @@ EXERCISES = {
         trials=_images,
         mistakes={
             "The factor ½ is missing.": lambda d, x, gamma: gamma * _squares(d, x).mean(),
+            "You left out γ/2.": lambda d, x, gamma: _squares(d, x).mean(),
             "You averaged over pixels. The squared norm is their sum: a mean makes the penalty "
             "thousands of times weaker.": (
                 lambda d, x, gamma: gamma / 2 * _slope(d, x).square().mean()
@@ -173,6 +174,8 @@ EXERCISES = {
             ),
             "You averaged the logits and not their signs. One image that is far off then outweighs "
             "all others.": _controller(lambda real, fake: float((real - fake.mean()).mean()) > 0.6),
+            "You compared pair by pair. Eq. 4.12 holds each real image against the mean generated "
+            "one.": _controller(lambda real, fake: float((real - fake).sign().mean()) > 0.6),
             "0.6 is the target for the mean sign. You held the share above at 0.6; it should be "
             "0.8.": _controller(
                 lambda real, fake: float((real > fake.mean()).float().mean()) > 0.6

@@ -357,7 +357,7 @@ def cosine_schedule(T, s=0.008):
 
 
 # %% [markdown]
-# The package has both (`linear_beta_schedule`, `cosine_beta_schedule`); from here on its versions are used. Two checks do not share our code: for the linear schedule $\bar\alpha_T = 4.04\cdot10^{-5}$, by Table 1 of Lin et al. (2023), and $2\cos^2 a = 1 + \cos 2a$ for the cosine one.
+# The package has both (`linear_beta_schedule`, `cosine_beta_schedule`); from here on its versions are used. Two checks do not share our code: $\sqrt{\bar\alpha_T}$ by Table 1 of Lin et al. (2023), for both schedules, and $2\cos^2 a = 1 + \cos 2a$ for the cosine one.
 
 # %%
 from bedgen_utils.diffusion import cosine_beta_schedule, linear_beta_schedule
@@ -367,11 +367,14 @@ linear = GaussianDiffusion(linear_beta_schedule(T))
 cosine = GaussianDiffusion(cosine_beta_schedule(T))
 check("eq:1.7", linear.betas, linear_schedule(T), 1e-15, "ours and the package's")
 check("eq:1.8", cosine.betas, cosine_schedule(T), 1e-12, "ours and the package's")
-check("eq:1.7", linear.abar[-1] * 1e5, 4.04, 5e-3, "what is left at t = T, times 100,000")
+left = linear.abar[-1].sqrt() * 1e3
+check("eq:1.7", left, 6.353, 5e-4, "sqrt(abar_T) times 1,000, and Table 1 of Lin et al.")
 angle = (torch.arange(T + 1).double() / T + 0.008) / 1.008 * math.pi  # twice that of Eq. 1.8
 known = (1 + angle.cos()) / (1 + angle[0].cos())
 known[-1] = known[-2] / 1000  # the cap
 check("eq:1.8", cosine.abar / known, 1, 1e-9, "the table's abar over the formula's, t = 0 to T")
+left = cosine.abar[-1].sqrt() * 1e5
+check("eq:1.8", left, 4.92822, 1e-4, "sqrt(abar_T) times 100,000, and Table 1 of Lin et al.")
 
 # %% [markdown]
 # What counts about a schedule is how much image it leaves against how much noise. For data of variance 1 their ratio of variances is the *signal-to-noise ratio*
@@ -480,8 +483,8 @@ save_figure(
     run,
     fig,
     "nb01_schedules_by_eye",
-    "One room and one noise under two schedules. At t = 350 the linear one leaves about as much of "
-    "the room as the cosine one at t = 600. Values outside [-1, 1] are cut off.",
+    "One room and one noise under two schedules. At t = 350 the linear one leaves a little less of "
+    "the room than the cosine one at t = 600. Values outside [-1, 1] are cut off.",
 )
 
 # %% [markdown] tags=["exercise"]
@@ -624,7 +627,13 @@ check(
     "one pixel of value 0.6: the formula, and the integral of q log(q/p)",
 )
 one = torch.ones(1, 1, dtype=torch.float64)
-check("eq:1.10", prior_kl(one, 1e-15) * 2e15, 1, 1e-9, "an all but empty abar_T, over its limit")
+check(
+    "eq:1.10",
+    prior_kl(one, 1e-15) * 2e15,
+    1,
+    1e-9,
+    "abar_T = 1e-15, over the limit: log1p, not log",
+)
 A, S = sp.symbols("A S", positive=True)
 check_zero("eq:1.11", sp.limit((A * S - A - sp.log(1 - A)) / 2 / A, A, 0) - S / 2, "the limit")
 
@@ -824,8 +833,8 @@ save_figure(
     fig,
     "nb01_short_T_trap",
     f"Brightness in the one-number model, by a perfect sampler that starts from N(0, 1); {n} "
-    "percentiles, nothing is drawn. With unscaled betas and T = 200 (blue) nearly all images come "
-    "out equally bright.",
+    "percentiles, nothing is drawn. With unscaled betas and T = 200 (blue) all images come out "
+    "nearly equally bright.",
     {
         "T": short_Ts,
         **distance,

@@ -1180,7 +1180,7 @@ by_name = {
 others = {name: values for name, values in by_name.items() if name != "DDPM"}
 claim(
     run.profile,
-    "DDPM is the farthest at every number; with 5 and 10, the solver with times by noise the nearest",
+    "DDPM is the farthest at every number; with 5 and 10, the solver by noise is the nearest",
     all(far > max(near) for far, *near in zip(by_name["DDPM"], *others.values(), strict=True))
     and all(min(by_name, key=lambda q: by_name[q][i]) == list(by_name)[-1] for i in (0, 1)),
 )

@@ -1644,7 +1644,7 @@ claim(
 more = ("pale yellow", "tan")
 claim(
     run.profile,
-    "beyond chance (15 walls): burgundy as well; charcoal, pale yellow halved or worse; tan tripled",
+    "beyond chance (15 walls): burgundy, too; charcoal, pale yellow halved or worse; tan tripled",
     all(by_wall[c]["p times 15"] < 0.05 for c in (*gone, "burgundy", "charcoal", *more))
     and by_wall["burgundy"]["GAN"] < 0.003
     and by_wall["charcoal"]["GAN"] < 0.5 * by_wall["charcoal"]["validation images"]
