@@ -1882,7 +1882,7 @@ claim(
 )
 claim(
     run.profile,
-    "precision of runaway: a sixth to a quarter lost; kernel distances farther by 5 standard errors",
+    "precision of runaway: a sixth to a quarter lost; kernel distances farther by five errors",
     0.75 < ran["precision"] / begun["precision"] < 0.86
     and min(farther(begun, ran), farther(kept, ran)) > 5,
 )
