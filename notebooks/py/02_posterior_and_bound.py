@@ -1258,9 +1258,9 @@ for name, sigma2 in (("beta", linear.betas[t]), ("beta-tilde", linear.posterior_
     constant = constant_term(linear, t, sigma2)
     by_x0[name] = constant + c**2 / (2 * sigma2) * (x0 - x0_hat) ** 2
     by_eps[name] = constant + weight_of_eps(linear, t, sigma2) * (eps - eps_hat) ** 2
-for tag, formula in (("eq:2.21", by_x0), ("eq:2.22", by_eps)):
-    share = torch.stack([formula[name] / direct for name, direct in six.items()])
-    check(tag, share, 1, 1e-6, "over Eq. 6 at six t, variances beta and beta-tilde")
+over_x0, over_eps = (torch.stack([q[name] / six[name] for name in six]) for q in (by_x0, by_eps))
+check("eq:2.21", over_x0, 1, 1e-6, "over Eq. 6 at six t, variances beta and beta-tilde")
+check("eq:2.22", over_eps, 1, 1e-6, "over Eq. 6 at six t, variances beta and beta-tilde")
 by_snr = (linear.snr[t - 1] - linear.snr[t]) / 2 * (x0 - x0_hat) ** 2
 check("eq:2.23", by_snr / six["beta-tilde"], 1, 1e-6, "over Eq. 6 at six t, variance beta-tilde")
 
