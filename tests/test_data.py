@@ -1563,10 +1563,8 @@ def test_cache_is_used_and_equal(folder, cache, monkeypatch):
 
 
 def test_each_size_has_its_cache(folder, cache):
-    sizes = (32, 16, 32)
-    assert [load_bedrooms("folder", "all", size, path=folder).shape[-1] for size in sizes] == [
-        *sizes
-    ]
+    for size in (32, 16, 32):
+        assert load_bedrooms("folder", "all", size, path=folder).shape[-1] == size
     assert len(caches(cache)) == 2
 
 

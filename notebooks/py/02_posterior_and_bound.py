@@ -822,7 +822,7 @@ for abar_t in (0.9, 0.5, 0.05):
     theirs.append(world.posterior(points, abar_t)[0])
 others = torch.stack([torch.cat(grid), torch.cat(theirs)])
 check(
-    "eq:2.13", torch.cat(ours), others, 1e-11, "mean of x_0 given x_t, on a grid and by the package"
+    "eq:2.13", torch.cat(ours), others, 1e-12, "mean of x_0 given x_t, on a grid and by the package"
 )
 
 # %% [markdown]
@@ -872,7 +872,7 @@ terms_10, gaps_10 = world.bound_terms(d)
 total = world.entropy() + gaps_10.sum()
 both = [weights @ shares, total]
 check(
-    "eq:2.15", [gaps_10[4], terms_10.sum()], both, 1e-8, "step 5 of 10 by table; the sum of terms"
+    "eq:2.15", [gaps_10[4], terms_10.sum()], both, 1e-9, "step 5 of 10 by table; the sum of terms"
 )
 
 d30 = GaussianDiffusion(cosine_beta_schedule(30), "v", "learned")
@@ -1259,8 +1259,8 @@ for name, sigma2 in (("beta", linear.betas[t]), ("beta-tilde", linear.posterior_
     by_x0[name] = constant + c**2 / (2 * sigma2) * (x0 - x0_hat) ** 2
     by_eps[name] = constant + weight_of_eps(linear, t, sigma2) * (eps - eps_hat) ** 2
 over_x0, over_eps = (torch.stack([q[name] / six[name] for name in six]) for q in (by_x0, by_eps))
-check("eq:2.21", over_x0, 1, 1e-6, "over Eq. 6 at six t, variances beta and beta-tilde")
-check("eq:2.22", over_eps, 1, 1e-6, "over Eq. 6 at six t, variances beta and beta-tilde")
+check("eq:2.21", over_x0, 1, 1e-9, "over Eq. 6 at six t, variances beta and beta-tilde")
+check("eq:2.22", over_eps, 1, 1e-9, "over Eq. 6 at six t, variances beta and beta-tilde")
 by_snr = (linear.snr[t - 1] - linear.snr[t]) / 2 * (x0 - x0_hat) ** 2
 check("eq:2.23", by_snr / six["beta-tilde"], 1, 1e-6, "over Eq. 6 at six t, variance beta-tilde")
 
