@@ -59,7 +59,7 @@ rule notebook:
     params:
         minutes=lambda wildcards: pipeline.minutes(LINE, wildcards.number),
     priority: lambda wildcards: -int(wildcards.number)
-    threads: int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count())
+    threads: int((os.environ.get("OMP_NUM_THREADS") or str(os.cpu_count())).split(",")[0])  # "4,2": nested teams
     resources:
         machine=1,
         gpu=lambda wildcards: int(pipeline.numbers(LINE, wildcards.number).get("gpu", False)),
