@@ -26,6 +26,7 @@ from .run import REPO, Run
 from .sources import replace_atomically
 
 STUDIES = REPO / "studies" / "results"
+SEEDS = REPO / "figures" / "seeds.json"
 
 # Okabe & Ito (2008): eight colours that people with any colour vision tell apart.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]
@@ -192,6 +193,13 @@ def numbers_from_run(run: Run, figure_id: str) -> dict | None:
         if row := read_manifest(manifest).get(figure_id):
             return row["numbers"]
     return None
+
+
+def across_seeds(figure_id: str, number: str) -> np.ndarray:
+    """What whole runs of profile ``cpu`` with seeds 0, 1, 2 came to: a number of a figure's row in
+    the manifest, by the path that ``tools.compare`` prints. KeyError where it is not among those
+    that differ (figures/seeds.json)."""
+    return np.array(read_manifest(SEEDS)["numbers"][f"{figure_id}: {number}"])
 
 
 def read_study(name: str) -> pd.DataFrame:

@@ -14,11 +14,12 @@ import compare as tool  # noqa: E402
 
 
 def row(numbers, **others):
-    return {"numbers": numbers, "profile": "cpu", "seed": 0, "data_sha256": "d"} | others
+    made_by = {"profile": "cpu", "seed": 0, "data_sha256": "d", "commit": "c"}
+    return {"numbers": numbers} | made_by | others
 
 
-def kinds(published, new, scatter=None):
-    verdicts = tool.compare({"fig": row(published)}, {"fig": row(new)}, scatter or {})
+def kinds(published, new, seeds=None):
+    verdicts = tool.compare({"fig": row(published)}, {"fig": row(new)}, seeds or {})
     return {v.name: v.kind for v in verdicts}
 
 
@@ -45,8 +46,9 @@ def test_each_number_is_found_and_judged():
         "kernel": "within", "kernel_error": "same",
     }  # fmt: skip
     assert kinds(published, new | {"kernel": 3.4})["kernel"] == "outside"  # 0.277 is allowed
-    assert kinds(published, new, {"fig: b[1].c": 0.4})["b[1].c"] == "outside"
-    assert kinds(published, new, {"fig: b[1].c": 0.6})["b[1].c"] == "within"
+    # t sqrt(2) s with t = 12.71 for two runs, s = their difference / sqrt(2): 0.5 is allowed below
+    assert kinds(published, new, {"fig: b[1].c": [2.0, 2.039]})["b[1].c"] == "outside"
+    assert kinds(published, new, {"fig: b[1].c": [2.0, 2.040]})["b[1].c"] == "within"
 
 
 def test_times_are_not_judged():
@@ -55,16 +57,29 @@ def test_times_are_not_judged():
     }
 
 
-def test_scatter_holds_the_difference_of_two_runs_as_often_as_it_says():
+def test_seeds_hold_the_difference_of_two_runs_as_often_as_they_say():
     rng, held = np.random.default_rng(0), []
     for _ in range(2000):
         a, b, *others = rng.normal(5, 2, 5)
-        allowed = tool.scatter_of([{"f": row({"x": x})} for x in others])["f: x"]
-        held.append(abs(a - b) <= allowed)
+        values = tool.across([{"f": row({"x": x})} for x in others])["numbers"]["f: x"]
+        held.append(abs(a - b) <= tool.allowed_by_seeds(values))
     assert np.mean(held) == pytest.approx(0.95, abs=0.025)
-    assert tool.scatter_of([{"f": row({"x": 1})}, {"f": row({"x": 1})}]) == {}
+
+
+def test_seeds_are_what_differs_and_what_made_it():
+    one, two = (
+        {"f": row({"x": 1.23456789 * k, "same": 1, "nan": float("nan"), "text": "a"}, seed=k)}
+        for k in (1, 2)
+    )
+    two["g"] = row({"y": 1}, seed=2, commit="d")  # not in the other run
+    found = tool.across([one, two])
+    assert found["numbers"] == {"f: x": [1.2345679, 2.4691358]}
+    assert found["runs"] == [
+        {"seed": ["1"], "commit": ["c"]},
+        {"seed": ["2"], "commit": ["c", "d"]},
+    ]
     with pytest.raises(ValueError, match="two runs"):
-        tool.scatter_of([{}])
+        tool.across([one])
 
 
 def write(folder, rows):
@@ -74,7 +89,7 @@ def write(folder, rows):
 
 
 def test_the_command_says_whether_the_runs_agree(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(tool, "SCATTER", tmp_path / "scatter.json")
+    monkeypatch.setattr(tool, "SEEDS", tmp_path / "seeds.json")
     published = (
         write(tmp_path / "a", {"f": row({"x": 1.0, "x_error": 0.1}), "gone": row({})})
         / "manifest.json"
@@ -88,8 +103,8 @@ def test_the_command_says_whether_the_runs_agree(tmp_path, capsys, monkeypatch):
     assert tool.main([str(tmp_path / "far"), "--published", str(published)]) == 1
     assert "outside   f: x  1 -> 2, 3.6 times" in capsys.readouterr().out
     runs = [str(tmp_path / name) for name in ("run", "far")]
-    assert tool.main(["--scatter", *runs]) == 0
-    assert json.loads((tmp_path / "scatter.json").read_text())["f: x"] > 5
+    assert tool.main(["--seeds", *runs]) == 0
+    assert json.loads((tmp_path / "seeds.json").read_text())["numbers"]["f: x"] == [1.2, 2.0]
     assert (
         tool.main([str(tmp_path / "far"), "--published", str(published)]) == 0
     )  # now it is within
@@ -113,7 +128,7 @@ def test_a_run_is_put_beside_what_was_committed_and_not_beside_itself(
     file.write_text(json.dumps({"fig": row({"x": 1.0})}))
     monkeypatch.setattr(tool, "REPO", tmp_path)
     monkeypatch.setattr(tool, "PUBLISHED", file)
-    monkeypatch.setattr(tool, "SCATTER", tmp_path / "none.json")
+    monkeypatch.setattr(tool, "SEEDS", tmp_path / "none.json")
     assert tool.main([str(file)]) == 0  # outside git the file itself
     git("init", "-q")
     git("add", ".")

@@ -3,8 +3,8 @@
     python -m tools.compare                  runs/cpu beside the manifest that was committed last
     python -m tools.compare RUN              any run folder, or the manifest of one
     python -m tools.compare RUN --published FILE        beside any other manifest
-    python -m tools.compare --scatter RUN RUN …         runs of different seeds:
-                                             writes figures/scatter.json
+    python -m tools.compare --seeds RUN RUN …           runs of different seeds: what each came
+                                             to goes into figures/seeds.json
 
 Each number is
 
@@ -14,7 +14,7 @@ Each number is
     unjudged   another one, and no scatter is stated.
 
 The scatter of a number x is its standard error where one is stated beside it (``x_error`` in the
-same row), or, with n runs of different seeds in scatter.json, their standard deviation s: two runs
+same row), or, with n runs of different seeds in seeds.json, their standard deviation s: two runs
 then differ by at most t √2 s, with t the 97.5 % point of Student's t with n − 1 degrees of freedom.
 One in twenty lies outside by chance. Times say which machine was faster and are not judged. Exit
 status: 0 where no more numbers are outside than chance explains, 1 otherwise.
@@ -33,11 +33,10 @@ from statistics import stdev
 
 from scipy import stats
 
-from bedgen_utils.report import read_manifest, write_manifest
+from bedgen_utils.report import SEEDS, read_manifest, write_manifest
 from bedgen_utils.run import REPO
 
 PUBLISHED = REPO / "figures" / "manifest.json"
-SCATTER = REPO / "figures" / "scatter.json"
 TIMES = ("second", "minute", "hour", "(s)", " ms", "ms ", "images/s", "began", "memory")
 SAME = 1e-6
 
@@ -93,7 +92,12 @@ def allowed_by_error(name: str, numbers: dict[str, float]) -> float | None:
     return None
 
 
-def judge(figure: str, published: dict, new: dict, scatter: dict[str, float]) -> Iterator[Verdict]:
+def allowed_by_seeds(values: list[float]) -> float:
+    """How far two runs differ 95 times in 100, by the values of runs of different seeds."""
+    return stats.t.ppf(0.975, len(values) - 1) * math.sqrt(2) * stdev(values)
+
+
+def judge(figure: str, published: dict, new: dict, seeds: dict[str, list]) -> Iterator[Verdict]:
     """The verdict on every number that both rows hold and that is not a time."""
     mine, theirs = (dict(numbers_of(row["numbers"])) for row in (published, new))
     for name, a in mine.items():
@@ -103,7 +107,8 @@ def judge(figure: str, published: dict, new: dict, scatter: dict[str, float]) ->
         if a == b or math.isclose(a, b, rel_tol=SAME) or (math.isnan(a) and math.isnan(b)):
             yield Verdict(figure, name, a, b, "same")
             continue
-        allowed = scatter.get(f"{figure}: {name}", allowed_by_error(name, mine))
+        values = seeds.get(f"{figure}: {name}")
+        allowed = allowed_by_seeds(values) if values else allowed_by_error(name, mine)
         if allowed is None:
             yield Verdict(figure, name, a, b, "unjudged")
             continue
@@ -111,29 +116,33 @@ def judge(figure: str, published: dict, new: dict, scatter: dict[str, float]) ->
         yield Verdict(figure, name, a, b, "within" if times <= 1 else "outside", times)
 
 
-def compare(published: dict, new: dict, scatter: dict[str, float]) -> list[Verdict]:
+def compare(published: dict, new: dict, seeds: dict[str, list[float]]) -> list[Verdict]:
     """All verdicts, figure by figure. ValueError for runs of different profiles."""
     shared = sorted(published.keys() & new.keys())
     for figure in shared:
         a, b = published[figure]["profile"], new[figure]["profile"]
         if a != b:
             raise ValueError(f"{figure}: profile {a!r} cannot be compared with profile {b!r}")
-    return [v for figure in shared for v in judge(figure, published[figure], new[figure], scatter)]
+    return [v for figure in shared for v in judge(figure, published[figure], new[figure], seeds)]
 
 
-def scatter_of(runs: list[dict]) -> dict[str, float]:
-    """How far two runs differ 95 times in 100, for every number that varies between ``runs``."""
+def across(runs: list[dict]) -> dict:
+    """What ``runs`` of different seeds came to, number by number where they differ, and what made
+    them. ValueError below two runs."""
     if len(runs) < 2:
-        raise ValueError("a scatter needs at least two runs")
-    factor = stats.t.ppf(0.975, len(runs) - 1) * math.sqrt(2)
+        raise ValueError("seeds can be compared from two runs on")
     found: dict[str, list[float]] = {}
     for run in runs:
         for figure, row in run.items():
             for name, value in numbers_of(row["numbers"]):
-                if math.isfinite(value) and not is_time(name):
-                    found.setdefault(f"{figure}: {name}", []).append(value)
-    whole = {name: values for name, values in found.items() if len(values) == len(runs)}
-    return {name: factor * stdev(values) for name, values in whole.items() if len(set(values)) > 1}
+                if math.isfinite(value):
+                    found.setdefault(f"{figure}: {name}", []).append(float(f"{value:.8g}"))
+    made_by = [
+        {key: sorted({str(row[key]) for row in run.values()}) for key in ("seed", "commit")}
+        for run in runs
+    ]
+    differ = {k: v for k, v in found.items() if len(v) == len(runs) and len(set(v)) > 1}
+    return {"numbers": differ, "runs": made_by}
 
 
 def report(published: dict, new: dict, verdicts: list[Verdict], every: bool) -> bool:
@@ -179,17 +188,17 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("run", type=Path, nargs="*", default=[REPO / "runs" / "cpu"])
     parser.add_argument("--published", type=Path, help="instead of figures/manifest.json at HEAD")
-    parser.add_argument("--scatter", action="store_true", help="write scatter.json from these runs")
+    parser.add_argument("--seeds", action="store_true", help="write seeds.json from these runs")
     parser.add_argument("--all", action="store_true", help="print also what is the same")
     options = parser.parse_args(arguments)
     try:
         runs = [rows_of(run) for run in options.run]
-        if options.scatter:
-            write_manifest(SCATTER, scatter_of(runs))
-            print(f"wrote {SCATTER}")
+        if options.seeds:
+            write_manifest(SEEDS, across(runs))
+            print(f"wrote {SEEDS}")
             return 0
         published = rows_of(options.published) if options.published else committed()
-        verdicts = compare(published, runs[0], read_manifest(SCATTER))
+        verdicts = compare(published, runs[0], read_manifest(SEEDS).get("numbers", {}))
     except (FileNotFoundError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
