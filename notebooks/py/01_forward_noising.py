@@ -134,7 +134,8 @@ check_mean(
 # $$q(x_1, \ldots, x_T \mid x_0) := \prod_{t=1}^{T} q(x_t \mid x_{t-1}) \tag{1}$$
 
 # %% tags=["hide-input"]
-fig, axes = plt.subplots(1, 5, figsize=(9.5, 2.2), gridspec_kw={"wspace": 0.45})
+margins = {"left": 0.005, "right": 0.995, "bottom": 0.02, "top": 0.84, "wspace": 0.3}
+fig, axes = plt.subplots(1, 5, figsize=(9.5, 1.9), gridspec_kw=margins)
 x, chain = x0[0], {}
 for t in range(1, 201):
     x = noising_step(x, 0.05, torch.randn(x.shape, generator=g))
@@ -146,10 +147,10 @@ for ax, (t, label) in zip(axes, labels.items(), strict=True):
 for left, right, known in zip(axes, axes[1:], (True, False, True, False), strict=False):
     a, b = left.get_position(), right.get_position()
     middle = (a.x1 + b.x0) / 2
-    fig.text(middle, 0.62, "$q$\n→" if known else "…", ha="center", va="center", fontsize=15)
+    fig.text(middle, 0.6, "$q$\n→" if known else "…", ha="center", va="center", fontsize=15)
     fig.text(
         middle,
-        0.30,
+        0.26,
         "←\n$p_\\theta$" if known else "…",
         ha="center",
         va="center",
@@ -472,7 +473,7 @@ save_figure(
 )
 
 # %% tags=["hide-input"]
-fig, ax = plt.subplots(figsize=(9, 2.6))
+fig, ax = plt.subplots(figsize=(9, 2.2))
 both = torch.cat([to_uint8(noised(d, shown[0], noise[0], times)) for d in (linear, cosine)])
 show_images(ax, both, columns=len(times))
 for i, t in enumerate(times):

@@ -1382,6 +1382,14 @@ def band(ax, frame, label, **style):
     ax.fill_between(at, falling.min(0), falling.max(0), alpha=0.2, lw=0, color=line.get_color())
 
 
+def ends(ax, column):
+    """What the study's runs had come to."""
+    for kind, colour, mark in (("none", "C1", "s"), ("adaptive", "C2", "D")):
+        rows = of_kind(kind)
+        label = f"study, {kind}, at the end"
+        ax.plot(rows["epochs"], rows[column], mark, color=colour, label=label)
+
+
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(2, 2, figsize=(10.5, 6.4), sharex=True)
 epochs, ax = [epoch_of(r) for r in looks], axes[0, 0]
@@ -1400,9 +1408,7 @@ if "kernel" in looks[-1]:
     errors = [2 * r["kernel_error"] for r in looks]
     ax.errorbar(epochs, [r["kernel"] for r in looks], errors, fmt="o-", ms=3, label="this run")
     if run.profile == "cpu":
-        for kind, colour, mark in (("none", "C1", "s"), ("adaptive", "C2", "D")):
-            ends = of_kind(kind)["kernel"]
-            ax.plot([300] * len(ends), ends, mark, color=colour, label=f"study, {kind}, at the end")
+        ends(ax, "kernel")
 ax.axhline(0, color="k", ls=":", lw=1.2, label="real rooms: 0")
 ax.set(ylabel="kernel distance (± 2 standard errors)")
 ax.legend(fontsize=9)
@@ -1416,9 +1422,7 @@ ax.legend(fontsize=9)
 ax = axes[1, 1]
 ax.plot(epochs[1:], [by_heart(r) for r in looks[1:]], "o-", ms=3, label="this run")
 if run.profile == "cpu":
-    for kind, colour, mark in (("none", "C1", "s"), ("adaptive", "C2", "D")):
-        gaps = of_kind(kind)["gap"]
-        ax.plot([300] * len(gaps), gaps, mark, color=colour, label=f"study, {kind}, at the end")
+    ends(ax, "gap")
 ax.axhline(0, color="k", lw=1, ls=":")
 ax.set(xlabel="epoch", ylabel="$r_v$: what D knows by heart", ylim=(None, 1.1))
 ax.legend(fontsize=9)
@@ -1461,8 +1465,8 @@ if run.profile == "cpu":
         and abs(last["kernel"] - 4.5) < 1
         and abs(last["distance"] - floor - 370) < 60,
     )
-    ends = curves_of(alone)[1][:, -1] - floor
-    claim(run.profile, "without augmentation nearly 1,000 above", abs(ends.mean() - 970) < 60)
+    above = curves_of(alone)[1][:, -1] - floor
+    claim(run.profile, "without augmentation nearly 1,000 above", abs(above.mean() - 970) < 60)
     claim(
         run.profile,
         "r_t around 0.6 (mean within 0.03) after epoch 100, p_aug ends at about 0.7",
