@@ -423,6 +423,17 @@ def test_conflict_markers_are_named_and_outputs_are_not_lost(folder):
     assert path.read_bytes() == before
 
 
+def test_bringing_in_line_ends_with_0_where_nothing_differs(monkeypatch):
+    monkeypatch.setattr(nbs, "sync", list)
+    monkeypatch.setattr(nbs, "put", lambda *_: False)
+    monkeypatch.setattr(sys, "argv", ["notebooks"])
+    for found, status in (([], None), (["01_small.ipynb is missing"], "01_small.ipynb is missing")):
+        monkeypatch.setattr(nbs, "differences", lambda found=found: found)
+        with pytest.raises(SystemExit) as end:
+            nbs.main()
+        assert end.value.code == status
+
+
 def test_parameters_must_be_there(folder):
     nb = nbs.document(folder / "py" / "01_small.py")
     nbs.set_parameters(nb, profile='a "b" \\d', out=None)

@@ -549,7 +549,7 @@ def main() -> None:
         changed.append(readme)
     for path in changed:
         print(f"wrote {path.relative_to(REPO)}")
-    sys.exit("\n".join(differences()))
+    sys.exit("\n".join(differences()) or None)  # "" would count as a failure
 
 
 if __name__ == "__main__":
