@@ -11,9 +11,10 @@ from pathlib import Path
 
 import torch
 
-from bedgen_utils.data import dataset_sha256, load_bedrooms
+from bedgen_utils.data import load_bedrooms
 from bedgen_utils.factors import FACTORS, RELEASED, SIZE, labels, save_classifier, train_factors
 from bedgen_utils.run import code_version
+from bedgen_utils.sources import dataset_sha256
 
 
 def main() -> None:
