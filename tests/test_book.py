@@ -17,7 +17,7 @@ import yaml
 
 from tools import book, bookpages, notebooks
 from tools.crossref import Labels, labelled, linked, plain
-from tools.pipeline import claim, manifest
+from tools.pipeline import lock_folder, manifest
 
 REPO = Path(__file__).resolve().parents[1]
 CHAPTERS = bookpages.chapters()
@@ -357,7 +357,7 @@ def test_a_site_that_was_set_aside_is_not_lost(builds):
 
 def test_the_second_of_two_builds_says_so(builds):
     builds.renew("one")
-    lock = claim(builds.out)
+    lock = lock_folder(builds.out)
     with pytest.raises(ValueError, match="another run is at work in .*out"):
         builds.renew("two")
     lock.release()

@@ -224,11 +224,11 @@ def test_fsync_gets_a_handle_that_windows_takes(tmp_path, monkeypatch):
 
 
 def test_a_second_run_in_one_folder(tmp_path):
-    lock = pipeline.claim(tmp_path)
+    lock = pipeline.lock_folder(tmp_path)
     with pytest.raises(ValueError, match="another run is at work"):
-        pipeline.claim(tmp_path)
+        pipeline.lock_folder(tmp_path)
     lock.release()
-    pipeline.claim(tmp_path)
+    pipeline.lock_folder(tmp_path)
 
 
 def test_errors_in_one_line():

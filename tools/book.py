@@ -38,7 +38,7 @@ from . import bookpages as made
 from . import playground
 from .crossref import Labels, linked
 from .notebooks import NOTEBOOKS, REPO, document, read_run
-from .pipeline import claim, manifest, one_line_errors, put, sources
+from .pipeline import lock_folder, manifest, one_line_errors, put, sources
 
 BOOK = REPO / "book"
 BUILD = BOOK / "_build"
@@ -180,7 +180,7 @@ def renew(out: Path) -> Path:
     where ``out`` is not ours or another build is at work in it.
     """
     refuse_others(out)
-    lock = claim(out)
+    lock = lock_folder(out)
     try:
         site, work = out / "html", out / WORK
         if (work / "old").exists() and not site.exists():  # ended between the two steps below

@@ -100,7 +100,7 @@ def sources(folder: Path) -> dict[str, Path]:
     return found
 
 
-def claim(run: Path) -> filelock.FileLock:
+def lock_folder(run: Path) -> filelock.FileLock:
     """The right to work in ``run``; it goes with the process, however that ends."""
     run.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(run / ".lock")
@@ -118,7 +118,7 @@ def prepare(line: Line) -> filelock.FileLock:
     """
     manifest(line.target / "figures")
     read = {number: reads(line, number) for number in line.chosen}
-    lock = claim(line.run)
+    lock = lock_folder(line.run)
     for number in line.chosen:
         put(line.file(number, "reads.json"), as_json(read[number]))
         whole = is_whole(line, number)
