@@ -410,7 +410,7 @@ def execute(line: Line, number: str, progress: "Progress") -> NotebookNode:
     copy = line.run / "executed" / f"{source.stem}.ipynb"
     copy.parent.mkdir(parents=True, exist_ok=True)
     nb = document(source)
-    set_parameters(nb)
+    parameters_cell(nb)  # ValueError: without it papermill would set nothing
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it would log is in our report
     try:
         with kernel() as name:
