@@ -289,7 +289,7 @@ def _prepare(path: Path, opened: Source, order, size: int, most: int, stamp: str
         os.fsync(f.fileno())
     if opened.stamp() != stamp:
         part.unlink()
-        raise OSError("they changed while they were read")
+        raise OSError(f"files of {opened.place} changed while they were read: call again")
     os.replace(part, path)
     note.unlink(missing_ok=True)
 
