@@ -608,8 +608,9 @@ class Loop:
         Who leaves it at a row can come back later. Ctrl-C waits for the end of its step, as half a
         step is no state to come back to; a second one does not wait.
         """
-        file = f"{name}-{self.key(*identity)}.checkpoint"
-        self.path = Path(folder).expanduser() / file if folder else None
+        if folder:
+            file = f"{name}-{self.key(*identity)}.checkpoint"
+            self.path = Path(folder).expanduser() / file
         with contextlib.ExitStack() as stack:
             if self.path and self.accelerator.is_main_process:
                 stack.enter_context(alone(self.path))
