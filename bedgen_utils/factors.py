@@ -176,7 +176,8 @@ def save_classifier(network: FactorNet, path: str | Path, provenance: dict | Non
 def load_classifier(path: str | Path | None = None) -> FactorNet:
     """The released classifier, made by ``data/weights/train_factors.py``, or the one at ``path``.
 
-    ValueError if the file is damaged or altered or its factors are not ours.
+    FileNotFoundError if there is none, ValueError if it is damaged or altered or its factors are
+    not ours.
     """
     path = Path(path or RELEASED).expanduser()
     try:

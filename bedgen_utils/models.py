@@ -77,7 +77,8 @@ class DDPM:
     ) -> Tensor:
         """``n`` images, uint8 (n, 3, size, size); ValueError for fewer than one.
 
-        sampler, clip and callback: as in ``GaussianDiffusion.sample``, one call a batch.
+        sampler, clip and callback: as in ``GaussianDiffusion.sample``, one call for each ``batch``
+        of images. steps and rho: as in ``GaussianDiffusion.timesteps``, with its ValueError.
 
         The defaults are DPM-Solver++(2M) with times spread by noise. With an early network, each
         step asks both; ``guidance=1`` leaves it out. The noise of image i depends on seed and n

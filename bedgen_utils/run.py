@@ -75,7 +75,8 @@ def profile_numbers(profile: str, notebook: str) -> dict:
     The notebook's section over the profile's common keys, and both recipes as tables. What another
     profile leaves out, in whatever place, comes from the profile that it is ``like``, then from
     profile cpu; the recipes of "released" are those of the profile that makes what is released.
-    $BEDGEN_IMAGES, as in folder:PATH, is a ``source`` of one's own. ValueError for an unknown one.
+    $BEDGEN_IMAGES, as in folder:PATH, is a ``source`` of one's own. ValueError for an unknown
+    profile.
     """
     if profile not in PROFILES:
         raise ValueError(f"profile {profile!r} is unknown; choose one of {', '.join(PROFILES)}")

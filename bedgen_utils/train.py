@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from .models import DDPM, GAN
 
 CHECKPOINT_SECONDS = 60.0
-CODE = ("augment", "diffusion", "gan", "optim", "train", "unet")  # what decides where it leads
+CODE = ("augment", "diffusion", "gan", "optim", "train", "unet")  # modules whose change starts anew
 
 
 # ---- recipes
@@ -204,8 +204,9 @@ def train_ddpm(
     first. log_every: images between two rows, which hold ``images`` (seen so far), ``seconds`` (of
     training alone) and ``loss``, the mean since the row before. evaluate: called after as many
     images as each number of ``evaluate_at`` says; its dict (of what JSON holds) joins the row, with
-    ``evaluation_seconds``. TypeError where images are not uint8, FloatingPointError where the loss
-    is not finite, RuntimeError where another process trains the same in ``folder``.
+    ``evaluation_seconds``. TypeError where images are not uint8, ValueError where there are none or
+    the processes cannot share a batch evenly, FloatingPointError where the loss or a weight is not
+    finite, RuntimeError where another process trains the same in ``folder``.
     """
     network = copy.deepcopy(ddpm.network).train().requires_grad_(True)
     optimizers = ddpm_optimizers(network, recipe)
