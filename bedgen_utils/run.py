@@ -108,8 +108,8 @@ def start(
     profile: None where the reader has not chosen; then $BEDGEN_PROFILE, which the set-up cell of a
     notebook sets where the course was not installed (Colab), and "cpu" without it.
     out: the folder shared by the notebooks of the run; None means ``runs/<profile>`` in the
-    repository. ValueError for an unknown profile or a seed that NumPy cannot take (it wants 0 …
-    2^32 - 1).
+    repository. ValueError for an unknown profile or notebook, or a seed that NumPy cannot take (it
+    wants 0 … 2^32 - 1).
     """
     import torch
 
@@ -130,7 +130,11 @@ def start(
 def how_long(notebook: str, profile: str) -> str:
     """One sentence: the profile, and what its table says that it takes."""
     numbers = profile_numbers(profile, notebook)
-    minutes = numbers["minutes"]
+    if not (minutes := numbers.get("minutes")):
+        raise ValueError(
+            f"profiles.toml has no minutes for notebook {notebook!r}, as it has for '01': "
+            "a new notebook needs a table [cpu.nbNN]"
+        )
     duration = f"{60 * minutes:.0f} seconds" if minutes < 1 else f"{minutes:g} minutes"
     machine = "a data-centre GPU (an estimate)" if numbers["gpu"] else "two cores"
     return f"Profile {profile}: about {duration} on {machine}."

@@ -44,6 +44,8 @@ def test_what_a_profile_leaves_out_comes_from_cpu():
     )
     with pytest.raises(ValueError, match="smoke, cpu, released, gpu, lsun"):
         profile_numbers("fast", "03")
+    with pytest.raises(ValueError, match=r"notebook '3', as it has for '01'.*\[cpu.nbNN\]"):
+        runs.how_long("3", "cpu")
 
 
 def test_images_of_ones_own(tmp_path, monkeypatch):
