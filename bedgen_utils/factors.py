@@ -27,8 +27,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .data import load_factors, to_float
-from .models import RELEASED as WEIGHTS
-from .models import read_weights, write_weights
+from .models import RELEASED, read_weights, write_weights
 from .train import seeded
 
 # Of the factors of the dataset those that can be told at 32 pixels: a network asked for all removed
@@ -56,7 +55,7 @@ FACTORS: dict[str, list] = {
 # Whose combination we call a kind of room.
 KIND = ("view", "window_behind_bed", "lamps_on", "footboard", "floor")
 SIZE = 32  # pixels a side that the network sees
-RELEASED = WEIGHTS / "factors.safetensors"
+CLASSIFIER = RELEASED / "factors.safetensors"  # the released one
 
 
 def view(angle: float) -> str:
@@ -179,7 +178,7 @@ def load_classifier(path: str | Path | None = None) -> FactorNet:
     FileNotFoundError if there is none, ValueError if it is damaged or altered or its factors are
     not ours.
     """
-    path = Path(path or RELEASED).expanduser()
+    path = Path(path or CLASSIFIER).expanduser()
     try:
         tensors, header = read_weights(path)
         if header.get("factors") != FACTORS:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from bedgen_utils.data import load_bedrooms
-from bedgen_utils.factors import FACTORS, RELEASED, SIZE, labels, save_classifier, train_factors
+from bedgen_utils.factors import CLASSIFIER, FACTORS, SIZE, labels, save_classifier, train_factors
 from bedgen_utils.run import code_version
 from bedgen_utils.sources import dataset_sha256
 
@@ -22,7 +22,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, default=RELEASED)
+    parser.add_argument("--out", type=Path, default=CLASSIFIER)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     network = train_factors(load_bedrooms("rendered", "train", SIZE), labels("train"), seed=0)
