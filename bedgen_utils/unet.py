@@ -56,6 +56,8 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, head: int = 32):
         super().__init__()
+        if channels % head:
+            raise ValueError(f"attention needs a multiple of {head} channels, got {channels}")
         self.heads = channels // head
         self.norm = nn.GroupNorm(channels // 8, channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
@@ -118,10 +120,11 @@ class UNet(nn.Module):
     """x (N, 3, size, size) float, t (N,) int or float in 1 … T -> (N, 3 or 6, size, size).
 
     size: pixels a side, divisible by fold * 2^(levels - 1). widths: channels of each resolution,
-    the finest (size / fold) first; multiples of 8, of 32 where there is attention. blocks: residual
-    blocks a resolution on the way up, and on the way down below the finest. attention_at: maps of
-    at most this many pixels a side get self-attention after each block. learned_variance: twice the
-    output channels, the second half being Nichol & Dhariwal's v for Σ (their Eq. 15).
+    the finest (size / fold) first; multiples of 8, of 32 where there is attention, as at the last.
+    blocks: residual blocks a resolution on the way up, and on the way down below the finest.
+    attention_at: maps of at most this many pixels a side get self-attention after each block; that
+    in the middle is always there. learned_variance: twice the output channels, the second half
+    being Nichol & Dhariwal's v for Σ (their Eq. 15). ValueError where size or widths do not fit.
     """
 
     def __init__(
@@ -134,6 +137,8 @@ class UNet(nn.Module):
         learned_variance: bool = False,
     ):
         super().__init__()
+        if not widths or any(width < 8 or width % 8 for width in widths):
+            raise ValueError(f"widths must be one or more multiples of 8, got {tuple(widths)}")
         if size % (patch := fold * 2 ** (len(widths) - 1)):
             raise ValueError(f"size {size} must be divisible by fold * 2^(levels - 1) = {patch}")
         self.size, self.fold, self.learned_variance = size, fold, learned_variance

@@ -206,4 +206,10 @@ def test_branches_start_at_zero():
 
 def test_another_size_is_refused():
     with pytest.raises(ValueError, match=r"images of 16 pixels a side, got \(1, 3, 8, 16\)"):
-        UNet(16, (8,))(torch.zeros(1, 3, 8, 16), torch.tensor([1]))
+        UNet(16, (32,))(torch.zeros(1, 3, 8, 16), torch.tensor([1]))
+
+
+@pytest.mark.parametrize("widths", [(), (16, 16), (20, 32), (4, 32), (32, 48)])
+def test_widths_that_do_not_fit_are_refused(widths):
+    with pytest.raises(ValueError, match="multiples? of (8|32)"):
+        UNet(16, widths)
