@@ -99,7 +99,6 @@ class Generator(nn.Module):
     def __init__(self, size: int = 32, latent: int = 64, width: int = 32):
         super().__init__()
         channels = _stages(size, width)
-        self.config = {"size": size, "latent": latent, "width": width}
         self.size, self.latent = size, latent
         self.first = nn.Linear(latent, channels[0] * 16)
         self.norm = BatchNorm(channels[0])
@@ -125,7 +124,6 @@ class Discriminator(nn.Module):
     def __init__(self, size: int = 32, width: int = 32):
         super().__init__()
         channels = _stages(size, width)[::-1]
-        self.config = {"size": size, "width": width}
         self.shape = (3, size, size)
         self.from_pixels = nn.Conv2d(3, channels[0], 4, stride=2, padding=1)
         self.blocks = nn.Sequential(*(Down(a, b) for a, b in pairwise(channels)))

@@ -28,8 +28,6 @@ def test_shapes_ranges_and_cost(size):
     images = g(torch.randn(5, 24))
     assert images.shape == (5, 3, size, size) and images.abs().max() <= 1
     assert d(images).shape == (5,)
-    assert Generator(**g.config)(torch.randn(2, 24)).shape == (2, 3, size, size)
-    assert Discriminator(**d.config)(images).shape == (5,)
 
 
 def test_wrong_inputs_are_refused_with_the_shapes():
