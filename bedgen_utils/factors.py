@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .data import load_factors, to_float
-from .models import RELEASED, read_weights, write_weights
+from .models import RELEASED, halved, read_weights, write_weights
 from .train import seeded
 
 # Of the factors of the dataset those that can be told at 32 pixels: a network asked for all removed
@@ -166,8 +166,7 @@ def _batches(
 
 def save_classifier(network: FactorNet, path: str | Path, provenance: dict | None = None) -> None:
     """Write ``network`` in float16 with what it was trained for; provenance: what made it."""
-    state = {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
-    tensors = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+    tensors = {key: halved(value) for key, value in network.state_dict().items()}
     header = {"kind": "factors", "network": network.config, "factors": FACTORS}
     write_weights(path, tensors, header | {"made_by": provenance or {}})
 

@@ -177,7 +177,7 @@ def save(model: DDPM | GAN, path: str | Path, provenance: dict | None = None) ->
         networks = {"generator": model.generator}
         header |= {"kind": "gan"}
     tensors = {
-        f"{name}/{key}": _halved(value)
+        f"{name}/{key}": halved(value)
         for name, network in networks.items()
         if network is not None
         for key, value in network.state_dict().items()
@@ -279,7 +279,7 @@ def _filled(network: nn.Module, tensors: dict[str, Tensor], name: str) -> nn.Mod
     return network.to(device).eval().requires_grad_(False)
 
 
-def _halved(value: Tensor) -> Tensor:
+def halved(value: Tensor) -> Tensor:
     """``value`` on the CPU, in float16 if it is floating and nothing in it becomes infinite."""
     value = value.detach().cpu().clone(memory_format=torch.contiguous_format)
     half = value.half()
