@@ -1,6 +1,7 @@
 """Diffusion models and GANs on images of bedrooms: the small package behind the notebooks.
 
-Read in this order; each module uses only those before it.
+Read in this order; each module uses only those before it (``train`` also names the types that
+``models`` holds: a denoiser or a generator, with its recipe).
 
 - The models: ``sources`` (where images lie), ``data`` (images in), ``diffusion`` (the equations),
   ``unet`` and ``gan`` (the networks), ``augment``, ``optim`` (how weights move), ``train`` (recipes

@@ -39,10 +39,10 @@ class AugmentPipe:
     """T: square images (N, 3, S, S) in [-1, 1] and a probability p in [0, 1] -> images of that
     shape, differentiable.
 
-    ops: from GEOMETRY + COLOUR, done in this order, each on each sample with probability p, drawn
-    apart by the CPU `generator`. Results may leave [-1, 1], as in the paper: clamping would kill
-    gradients and cannot be undone. ValueError for an unknown operation, a p outside [0, 1] or
-    images that are not square.
+    ops: from GEOMETRY + COLOUR, done in the order given, geometry first, each on each sample with
+    probability p, drawn independently by the CPU `generator`. Results may leave [-1, 1], as in the
+    paper: clamping would kill gradients and cannot be undone. ValueError for an unknown operation,
+    a p outside [0, 1] or images that are not square.
     """
 
     def __init__(

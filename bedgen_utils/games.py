@@ -38,7 +38,7 @@ Rng = torch.Generator | None
 
 
 def ring(modes: int = 8, radius: float = 2.0) -> Tensor:
-    """Centres (modes, 2) on a circle. The angle stops short of 2π: that is where 0 is."""
+    """Centres (modes, 2), float32, evenly spaced on a circle, from angle 0 on."""
     angle = torch.arange(modes) * (2 * math.pi / modes)
     return radius * torch.stack([angle.cos(), angle.sin()], 1)
 

@@ -394,7 +394,7 @@ def compiled(network: nn.Module, loop: "Loop") -> nn.Module:
 
 def accelerator() -> Accelerator:
     """This machine's device at its best precision, and the processes that were started with us."""
-    # Unless it is told, Accelerate takes several processes on CPUs for so many that are alone.
+    # Without cpu=True Accelerate would not join processes on CPUs: each would train by itself.
     cpus = "WORLD_SIZE" in os.environ and not torch.cuda.is_available()
     return Accelerator(cpu=cpus, mixed_precision=best_precision())
 
@@ -492,7 +492,7 @@ class Loop:
         return images.to(self.device) if roomy else images
 
     def fetch(self, x: Tensor) -> Tensor:
-        """``x`` on the device; a GPU fetches it by itself while it computes."""
+        """``x`` on the device; the copy to a GPU runs beside its computations."""
         x = x.pin_memory() if self.device.type == "cuda" and x.device.type == "cpu" else x
         return x.to(self.device, non_blocking=True)
 
@@ -606,8 +606,8 @@ class Loop:
     def running(self, folder: str | Path | None, name: str, *identity: Any) -> Iterator[None]:
         """Within, the run goes on from its checkpoint, alone in ``folder``.
 
-        Who leaves it at a row can come back later. Ctrl-C waits for the end of its step, as half a
-        step is no state to come back to; a second one does not wait.
+        A caller that closes the loop at a row leaves a checkpoint there. Ctrl-C waits for the end
+        of its step, as half a step is no state to resume from; a second one does not wait.
         """
         if folder:
             file = f"{name}-{self.key(*identity)}.checkpoint"

@@ -301,7 +301,8 @@ def holds(path: Path, data: bytes) -> bool:
 def put(path: Path, data: bytes) -> bool:
     """Write ``data`` in one step; False, and nothing is touched, where the file holds it already.
 
-    As ``bedgen_utils.sources.replace_atomically``; this module also runs beside other packages.
+    As ``bedgen_utils.sources.replace_atomically``, which cannot be imported where only what brings
+    notebooks in line is installed (.github/workflows/address.yml).
     """
     if holds(path, data):
         return False
