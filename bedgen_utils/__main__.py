@@ -43,9 +43,12 @@ COMMANDS = {
     "lock": ("make requirements.lock anew", [[PY, "-m", "tools.environment", "lock"]]),
 }
 RUNS = {"figures": "cpu", "smoke": "smoke", "released": "released"}  # command: profile
+# What clean removes; that of the Makefile, which needs no Python, removes the same.
+LEFT_BEHIND = "runs book/_build .snakemake .pytest_cache .ruff_cache .mypy_cache".split()
 
 
-def main(arguments: list[str] | None = None) -> int:
+def command_line() -> argparse.ArgumentParser:
+    """The commands and their options; those of ``COMMANDS`` are for the programs behind them."""
     parser = argparse.ArgumentParser(prog="python -m bedgen_utils", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, profile in RUNS.items():
@@ -64,6 +67,11 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("clean", help="remove runs/ and caches")
     for name, (about, _) in COMMANDS.items():
         commands.add_parser(name, help=about, add_help=False)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = command_line()
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command not in COMMANDS:
         parser.error(f"unknown: {' '.join(rest)}")
@@ -71,14 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("run it from a checkout of the repository")
     sys.path.insert(0, str(REPO))
     if options.command == "clean":
-        for name in (
-            "runs",
-            "book/_build",
-            ".snakemake",
-            ".pytest_cache",
-            ".ruff_cache",
-            ".mypy_cache",
-        ):
+        for name in LEFT_BEHIND:
             shutil.rmtree(REPO / name, ignore_errors=True)
         return 0
     if options.command in RUNS or options.command == "studies":
