@@ -461,15 +461,19 @@ def make(given: dict, *targets: str) -> int:
         for kind, handler in before.items():
             signal.signal(kind, handler)
     if done and not targets:
-        now = line(config)
-        place, count = now.target / "figures", len(manifest(now.target / "figures"))
-        print(f"up to date: {', '.join(now.chosen)}; {count} figures and tables in {place}")
-        if claims := refuted(now):
-            print(f"{len(claims)} sentences of the text do not hold for the results of this run:")
-            print("\n".join(f"    {claim}" for claim in claims))
+        print_result(line(config))
     if stopped:
         print("\nstopped; the same command resumes here", file=sys.stderr)
     return 130 if stopped else int(not done)
+
+
+def print_result(done: Line) -> None:
+    """What there is after a run, and which sentences of the text it does not bear out."""
+    place, count = done.target / "figures", len(manifest(done.target / "figures"))
+    print(f"up to date: {', '.join(done.chosen)}; {count} figures and tables in {place}")
+    if claims := refuted(done):
+        print(f"{len(claims)} sentences of the text do not hold for the results of this run:")
+        print("\n".join(f"    {claim}" for claim in claims))
 
 
 if __name__ == "__main__":
