@@ -385,13 +385,16 @@ class GaussianDiffusion:
         """Draw from p_θ: from x_T (N, …), usually N(0, I), down ``times`` to x_0.
 
         sampler: `ddpm_step` (the default), `ddim_step`, `dpmpp_2m_step` or a function like them.
-        times: from T to 0, all of them by default, fewer by `timesteps`. clip keeps x̂_0 in [−1,
-        1]. generator: of the noise, one for all samples or one for each. callback(t, x_t, x̂_0) is
-        called at every step.
+        times: from T to 0, all of them by default, fewer by `timesteps`; ValueError where they do
+        not fall. clip keeps x̂_0 in [−1, 1]. generator: of the noise, one for all samples or one for
+        each. callback(t, x_t, x̂_0) is called at every step.
         """
         sampler = sampler or ddpm_step
         before = None
-        for t, s in pairwise(times or self.timesteps()):
+        times = self.timesteps() if times is None else times
+        if len(times) < 2 or not all(0 <= s < t for t, s in pairwise(times)):
+            raise ValueError(f"times must fall, from T to 0 as timesteps has them, got {times}")
+        for t, s in pairwise(times):
             at = torch.full((len(x),), t, device=x.device)
             output = model(x, at)
             x0_hat = self.predict_xstart(output, x, at)

@@ -604,6 +604,13 @@ def draw(d, model, x, sampler=ddpm_step, steps=None, rho=None, **options):
     return d.sample(model, x, sampler, d.timesteps(steps, rho), **options)
 
 
+@pytest.mark.parametrize("times", [[], [10], [10, 10, 0], [10, 12, 0], [10, 5, -1]])
+def test_times_that_do_not_fall_are_refused(times):
+    d = GaussianDiffusion(linear_beta_schedule(10))
+    with pytest.raises(ValueError, match="times must fall"):
+        d.sample(lambda x, t: x, torch.zeros(2, 3), times=times)
+
+
 def test_timesteps_are_subsets_of_1_to_T_that_begin_at_T_and_end_at_0():
     for T in (1, 2, 10, 1000):
         d = GaussianDiffusion(cosine_beta_schedule(T))
