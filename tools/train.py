@@ -18,11 +18,9 @@ import torch
 
 from bedgen_utils.data import load_bedrooms
 from bedgen_utils.metrics import compare
-from bedgen_utils.models import DDPM, GAN, save
+from bedgen_utils.models import DDPM, GAN, NOTEBOOKS, save
 from bedgen_utils.run import PROFILES, REPO, Run, profile_numbers
 from bedgen_utils.train import DDPMRecipe, GANRecipe, accelerator, train_ddpm, train_gan
-
-NOTEBOOKS = {"ddpm": "03", "gan": "04"}  # whose numbers count
 
 
 def main() -> None:
