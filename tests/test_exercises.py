@@ -142,6 +142,14 @@ def test_right_in_any_form(small):
     assert check("pi", lambda: 3).why.startswith("A number")
 
 
+def test_a_check_leaves_the_notebooks_draws_alone(small):
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    check("draws", lambda n: torch.randn(n))
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_what_a_reader_sees(small):
     stuck = ' Stuck? exercises.hint("f"), or notebooks/solutions/.'
     assert repr(check("f", 2)) == f"Exercise f: wrong. A function is asked for.{stuck}"
