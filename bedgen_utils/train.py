@@ -465,6 +465,7 @@ class Loop:
         none twice. With ``mirror`` each is flipped left-right with probability 1/2.
         """
         seed, n, batch = self.recipe.seed, len(self.images), self.recipe.batch
+        # The 64 once left room for processes; without it every published number would be another.
         self.draws = torch.Generator().manual_seed((seed * 1_000_003 + self.step) * 64)
         if self.device.type != "cpu":
             self.draws_there = torch.Generator(self.device).manual_seed(self.draws.initial_seed())
@@ -572,10 +573,10 @@ class Loop:
             for name, module in self.modules.items():
                 values |= {f"{name}.{key}": q.abs().max() for key, q in module.state_dict().items()}
         if bad := [name for name, value in values.items() if not math.isfinite(value)]:
+            kept = "; the last checkpoint is from before" if self.path else ""
             raise FloatingPointError(
-                f"{bad[0]} is not finite at step {self.step}; the last checkpoint is from before. "
-                "Called again, the same recipe ends here again: lower its rate "
-                f"({self.recipe.rate:g}) or change it otherwise"
+                f"{bad[0]} is not finite at step {self.step}{kept}. Called again, the same recipe "
+                f"ends here again: lower its rate ({self.recipe.rate:g}) or change it otherwise"
             )
 
     def add_row(self, seen: int, evaluation: bool) -> None:
@@ -673,7 +674,7 @@ class Loop:
             state = {"parts": {name: part.state_dict() for name, part in self.parts.items()}}
             names = ("step", "seconds", "history", "sums", "summed")
             save_checkpoint(self.path, state | {name: getattr(self, name) for name in names})
-        self.saved = time.monotonic()
+        self.mark = self.saved = time.monotonic()  # writing is no training
 
 
 def statements(path: Path) -> str:

@@ -231,6 +231,20 @@ def test_the_readers_time_is_not_training_time(monkeypatch):
     assert row["images"] == 256 and row["seconds"] == 0
 
 
+def test_writing_checkpoints_is_no_training(monkeypatch, tmp_path):
+    now, save = [0.0], save_checkpoint
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("bedgen_utils.train.CHECKPOINT_SECONDS", -1.0)  # after each step
+
+    def slow(*given):
+        now[0] += 1000.0
+        save(*given)
+
+    monkeypatch.setattr("bedgen_utils.train.save_checkpoint", slow)
+    (*_, row) = train_ddpm(DDPM.from_recipe(SMALL), horizons(), SMALL, tmp_path, log_every=64)
+    assert now[0] >= 8000 and row["seconds"] == 0
+
+
 def test_an_average_that_is_no_number_is_not_saved(tmp_path):
     """The loss does not see it."""
     model = DDPM.from_recipe(SMALL)
@@ -341,7 +355,7 @@ def test_a_diverged_run_stops_at_the_step_and_keeps_the_last_good_checkpoint(tmp
     for path in tmp_path.glob("*.checkpoint"):
         for network in load_checkpoint(path)["parts"].values():
             assert all(v.isfinite().all() for v in network.values() if isinstance(v, torch.Tensor))
-    with pytest.raises(FloatingPointError, match="loss is not finite"):
+    with pytest.raises(FloatingPointError, match=r"loss is not finite at step \d+\. Called"):
         gan(recipe=replace(GAME, rate=1e12))
 
 
