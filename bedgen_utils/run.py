@@ -61,7 +61,7 @@ class Run:
             "seed": self.seed,
             "commit": code_version(),
             "data_sha256": dataset_sha256(self.p.source),
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            "device": device(),
             "processor": processor(),
             "versions": {"python": platform.python_version()}
             | {name: version(name) for name in PACKAGES}
@@ -148,6 +148,15 @@ def offer(notebook: str, profile: str) -> str:
         return ""
     found = f"This machine has a GPU ({torch.cuda.get_device_name()})"
     return f' {found}: choose profile = "gpu" to use it. {how_long(notebook, "gpu")}'
+
+
+def device() -> str:
+    """The accelerator's name, or "cpu": what ``train.accelerator`` takes."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def processor() -> str:

@@ -34,7 +34,7 @@ from torch import Tensor
 from bedgen_utils.data import load_bedrooms, to_float
 from bedgen_utils.diffusion import Bound
 from bedgen_utils.models import DDPM
-from bedgen_utils.run import REPO, code_version, processor, profile_numbers
+from bedgen_utils.run import REPO, code_version, device, processor, profile_numbers
 from bedgen_utils.sources import dataset_sha256, replace_atomically
 from bedgen_utils.train import DDPMRecipe, GANRecipe
 
@@ -92,7 +92,7 @@ class Study:
                 "profile": _profile(),
                 "data_sha256": dataset_sha256("rendered") if self.split else "",
                 "split": self.split,
-                "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+                "device": device(),
                 "processor": processor(),
                 "torch": torch.__version__,
             }

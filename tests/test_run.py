@@ -115,6 +115,14 @@ def test_provenance_says_code_seed_data_and_machine(tmp_path):
     assert p["processor"] and p["device"]
 
 
+def test_the_device_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "H100")
+    for cuda, mps, name in ((True, False, "H100"), (False, True, "mps"), (False, False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda mps=mps: mps)
+        assert runs.device() == name
+
+
 def git(folder, *arguments):
     identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run(
