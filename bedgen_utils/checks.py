@@ -23,7 +23,8 @@ def check(tag: str, got: Any, expected: Any, tol: float, how: str) -> None:
     got, expected = np.broadcast_arrays(_float64(got), _float64(expected))
     # Equal infinities are equal (inf − inf is nan); any nan fails, as nan compares as False.
     miss = np.subtract(got, expected, out=np.zeros(got.shape), where=got != expected)
-    worst, shown = np.abs(miss).max(), f"{got.size} numbers"
+    worst = np.abs(miss).max() if got.size else np.nan  # of nothing, nothing is shown
+    shown = f"{got.size} numbers"
     if got.size == 1:
         shown = f"{got.item():.10g} against {expected.item():.10g}"
     found = f"{shown}, largest difference {worst:.2e} (allowed {tol:.0e})"

@@ -36,6 +36,11 @@ def test_infinities_are_equal_to_themselves_only_and_nan_to_nothing():
             check("eq:3", got, expected, 1e300, "not equal")
 
 
+def test_of_nothing_nothing_is_shown():
+    with pytest.raises(AssertionError, match="eq:4"):
+        check("eq:4", torch.zeros(0), torch.zeros(0), 1.0, "no numbers")
+
+
 def test_check_zero_simplifies_every_part():
     x = sp.symbols("x")
     zero = sp.sin(x) ** 2 + sp.cos(x) ** 2 - 1
