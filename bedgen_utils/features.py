@@ -53,7 +53,7 @@ class EfficientNetLite0(FeatureNetwork):
         verify(path, None, self.sha256, remedy)
         net = EfficientNet.from_name(DEFAULT)
         net.load_state_dict(torch.load(path, weights_only=True))
-        self.net = fold(net.eval())
+        self.net = fused(net.eval())
         for name, rgb in ("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225)):
             self.register_buffer(name, 255 * torch.tensor(rgb)[:, None, None])
 
@@ -79,7 +79,7 @@ class Inception2015(FeatureNetwork):
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3 as Net
 
         net = Net("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path))
-        self.net = fold(net.eval())
+        self.net = fused(net.eval())
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net(images)[0]
@@ -102,10 +102,10 @@ def verify(path: Path, size: int | None, sha256: str, remedy: str) -> None:
         raise ValueError(f"{path} is not loaded: {what}; {remedy}")
 
 
-def fold(net: nn.Module) -> nn.Module:
+def fused(net: nn.Module) -> nn.Module:
     """The same function in less time.
 
-    Batch norm is folded into the convolution before it (both networks register them in that order),
+    Batch norm is fused with the convolution before it (both networks register them in that order),
     symmetric padding is left to the convolution, ReLU6 works in place, weights are channels_last.
     """
     for module in list(net.modules()):

