@@ -1,6 +1,7 @@
 """The classifier of scene factors: it reads what it says, and its answers are compared rightly."""
 
 import json
+import runpy
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from bedgen_utils.factors import (
     view,
 )
 from bedgen_utils.models import read_weights, write_weights
+from bedgen_utils.run import REPO
 
 
 @pytest.fixture(scope="module")
@@ -321,3 +323,11 @@ def test_total_variation():
         for pair in ((a, wrong), (wrong, a)):
             with pytest.raises(ValueError, match="4 classes"):
                 total_variation(*pair, 4)
+
+
+def test_the_script_behind_the_released_one_starts(capsys, monkeypatch):
+    script = REPO / "data" / "weights" / "train_factors.py"
+    monkeypatch.setattr("sys.argv", [str(script), "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(script), run_name="__main__")
+    assert end.value.code == 0 and "--out" in capsys.readouterr().out
