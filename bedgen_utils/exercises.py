@@ -113,7 +113,13 @@ def _any_library(x: Any) -> Any:
 def _numbers(outcome: Any) -> np.ndarray:
     if isinstance(outcome, torch.Tensor):
         outcome = outcome.detach().cpu()
-    return np.asarray(outcome, dtype=np.float64)
+        outcome = outcome.float() if outcome.dtype == torch.bfloat16 else outcome  # not NumPy's
+    elif isinstance(outcome, list | tuple):  # each of its tensors may wait for a gradient
+        outcome = [_numbers(part) for part in outcome]
+    values = np.asarray(outcome)
+    if np.iscomplexobj(values):  # NumPy would drop the imaginary part, with a warning
+        raise TypeError("complex numbers")
+    return values.astype(np.float64)
 
 
 def _agree(got: list, expected: list, tolerance: float) -> bool:
@@ -139,7 +145,7 @@ def _difference(got: list, expected: list, tolerance: float) -> str:
         try:
             a, b = _numbers(outcome), _numbers(wanted)
         except (TypeError, ValueError):
-            return f"It gives {type(outcome).__name__} where numbers are expected."
+            return f"It gives {type(outcome).__name__} where real numbers are expected."
         except OverflowError:
             return "It gives a number too large for float64."
         if a.shape != b.shape:

@@ -114,6 +114,7 @@ def test_not_attempted(small, answer):
         (lambda x: x / 0.0 if False else x[:1], "shape (1,) where (2,)"),
         (lambda x: [1, "a"], "numbers are expected"),
         (lambda x: 10**400, "too large for float64"),
+        (lambda x: 2 * x + 5j, "real numbers"),  # which NumPy would cut down to the right answer
         (lambda x: x.nothing, "raises AttributeError"),
         (lambda: 1, "raises TypeError"),
         (3.0, "A function is asked for"),
@@ -131,6 +132,9 @@ def test_wrong_functions(small, answer, why):
 def test_right_in_any_form(small):
     for answer in (lambda x: x + x, lambda x: (2 * x).tolist(), lambda x: np.asarray(x) * 2):
         assert check("f", answer) == ("f", RIGHT, "")
+    ahead = torch.ones(2, requires_grad=True)
+    assert check("f", lambda x: list(2 * x * ahead)).kind == RIGHT
+    assert check("f", lambda x: (2 * x).bfloat16()).kind == RIGHT
     first_alone = check("root", lambda x: x**0.5 if x > 3 else 7.0)
     assert first_alone.why == "It gives 7, which is not it."  # not the first trial's right 2
     for sqrt in (math.sqrt, np.sqrt, torch.sqrt):
