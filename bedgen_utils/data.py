@@ -96,6 +96,8 @@ _turn = threading.Lock()
 def _decode(data: bytes, size: int) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as image:
         depth = data[24] if image.format == "PNG" else 8
+        if image.mode == "I;16":  # a TIFF says it in a tag, and Pillow leaves 12 bits as they are
+            depth = getattr(image, "tag_v2", {}).get(258, (depth,))[0]
         if image.width * image.height <= MANY_PIXELS:
             return _square(image, depth, size)
         with _turn, ThreadPoolExecutor(1) as one:
@@ -143,7 +145,7 @@ def _eight_bits(image: Image.Image, depth: int) -> tuple[Image.Image, Image.Imag
     if image.mode == "F":
         raise ValueError("the pixels are floating-point numbers, whose white is unknown")
     if image.mode.startswith("I"):  # 16-bit grey: convert() would clip it at 255
-        levels = np.asarray(image, np.float64)
+        levels = np.asarray(image, np.float64) * (65535 / 4095 if depth == 12 else 1)
         if levels.min() < 0 or levels.max() > 65535:
             raise ValueError("the pixels have more than 16 bits")
         opaque = None if key is None else Image.fromarray(np.uint8(levels != key) * 255)
@@ -206,7 +208,7 @@ def _decoded(opened: Source, order, size: int, left_out: dict[str, str], strict:
 # the same file without its end (.part), and a note of how far it is good (.json). Images lie in the
 # order they are given in, so every part is the beginning of the whole, and nothing is kept of N.
 
-CACHE_FORMAT = 3  # counted up when decode(), choose() or the layout changes
+CACHE_FORMAT = 4  # counted up when decode(), choose() or the layout changes
 HEADER = 128  # bytes before the pixels, with room for any count
 NOTE_EVERY = 1024  # images
 

@@ -340,6 +340,11 @@ def modes():
         grey,
     )
     negative = Image.fromarray(np.full((8, 8), 100 * 257, np.uint16))
+    twelve = encoded(Image.new("L", (8, 12), 0x55), "TIFF")  # 96 bytes: 8 x 8 numbers of 12 bits
+    for key, kind, old, new in ((257, 4, 12, 8), (258, 3, 8, 12), (278, 4, 12, 8)):
+        entry = [struct.pack("<HHII", key, kind, 1, value) for value in (old, new)]
+        twelve = twelve.replace(*entry)
+    yield "12-bit TIFF", twelve, (0x55,) * 3
     yield "16-bit TIFF, 0 is white", encoded(negative, "TIFF", tiffinfo={262: 0}), (155,) * 3
     yield (
         "8-bit TIFF, 0 is white",
