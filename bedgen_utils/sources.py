@@ -21,7 +21,7 @@ import uuid
 import weakref
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -263,7 +263,8 @@ class Lmdb(Source):
         kept = memo("keys", data, stat(data)).with_suffix(".npy")
         with suppress(OSError, ValueError):
             return np.load(kept, mmap_mode="r")
-        with _environment(folder).begin() as transaction:
+        environment = _environment(folder)
+        with _named(data), environment.begin() as transaction:
             count = transaction.stat()["entries"]
             bar = partial(tqdm, desc="listing keys", total=count, delay=2, leave=False)
             width = max(map(len, bar(transaction.cursor().iternext(values=False))), default=1)
@@ -317,7 +318,9 @@ class Hub(Source):
         builder = datasets.load_dataset_builder(str(self.place))
         self.paths = {str(s): list(map(Path, f)) for s, f in builder.config.data_files.items()}
         for path in (path for some in self.paths.values() for path in some):
-            if path.suffix != ".parquet" or "image" not in parquet.read_schema(path).names:
+            with _named(path):
+                columns = parquet.read_schema(path).names if path.suffix == ".parquet" else []
+            if "image" not in columns:
                 raise ValueError(f'{path} is no parquet file with a column "image"')
         self.streams = builder.as_streaming_dataset()
         rows = {s: sum(parquet.read_metadata(p).num_rows for p in f) for s, f in self.paths.items()}
@@ -338,9 +341,16 @@ class Hub(Source):
                 stream = self.streams[split].select_columns("image").cast_column("image", undecoded)
                 rows = enumerate(stream.skip(int(mine[0])), int(mine[0]))
                 for wanted in mine.tolist():
-                    image = next(row["image"] for number, row in rows if number == wanted)
-                    yield partial(image.__getitem__, "bytes")
+                    with _named(f"{self.place}, row {wanted} of {split},"):
+                        image = next(row["image"] for number, row in rows if number == wanted)
+                    yield partial(_embedded, image)
             first += len(part)
+
+
+def _embedded(image: dict | None) -> bytes:
+    if not (image and image["bytes"]):
+        raise ValueError("the row holds no image, at most the path of one")
+    return image["bytes"]
 
 
 def _download(name: str) -> Path:
@@ -424,6 +434,17 @@ def _extra(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(f"{error}: pip install datasets lmdb") from error
+
+
+@contextmanager
+def _named(place: object) -> Iterator[None]:
+    """ValueError that names ``place`` for whatever a library raises there."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f"{place} cannot be read, it is damaged or was cut short: {error!r}"
+        ) from error
 
 
 def _is_image(name: str) -> bool:

@@ -11,6 +11,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import socket
 import struct
@@ -339,12 +340,12 @@ def modes():
         encoded(Image.fromarray(np.full((8, 8), 128 * 257, np.uint16)), "TIFF"),
         grey,
     )
-    negative = Image.fromarray(np.full((8, 8), 100 * 257, np.uint16))
     twelve = encoded(Image.new("L", (8, 12), 0x55), "TIFF")  # 96 bytes: 8 x 8 numbers of 12 bits
     for key, kind, old, new in ((257, 4, 12, 8), (258, 3, 8, 12), (278, 4, 12, 8)):
         entry = [struct.pack("<HHII", key, kind, 1, value) for value in (old, new)]
         twelve = twelve.replace(*entry)
     yield "12-bit TIFF", twelve, (0x55,) * 3
+    negative = Image.fromarray(np.full((8, 8), 100 * 257, np.uint16))
     yield "16-bit TIFF, 0 is white", encoded(negative, "TIFF", tiffinfo={262: 0}), (155,) * 3
     yield (
         "8-bit TIFF, 0 is white",
@@ -1038,6 +1039,19 @@ def test_lsun_that_was_cut_short_is_an_error(lsun, tmp_path):
             load_bedrooms("lsun", path=other)
 
 
+def test_lsun_with_a_damaged_page_is_an_error(tmp_path):
+    folder = tmp_path / "bedroom_train_lmdb"
+    environment(folder, KEYS[:50], [page(i) for i in range(50)])
+    path = folder / "data.mdb"
+    content = bytearray(path.read_bytes())
+    for at in range(2 * 4096, len(content), 4096):  # what is a leaf now claims to be none
+        if content[at + 10] == 2:
+            content[at + 10] = 4
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="data.mdb cannot be read, it is damaged"):
+        load_bedrooms("lsun", path=folder)
+
+
 def test_lsun_in_threads(lsun, cache):
     """lmdb opens no environment twice in a process: the loads share it."""
     results, jobs = [], []
@@ -1169,6 +1183,31 @@ def test_parquet_rows_that_are_corrupt_are_named(tmp_path):
     write_parquet(tmp_path / "train.parquet", range(20), lambda i: bad.get(i, page(i)))
     n, said = load_all(tmp_path, "hub")
     assert n == 17 and all(f"train/{i:07}" in said for i in bad)
+
+
+def test_parquet_rows_without_an_image_are_named(tmp_path):
+    import pyarrow.parquet
+
+    rows = [{"bytes": page(i), "path": None} for i in range(9)]
+    rows += [{"bytes": None, "path": "room.png"}, None]
+    table = pyarrow.table({"image": rows})
+    pyarrow.parquet.write_table(table, tmp_path / "train.parquet")
+    n, said = load_all(tmp_path, "hub")
+    assert n == 9 and said.count("holds no image") == 2
+    assert "train/0000009" in said and "train/0000010" in said
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "page"])
+def test_damaged_parquet_is_named(tmp_path, damage):
+    write_parquet(tmp_path / "train-00000-of-00002.parquet", range(20))
+    path = tmp_path / "train-00001-of-00002.parquet"
+    write_parquet(path, range(20))
+    content = path.read_bytes()
+    broken = content[:4] + bytes(60) + content[64:]  # the header of its first page
+    path.write_bytes({"cut": content[:-9], "empty": b"", "page": broken}[damage])
+    where = f"{tmp_path}, row 20 of train," if damage == "page" else str(path)
+    with pytest.raises(ValueError, match=f"{re.escape(where)} cannot be read"):
+        load_bedrooms("hub", path=tmp_path)
 
 
 def test_folder_without_such_parquet(tmp_path):
