@@ -86,6 +86,7 @@ class DDPM:
         for twice the side: a thing that covers four times the pixels drowns in twice the noise
         (Hoogeboom et al. 2023).
         """
+        _require_some(n, batch)
         guidance = self.guidance if guidance is None else guidance
         model: Model = self.network
         if self.early is not None and guidance != 1:
@@ -126,6 +127,7 @@ class GAN:
         """``n`` images, uint8 (n, 3, size, size), from latents z ~ N(0, I); ValueError for fewer
         than one.
         """
+        _require_some(n, batch)
         draws = torch.Generator().manual_seed(seed)
         z = torch.randn(n, self.generator.latent, generator=draws)
         device = next(self.generator.parameters()).device
@@ -136,12 +138,17 @@ class GAN:
         return _shared_out(n, batch, make)
 
 
+def _require_some(n: int, batch: int) -> None:
+    if n < 1:
+        raise ValueError(f"n must be 1 or more, got {n}")
+    if batch < 1:
+        raise ValueError(f"batch must be 1 or more, got {batch}")
+
+
 def _shared_out(n: int, batch: int, make: Callable[[Tensor], Tensor]) -> Tensor:
     """Images 0 … n − 1 by ``make(indices)`` in batches. Of several processes, which must all come
     here, each makes its part, and all get all.
     """
-    if n < 1:
-        raise ValueError(f"n must be 1 or more, got {n}")
     together = dist.is_available() and dist.is_initialized()
     rank, processes = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
     batches = torch.arange(n).split(batch)

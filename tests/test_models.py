@@ -81,6 +81,10 @@ def test_what_cannot_be_sampled_is_refused():
             model.sample(0)
     with pytest.raises(ValueError, match="steps"):
         denoiser().sample(1, steps=0)  # 0 is no "take the default"
+        with pytest.raises(ValueError, match="n must be 1 or more, got -1"):
+            model.sample(-1)
+        with pytest.raises(ValueError, match="batch must be 1 or more, got 0"):
+            model.sample(2, batch=0)
     with pytest.raises(TypeError):  # the noise follows from the seed
         denoiser().sample(1, generator=torch.Generator())
 
