@@ -243,7 +243,7 @@ def _built(name: str, tensors: dict[str, Tensor], header: dict, source: str) -> 
 
 def _find(name: str, run: Run | None, path: str | Path | None) -> tuple[Path, str]:
     """Where the weights lie, and in words."""
-    if path:
+    if path is not None:  # "" is a variable that was never set, and no wish for ours
         return Path(path).expanduser(), str(path)
     if run:
         made = run.folder / NOTEBOOKS[name] / "weights" / f"{name}.safetensors"

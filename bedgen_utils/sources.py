@@ -420,7 +420,7 @@ def open_source(source: str, path: str | Path | None, split: str = "all") -> Any
     for what, value, known in (("source", source, SOURCES), ("split", split, SPLITS)):
         if value not in known:
             raise ValueError(f"{what} {value!r} is unknown; choose one of {', '.join(known)}")
-    if path is None and source not in USUAL:
+    if path == "" or (path is None and source not in USUAL):  # "" would be the working folder
         raise ValueError(f'source "{source}" needs path=, where the images are')
     place = Path(os.path.expanduser(USUAL[source] if path is None else path))
     opened = SOURCES[source](place)

@@ -833,6 +833,8 @@ def test_few_encoded_images_are_in_memory_at_once(tmp_path):
         (lambda p: load_bedrooms("folder", path=p / "absent"), FileNotFoundError, "absent"),
         (lambda p: load_bedrooms("folder"), ValueError, "path="),
         (lambda p: load_bedrooms("zip"), ValueError, "path="),
+        (lambda p: load_bedrooms("folder:"), ValueError, "path="),
+        (lambda p: load_bedrooms("folder", path=""), ValueError, "path="),
         (lambda p: load_bedrooms("zip", path=p / "absent.zip"), FileNotFoundError, "absent"),
         (lambda p: load_bedrooms("zip", path=p / "text.zip"), ValueError, "no zip file"),
         (lambda p: load_bedrooms("zip", path=p / "empty"), ValueError, "regular"),

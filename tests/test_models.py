@@ -180,6 +180,11 @@ def test_what_is_no_weights_file_is_named_with_what_to_do(tmp_path):
         save(DDPM(network, diffusion), path)
 
 
+def test_no_path_is_not_taken_for_the_released_weights():
+    with pytest.raises(FileNotFoundError, match="no weights"):
+        load("ddpm", path="")
+
+
 def test_weights_of_another_commit_say_which(tmp_path):
     """Whole files, but the recipe or the tensors are not those of this code."""
     path = tmp_path / "w.safetensors"
