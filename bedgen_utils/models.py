@@ -258,7 +258,10 @@ def write_weights(path: str | Path, tensors: dict[str, Tensor], header: dict) ->
     path = Path(path).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(header | {"sha256": _checksum(tensors)})
-    replace_atomically(path, lambda temporary: save_file(tensors, temporary, {"header": text}))
+    try:
+        replace_atomically(path, lambda temporary: save_file(tensors, temporary, {"header": text}))
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written ({error}); nothing of it is left there") from error
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict]:

@@ -29,6 +29,7 @@ import importlib.util
 import json
 import math
 import os
+import shutil
 import signal
 import threading
 import time
@@ -714,7 +715,14 @@ def save_checkpoint(path: Path, state: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         os.replace(path, path.with_suffix(".previous"))
-    replace_atomically(path, lambda temporary: torch.save(state, temporary))
+    try:
+        replace_atomically(path, lambda temporary: torch.save(state, temporary))
+    except RuntimeError as error:  # "unexpected pos" is PyTorch's word for a disk that is full
+        free = shutil.disk_usage(path.parent).free
+        raise OSError(
+            f"no checkpoint can be written in {path.parent}, which has {free / 1e6:,.1f} MB free "
+            f"({error}); make room and call again: an earlier one is kept"
+        ) from error
 
 
 def load_checkpoint(path: Path) -> dict | None:

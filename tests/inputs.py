@@ -1,5 +1,6 @@
 """Small inputs that several tests share: clouds of points, images, and feature networks."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -58,6 +59,19 @@ def random_inception(path: Path) -> Path:
             nn.init.uniform_(module.weight, 0.8, 1.2)
     torch.save(net.state_dict(), path)
     return path
+
+
+@contextmanager
+def little_room(size: int = 4096):
+    """Within, no file grows beyond ``size`` bytes, as on a disk that is full (POSIX)."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 class LikeAMac(TorchDispatchMode):

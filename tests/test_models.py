@@ -2,11 +2,13 @@
 
 import copy
 import json
+import os
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from inputs import little_room
 from safetensors.torch import save_file
 from torch import nn
 
@@ -79,12 +81,12 @@ def test_what_cannot_be_sampled_is_refused():
     for model in (denoiser(), GAN(GAME.build()[0].eval())):
         with pytest.raises(ValueError, match="n must be 1 or more, got 0"):
             model.sample(0)
-    with pytest.raises(ValueError, match="steps"):
-        denoiser().sample(1, steps=0)  # 0 is no "take the default"
         with pytest.raises(ValueError, match="n must be 1 or more, got -1"):
             model.sample(-1)
         with pytest.raises(ValueError, match="batch must be 1 or more, got 0"):
             model.sample(2, batch=0)
+    with pytest.raises(ValueError, match="steps"):
+        denoiser().sample(1, steps=0)  # 0 is no "take the default"
     with pytest.raises(TypeError):  # the noise follows from the seed
         denoiser().sample(1, generator=torch.Generator())
 
@@ -183,6 +185,13 @@ def test_what_is_no_weights_file_is_named_with_what_to_do(tmp_path):
 def test_no_path_is_not_taken_for_the_released_weights():
     with pytest.raises(FileNotFoundError, match="no weights"):
         load("ddpm", path="")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
+def test_weights_that_do_not_fit_on_the_disk_leave_nothing(tmp_path):
+    with little_room(), pytest.raises(OSError, match=r"w\.safetensors cannot be written .*large"):
+        save(denoiser(), tmp_path / "w.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def test_weights_of_another_commit_say_which(tmp_path):

@@ -17,6 +17,7 @@ from pathlib import Path
 import filelock
 import pytest
 import torch
+from inputs import little_room
 
 from bedgen_utils.data import to_float, to_uint8
 from bedgen_utils.gan import LOSSES
@@ -544,6 +545,17 @@ def test_a_checkpoint_that_cannot_be_written_is_not_there(tmp_path, monkeypatch)
         save_checkpoint(path, {"step": 2})
     with warnings.catch_warnings(action="error"):  # nothing damaged is passed over
         assert load_checkpoint(path)["step"] == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
+def test_a_full_disk_is_named_and_the_checkpoint_before_is_kept(tmp_path):
+    path = tmp_path / "c.checkpoint"
+    save_checkpoint(path, {"step": 1})
+    with little_room(), pytest.raises(OSError, match="MB free .* make room") as caught:
+        save_checkpoint(path, {"weights": torch.zeros(100_000)})
+    assert str(tmp_path) in str(caught.value)
+    assert [p.suffix for p in tmp_path.iterdir()] == [".previous"]
+    assert load_checkpoint(path)["step"] == 1
 
 
 class Bomb:
