@@ -108,11 +108,21 @@ class Study:
 
 
 def rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a table; none where there is no file."""
+    """The rows of a table; none where there is no file. ValueError where its rows do not fit its
+    columns, as with conflict markers of git or from a spreadsheet: adding a row would keep the mess
+    for good, and what is not found would be measured again.
+    """
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        table = list(reader)
+    columns = "".join(reader.fieldnames or ())
+    if ";" in columns or any(None in (*row, *row.values()) for row in table):
+        raise ValueError(
+            f"{path} is no table of a study: git checkout brings back the last good one"
+        )
+    return table
 
 
 def add(path: Path, row: dict) -> None:
@@ -173,7 +183,10 @@ def main(doc: str, *studies: Study, arguments: list[str] | None = None) -> None:
         parser.error("--smoke measures nothing of worth: give it an --out of its own")
     _options.out, _options.smoke = given.out.resolve(), given.smoke
     jobs = {job_name(job): (study, job) for study in studies for job in study.jobs}
-    missing = [name for name, (study, job) in jobs.items() if not study.find(job)]
+    try:
+        missing = [name for name, (study, job) in jobs.items() if not study.find(job)]
+    except ValueError as error:
+        parser.error(str(error))
     if given.list or given.missing:
         for name in missing if given.missing else jobs:
             print(name)

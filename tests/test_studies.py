@@ -202,6 +202,28 @@ def _add_some(path, name):
         study.add(path, {"name": name, "i": i})
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name,d\n<<<<<<< HEAD\na,1\n=======\na,2\n>>>>>>> theirs\n",
+        "name;d\na;1,5\n",
+        "name,d\na,1,5\n",
+        "name,d\na,1\nb",
+    ],
+)
+def test_a_table_that_is_damaged_is_not_added_to(tmp_path, text):
+    path = tmp_path / "table.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"table\.csv is no table"):
+        study.add(path, {"name": "c", "d": 3})
+    assert path.read_text() == text
+
+
+def test_a_byte_order_mark_is_no_part_of_a_columns_name(tmp_path):
+    (tmp_path / "table.csv").write_text("\ufeffname,d\na,1\n", encoding="utf-8")
+    assert study.rows(tmp_path / "table.csv") == [{"name": "a", "d": "1"}]
+
+
 def test_rows_added_side_by_side_are_all_there(tmp_path):
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     path = tmp_path / "table.csv"

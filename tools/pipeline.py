@@ -344,7 +344,7 @@ def study_jobs() -> list[tuple[str, str]]:
     for script in sorted((REPO / "studies").glob("*.py")):
         if "study.main(" in script.read_text(encoding="utf-8"):
             asked = [sys.executable, str(script), "--list", "--missing"]
-            listed = subprocess.run(asked, capture_output=True, text=True, check=True)
+            listed = subprocess.run(asked, stdout=subprocess.PIPE, text=True, check=True)
             jobs += [(script.stem, job) for job in listed.stdout.splitlines()]
     return jobs
 
