@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import filelock
@@ -150,6 +151,20 @@ def test_two_commands_in_one_folder(command, tmp_path):
     (lock,) = (tmp_path / "trained").glob("*.lock")
     with filelock.FileLock(lock), pytest.raises(RuntimeError, match="another process trains"):
         command("ddpm")
+
+
+def test_what_is_wrong_is_said_in_one_line(tmp_path):
+    """Not in the traceback of a call deep inside."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.train", "ddpm", "--profile", "smoke", "--out", tmp_path],
+        cwd=Path(__file__).parents[1],
+        env=os.environ | {"BEDGEN_IMAGES": f"folder:{tmp_path / 'absent'}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"error: {tmp_path / 'absent'} is not a folder\n")
+    assert "Traceback" not in done.stderr
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(monkeypatch):

@@ -11,6 +11,7 @@ number of processes. The folder (runs/PROFILE/trained) then holds MODEL.safetens
 """
 
 import argparse
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -76,4 +77,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command resumes here")
+    except (FloatingPointError, ImportError, OSError, ValueError) as error:  # they say what to do
+        sys.exit(f"error: {' '.join(str(error).split())}")
