@@ -316,8 +316,9 @@ def _build(
         path.parent.mkdir(parents=True, exist_ok=True)
         for end, age in (("tmp", 3600), ("part", 7 * 86400)):  # from processes that were killed
             for old in path.parent.glob(f".*.{end}"):
-                if time.time() - old.stat().st_mtime > age:
-                    old.unlink(missing_ok=True)
+                with suppress(OSError):  # by now another process may have put it in its place
+                    if time.time() - old.stat().st_mtime > age:
+                        old.unlink()
         with _alone(path):
             if not _stored(path, size):  # else another process was quicker
                 _prepare(path, opened, order, size, most, stamp)

@@ -1806,6 +1806,15 @@ def test_left_overs_of_killed_processes_are_removed(folder, cache):
     assert sorted(p.name for p in cache.glob(".*")) == [".young.npy.1.tmp", ".young.npy.part"]
 
 
+@posix
+def test_a_left_over_that_is_gone_meanwhile_costs_no_cache(folder, cache):
+    cache.mkdir()
+    os.symlink(cache / "renamed", cache / ".other.npy.1.tmp")  # is listed, and is not there
+    with warnings.catch_warnings(action="error"):
+        load_bedrooms("folder", "all", path=folder)
+    assert list(cache.glob("*.npy"))
+
+
 def stop_after(count, monkeypatch, **asked):
     """A pass over a folder, interrupted when ``count`` images are decoded."""
     real = data._decoded
