@@ -35,7 +35,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +94,9 @@ class DDPMRecipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
+        _require_whole(self)
+        if not self.widths or not all(isinstance(w, int) and w > 0 for w in self.widths):
+            raise ValueError(f"widths must be whole numbers above 0, got {self.widths}")
         _require_positive(self, "size", "blocks", "fold", "T", "images", "batch", "rate", "early")
         _require_share(self, "early", "ema")
         _require_among(self, "schedule", ("cosine", "linear"))
@@ -138,6 +141,7 @@ class GANRecipe:
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
         object.__setattr__(self, "ops", tuple(self.ops))
+        _require_whole(self)
         _require_positive(self, "size", "latent", "width", "d_width", "images", "batch", "rate")
         _require_positive(self, "gamma_every")
         _require_share(self, "p_aug", "ema")
@@ -165,6 +169,13 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
+
+
+def _require_whole(recipe: Any) -> None:
+    for field in fields(recipe):
+        if field.type is int and not isinstance(getattr(recipe, field.name), int):
+            found = getattr(recipe, field.name)
+            raise ValueError(f"{field.name} must be a whole number, got {found!r}")
 
 
 def _require_positive(recipe: Any, *names: str) -> None:

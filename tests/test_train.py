@@ -95,6 +95,11 @@ def test_a_recipe_is_a_key_and_a_table():
         (lambda: GANRecipe(p_aug=2.0), "p_aug must lie from 0 to 1"),
         (lambda: GANRecipe(ema=7), "ema must lie from 0 to 1"),
         (lambda: GANRecipe(gamma=-1), "gamma must not be negative"),
+        (lambda: DDPMRecipe(T=2.5), "T must be a whole number, got 2.5"),  # it trained: on which β?
+        (lambda: DDPMRecipe(seed="0"), "seed must be a whole number"),
+        (lambda: GANRecipe(batch=16.0), "batch must be a whole number, got 16.0"),
+        (lambda: DDPMRecipe(widths=()), "widths"),
+        (lambda: DDPMRecipe(widths=(48, 0)), "widths"),
     ]:
         with pytest.raises(ValueError, match=match):
             bad()
