@@ -7,12 +7,14 @@
 # profiles/default/config.yaml holds the options that it needs. tools/pipeline.py says what is out of date and does the
 # work of each rule.
 import os
+import re
 import sys
 
 REPO = workflow.basedir
 sys.path.insert(0, REPO)
 from tools import pipeline
 
+THREADS = re.match(r"\s*[1-9]\d*", os.environ.get("OMP_NUM_THREADS", ""))  # of "4,2"; OpenMP passes over "all"
 PYTHON, PARENT = sys.executable, os.getpid()
 CONFIG = [f"{key}={value}" for key, value in config.items() if value is not None]
 try:
@@ -59,7 +61,7 @@ rule notebook:
     params:
         minutes=lambda wildcards: pipeline.minutes(LINE, wildcards.number),
     priority: lambda wildcards: -int(wildcards.number)
-    threads: int((os.environ.get("OMP_NUM_THREADS") or str(os.cpu_count())).split(",")[0])  # "4,2": nested teams
+    threads: int(THREADS[0]) if THREADS else os.cpu_count()
     resources:
         machine=1,
         gpu=lambda wildcards: int(pipeline.numbers(LINE, wildcards.number).get("gpu", False)),

@@ -489,7 +489,9 @@ def test_plain_snakemake(checkout):
 
 
 @slow
-@pytest.mark.parametrize(("asked", "threads"), [("", os.cpu_count()), ("3", 3), ("4,2", 4)])
+@pytest.mark.parametrize(
+    ("asked", "threads"), [("", os.cpu_count()), ("3", 3), ("4,2", 4), ("all", os.cpu_count())]
+)
 def test_a_notebook_takes_the_machine_and_the_threads_that_are_asked_for(
     checkout, monkeypatch, asked, threads
 ):
