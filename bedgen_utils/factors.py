@@ -121,6 +121,8 @@ class FactorNet(nn.Module):
         answers = []
         for part in images.split(batch):
             logits = self(F.avg_pool2d(to_float(part.to(device)), shrink))
+            if not all(x.isfinite().all() for x in logits):  # whose argmax would be the first class
+                raise ValueError("the classifier answers NaN or infinity: its weights are damaged")
             answers.append(torch.stack([x.argmax(1) for x in logits], dim=1).cpu())
         return torch.cat(answers)
 

@@ -112,6 +112,13 @@ def test_read_refuses_what_is_no_image_of_a_multiple_of_32():
             network.read(torch.zeros(shape, dtype=dtype))
 
 
+def test_a_damaged_classifier_does_not_answer_with_the_first_class():
+    network = FactorNet(8).eval()
+    torch.nn.init.constant_(network.last.bias, float("nan"))
+    with pytest.raises(ValueError, match="weights are damaged"):
+        network.read(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
+
+
 def test_the_network_by_hand_and_larger_images_are_averaged():
     network = FactorNet(4).eval()
     images = torch.randint(0, 256, (20, 3, 64, 64), dtype=torch.uint8)
