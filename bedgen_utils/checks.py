@@ -74,7 +74,10 @@ def claim(profile: str, sentence: str, holds: bool) -> None:
 
 def _float64(x: Any) -> np.ndarray:
     # A tensor may lie on a device without float64 (MPS), or wait for a gradient.
-    return np.asarray(x.detach().cpu() if hasattr(x, "detach") else x, dtype=np.float64)
+    values = np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
+    if np.iscomplexobj(values):  # NumPy would drop the imaginary part: anything may stand there
+        raise TypeError("complex numbers cannot be checked: check real and imaginary part")
+    return values.astype(np.float64)
 
 
 def _report(tag: str, how: str, found: str, holds: bool, wrong: str) -> None:

@@ -50,6 +50,8 @@ def _working(x: Tensor) -> Tensor:
 
 def _fraction(s: float | Tensor, a: Tensor, b: Tensor) -> Tensor:
     """s as (N or 1, 1, …, 1) in the working dtype, after the checks that lerp and slerp share."""
+    if not (a.is_floating_point() and b.is_floating_point()):  # integers would be cut off
+        raise TypeError(f"ends must be floating, got {a.dtype} and {b.dtype}")
     if a.shape != b.shape or a.ndim < 2:
         raise ValueError(f"ends must have one shape (N, …), got {(*a.shape,)} and {(*b.shape,)}")
     s = torch.as_tensor(s, dtype=torch.promote_types(a.dtype, torch.float32), device=a.device)

@@ -72,6 +72,8 @@ class ProtocolError(ValueError):
 def _float64(x: Array) -> Tensor:
     # To the CPU first: a device without float64 cannot convert on the way.
     x = x.detach().cpu() if isinstance(x, Tensor) else x
+    if x.is_complex() if isinstance(x, Tensor) else np.iscomplexobj(x):  # half would be dropped
+        raise TypeError("complex numbers where real ones are expected")
     return torch.as_tensor(x, dtype=torch.float64)
 
 

@@ -29,6 +29,12 @@ def test_check_takes_arrays_tensors_and_broadcasts_and_the_worst_counts(capsys):
         check("eq:2", [1.0, 1.0, 3.0], 1.0, 1.5, "one of three is off")
 
 
+def test_imaginary_parts_are_not_dropped():
+    for numbers in (1 + 5j, np.array([1 + 5j]), torch.tensor([1 + 5j])):
+        with pytest.raises(TypeError, match="complex"):
+            check("eq:2", numbers, 1.0, 1e-6, "half of it")
+
+
 def test_infinities_are_equal_to_themselves_only_and_nan_to_nothing():
     check("eq:3", [math.inf, -math.inf], [math.inf, -math.inf], 0, "infinities")
     for got, expected in ((math.inf, -math.inf), (math.inf, 1.0), (math.nan, math.nan)):

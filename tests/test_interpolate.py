@@ -121,6 +121,8 @@ def test_parallel_vectors_give_the_line():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_opposite_and_zero_vectors_are_errors(dtype):
     a = gaussian(3, 4, dtype=dtype)
+    with pytest.raises(TypeError, match="floating"):
+        lerp(torch.tensor([[0]]), torch.tensor([[1]]), 0.5)  # 0 it was
     with pytest.raises(ValueError, match="opposite"):
         slerp(a, -2 * a, 0.5)
     b = a.clone()

@@ -418,6 +418,14 @@ def test_numbers_as_lists_arrays_and_tensors_of_any_type_are_taken_in_float64():
 # ---- what goes wrong in practice
 
 
+@pytest.mark.parametrize("kind", [torch.Tensor, np.ndarray])
+def test_complex_numbers_are_refused(kind):
+    x = gaussian(20, 4, 0)
+    bad = x + 1j if kind is torch.Tensor else x.numpy() + 1j
+    with pytest.raises(TypeError, match="complex"):
+        frechet_from_features(x, bad)
+
+
 def test_nan_features_are_refused_everywhere():
     x, bad = gaussian(20, 4, 0), gaussian(20, 4, 1)
     bad[3, 2] = math.nan
