@@ -87,7 +87,7 @@ def of_notebook(number: str) -> dict[str, Exercise]:
 
 
 def _exercise(name: str) -> Exercise:
-    known = of_notebook(name[:2])
+    known = of_notebook(str(name)[:2])  # whatever stands in its place, as the answer
     if name not in known:
         there = f"; there are {', '.join(known)}" if known else ""
         raise ValueError(f"there is no exercise {name!r}{there}")

@@ -161,3 +161,9 @@ def test_what_a_reader_sees(small):
     assert repr(check("pi", np.pi)) == "Exercise pi: right."
     with pytest.raises(ValueError, match="no exercise 'g'; there are f, draws, pi, root"):
         check("g", 1)
+
+
+@pytest.mark.parametrize("name", [None, 1, empty])
+def test_what_is_no_name_is_said_to_be_none(name):
+    with pytest.raises(ValueError, match="there is no exercise"):
+        check(name, "01-1")
