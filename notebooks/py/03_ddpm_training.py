@@ -25,7 +25,7 @@
 # * say how good samples are: above which floor, with which error, and at which sample size.
 #
 # **You need** Eq. 1.6 and the schedule of [notebook 01](01_forward_noising.ipynb), and of [notebook 02](02_posterior_and_bound.ipynb) the posterior (Eq. 9 to 11), the velocity (Eq. 2.16, 2.17), the bound (Eq. 4) and DDIM (Eq. 2.29). **It takes** an hour and a half to read, with five exercises. In profile `cpu` it runs
-# for 10 to 30 minutes on two cores, much of them training; in `released` for a minute and a half.
+# for 10 to 30 minutes on two cores, much of them training; in `released` for about a minute.
 #
 # **The report** took the U-Net of a tutorial, with 128 x 128 pixels, and trained it for three epochs on 5 % of its data. It was not satisfied with the samples (its Fig. 2 and 3) and blamed the time. It also noticed that the predicted noise had become darker (its Fig. 4). Sections 2, 7 and 8 take this up.
 #

@@ -520,7 +520,7 @@ claim(
 )
 claim(
     run.profile,
-    "finding 1: three runs at 3.8, 4.1, 4.3 (DDPM) and 4.4, 4.4, 4.0 (GAN); apart by 0.6, 0.3, -0.4",
+    "finding 1: 3.8, 4.1, 4.3 (DDPM) and 4.4, 4.4, 4.0 (GAN); apart by 0.6, 0.3, -0.4",
     np.allclose(runs["DDPM"]["kernel distance"], (3.8, 4.1, 4.3), atol=0.06)
     and np.allclose(runs["GAN"]["kernel distance"], (4.4, 4.4, 4.0), atol=0.06)
     and np.allclose(less["kernel distance"], (0.6, 0.3, -0.4), atol=0.06),
@@ -530,7 +530,7 @@ spans = [
 ]
 claim(
     run.profile,
-    "finding 1: 8 to 18 and 11 to 22 minutes; recall higher for the DDPM; Fréchet lower by 70 to 140",
+    "8 to 18 and 11 to 22 minutes; recall higher for the DDPM, Fréchet lower by 70 to 140",
     np.allclose(spans, ((8, 18), (11, 22)), atol=0.6)
     and less["recall"].max() < -0.1
     and 70 < less["Fréchet distance above the floor"].min()
