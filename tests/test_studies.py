@@ -41,6 +41,7 @@ SMOKE = {  # a job of each table
     "gan_augmentation": ["adaptive-geometry_seed-0"],
     "feature_speed": ["efficientnet"],
     "preparation": ["images-30000"],
+    "processes": ["GAN_cpu_processes-2_threads-1"],
 }
 
 
