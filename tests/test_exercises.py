@@ -87,7 +87,7 @@ def small(monkeypatch):
 
     double = Exercise(lambda x: 2 * x, {"halved": lambda x: x / 2}, "twice", trials)
     draws = Exercise(
-        lambda n: torch.randn(n), {"flat": lambda n: torch.rand(n)}, "", lambda: [(5,)]
+        lambda n: torch.randn(n), {"flat": lambda n: torch.rand(n)}, "", lambda: [(5,), (5,)]
     )
     half_a_turn = Exercise(3.14159, {"degrees": 180}, "half a turn")
     root = Exercise(lambda x: x**0.5, {"squared": lambda x: x**2}, "", lambda: [(4.0,), (2.0,)])
@@ -140,6 +140,7 @@ def test_right_in_any_form(small):
     for sqrt in (math.sqrt, np.sqrt, torch.sqrt):
         assert check("root", sqrt).kind == RIGHT
     assert check("draws", lambda n: torch.randn(n)).kind == RIGHT
+    assert check("draws", lambda n: torch.randn(n + 2)[:n]).kind == RIGHT  # each trial begins anew
     assert check("draws", lambda n: torch.rand(n)).why == "flat"
     assert check("pi", np.pi).kind == check("pi", torch.tensor(np.pi)).kind == RIGHT
     assert check("pi", 180).why == "degrees" and "3.2, which is not it" in check("pi", 3.2).why

@@ -294,6 +294,9 @@ def test_a_damaged_altered_or_foreign_classifier_is_refused(tmp_path):
     del header["sha256"]
     wide, new = {"network": {"width": 9}}, {"network": {"depth": 3}}
     none = {k: v for k, v in header.items() if k != "network"}
+    write_weights(tmp_path / "others", tensors, header | {"factors": {"view": ["up", "down"]}})
+    with pytest.raises(ValueError, match="others has other factors: others is damaged or was not"):
+        load_classifier(tmp_path / "others")
     for name, other in (("wide", header | wide), ("new", header | new), ("none", none)):
         write_weights(tmp_path / name, tensors, other)
         with pytest.raises(ValueError, match=f"{name} is damaged or was not made for these"):

@@ -3,6 +3,7 @@ unrolled steps."""
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -149,13 +150,15 @@ def test_a_parameter_without_a_gradient_leaves_the_others_theirs():
 
 
 def test_penalty_is_the_one_of_gan():
-    _, d, real, _ = players(seeds=1)
+    _, d, real, _ = players(seeds=2)
     fake = torch.randn(real.shape, dtype=real.dtype)
     same = [torch.Generator().manual_seed(4) for _ in range(2)]
     ours = games.penalty(d, real, fake, same[0])
-    u = torch.rand(real.shape[1], generator=same[1], dtype=real.dtype)
-    theirs = gradient_penalty(lambda x: games.mlp(d, x[None])[0, :, 0], real[0], fake[0], u)
-    torch.testing.assert_close(ours[0], theirs)
+    u = torch.rand(*real.shape[:2], generator=same[1], dtype=real.dtype)
+    for i in range(2):  # each seed's own
+        own = [p[i : i + 1] for p in d]
+        logit = partial(lambda own, x: games.mlp(own, x[None])[0, :, 0], own)
+        torch.testing.assert_close(ours[i], gradient_penalty(logit, real[i], fake[i], u[i]))
     flat = [torch.zeros_like(p).requires_grad_(True) for p in d]  # the root of 0 has no derivative
     gradients = torch.autograd.grad(games.penalty(flat, real, fake).sum(), flat, allow_unused=True)
     assert all(g is None or torch.isfinite(g).all() for g in gradients)

@@ -5,6 +5,7 @@ import torch
 
 from bedgen_utils.gan import (
     LOSSES,
+    RELATIVE,
     Discriminator,
     Generator,
     d_loss,
@@ -117,6 +118,13 @@ def test_wasserstein_and_relativistic(logits):
     torch.testing.assert_close(
         d_loss("relativistic", real + 5, fake + 5), d_loss("relativistic", real, fake)
     )
+
+
+def test_logits_are_relative_where_only_their_differences_count():
+    real, fake = torch.tensor([0.3, -1.0, 2.0]), torch.tensor([0.5, 0.1, -0.7])
+    for name in LOSSES:
+        apart = d_loss(name, real + 3, fake + 3) - d_loss(name, real, fake)
+        assert (abs(float(apart)) < 1e-6) == (name in RELATIVE), name
 
 
 def test_penalties_of_functions_with_known_slope():

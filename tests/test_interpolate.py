@@ -180,6 +180,8 @@ def test_smoothness_of_a_line_and_of_an_arc():
     omega, arc = angle(a, b), smoothness(path(a, b, 8))
     torch.testing.assert_close(arc.length, 16 * torch.sin(omega / 16), rtol=1e-12, atol=0)
     torch.testing.assert_close(arc.chord, 2 * torch.sin(omega / 2), rtol=1e-12, atol=0)
+    detour = 8 * torch.sin(omega / 16) / torch.sin(omega / 2)
+    torch.testing.assert_close(arc.detour, detour, rtol=1e-12, atol=0)
     torch.testing.assert_close(
         arc.path_length, (16 * torch.sin(omega / 16)) ** 2, rtol=1e-12, atol=0
     )
@@ -202,11 +204,11 @@ def test_smoothness_of_a_jump():
     """All change in one of K steps: steps (c, 0 … 0), so unevenness √(K − 1), and path length K
     times the line's."""
     f = torch.zeros(1, 6, 2)
-    f[:, 3:] = torch.tensor([3.0, 4.0])
+    f[:, 3:] = torch.tensor([6.0, 8.0])
     got = smoothness(f)
     assert [
         round(float(x), 12) for x in (got.length, got.chord, got.unevenness, got.path_length)
-    ] == [5, 5, 2, 125]
+    ] == [10, 10, 2, 500]
     for shape in ((1, 2, 3), (6, 2)):
         with pytest.raises(ValueError):
             smoothness(torch.zeros(shape))
@@ -221,9 +223,9 @@ def test_ddim_encode_inverts_the_sampler():
         xT = ddim_encode(d, model, x0, steps, refine)
         return d.sample(model, xT, ddim_step, d.timesteps(steps), clip=False)
 
-    # the step to T contracts slowly under β_T = 0.999, so more rounds gain little
+    # 1.4e-6 at last; trusting ε̂ throughout stays at 3e-4, x̂_0 throughout diverges
     errors = [float((there_and_back(refine=k) - x0).abs().max()) for k in (0, 1, 8)]
-    assert errors[0] > errors[1] > errors[2] and errors[2] < 1e-3
+    assert errors[0] > errors[1] > errors[2] and errors[2] < 1e-5
     assert float((there_and_back(10, refine=8) - x0).abs().max()) < 0.1
     n = 2000
     xT = ddim_encode(d, model, world.sample(n, torch.Generator().manual_seed(8)))
@@ -254,4 +256,5 @@ def test_float32_stays_float32_all_the_way():
         torch.testing.assert_close(how(a, b, 0.3).double(), wide, rtol=1e-5, atol=1e-6)
         half = how(a.bfloat16(), b.bfloat16(), 0.3)
         assert half.dtype == torch.bfloat16  # computed in float32, rounded once
-        torch.testing.assert_close(half.double(), wide, rtol=0.02, atol=0.02)
+        once = how(a.bfloat16().float(), b.bfloat16().float(), 0.3).bfloat16()
+        assert torch.equal(half, once)

@@ -461,6 +461,8 @@ def test_infinity_is_refused_as_nan_is_and_overflow_is_no_distance():
             call(1e200 * x, x)
     with pytest.raises(ValueError, match="too large"):
         kernel_distance(1e40 * x, x)  # only the error overflows
+    with pytest.raises(ValueError, match="too large"):
+        frechet_distance(np.zeros(2), 1e308 * np.eye(2), np.zeros(2), np.eye(2))
 
 
 def test_a_reference_with_nan_or_of_another_dimension_is_refused():

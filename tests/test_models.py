@@ -4,6 +4,7 @@ import copy
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,8 +13,9 @@ from inputs import little_room
 from safetensors.torch import save_file
 from torch import nn
 
+from bedgen_utils.data import to_uint8
 from bedgen_utils.diffusion import GaussianDiffusion, ddim_step, ddpm_step, linear_beta_schedule
-from bedgen_utils.models import DDPM, GAN, load, read_weights, save, write_weights
+from bedgen_utils.models import DDPM, GAN, halved, load, read_weights, save, write_weights
 from bedgen_utils.train import DDPMRecipe, GANRecipe
 
 RECIPE = DDPMRecipe(size=16, widths=(32, 32), fold=2, T=50)
@@ -64,6 +66,14 @@ def test_the_noise_of_an_image_does_not_depend_on_the_batch(sampler):
     assert (a.int() - b.int()).abs().max() <= 1  # the batch size changes rounding at most
 
 
+def test_each_image_has_noise_of_its_own():
+    def noise_alone(step):
+        return torch.cat([torch.randn(1, 3, 16, 16, generator=g) for g in step.generator])
+
+    a, b = (denoiser().sample(4, seed=1, sampler=noise_alone, batch=n) for n in (4, 3))
+    assert torch.equal(a, b) and len(a.unique(dim=0)) == 4
+
+
 def test_larger_images_begin_at_more_noise():
     model, times = denoiser(), []
     model.sample(1, steps=3, callback=lambda t, x, x0: times.append(t))
@@ -73,6 +83,8 @@ def test_larger_images_begin_at_more_noise():
 def test_gan_samples_follow_from_the_seed():
     model = GAN(GAME.build()[0].eval(), GAME)
     a = model.sample(7, seed=3)
+    z = torch.randn(7, 8, generator=torch.Generator().manual_seed(3))  # standard normal, in order
+    assert torch.equal(a, to_uint8(model.generator(z).detach()))
     assert a.dtype == torch.uint8 and torch.equal(a, model.sample(7, seed=3, batch=2))
     assert not torch.equal(a, model.sample(7, seed=4))
 
@@ -111,9 +123,11 @@ def test_a_ddpm_comes_back(tmp_path):
         12: torch.zeros(2, 3, 16, 16, dtype=torch.uint8),
         9: torch.ones(1, 3, 16, 16).byte(),
     }
+    model.guidance = 2.5
     save(model, path, {"seed": 0})
     back = load("ddpm", path=path)
     assert back.recipe == RECIPE and back.history == model.history and back.steps == 4
+    assert back.guidance == 2.5 and read_weights(path)[1]["made_by"] == {"seed": 0}
     assert list(back.samples) == [9, 12] and torch.equal(back.samples[9], model.samples[9])
     assert back.diffusion.identity() == model.diffusion.identity() and str(path) == back.source
     for mine, its in ((model.network, back.network), (model.early, back.early)):
@@ -123,6 +137,30 @@ def test_a_ddpm_comes_back(tmp_path):
     model.early = None
     save(model, path)
     assert load("ddpm", path=path).early is None
+
+
+def test_only_what_float16_holds_is_halved():
+    whole, large, small = torch.tensor([3]), torch.tensor([1e9]), torch.tensor([0.1])
+    assert [halved(x).dtype for x in (whole, large, small)] == [
+        torch.int64,
+        torch.float32,
+        torch.float16,
+    ]
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "w.safetensors"
+    write_weights(path, {"x": torch.ones(3)}, {})
+    before = path.read_bytes()
+
+    def half(tensors, file, header):
+        Path(file).write_bytes(before[:9])
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("bedgen_utils.models.save_file", half)
+    with pytest.raises(OSError, match="no space"):
+        write_weights(path, {"x": torch.zeros(3)}, {})
+    assert path.read_bytes() == before and os.listdir(tmp_path) == [path.name]
 
 
 def test_a_gan_comes_back(tmp_path):

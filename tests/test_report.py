@@ -53,6 +53,27 @@ def test_a_figure_is_one_png_and_one_row(run):
     assert numbers_from_run(run, "fig00_x") == row["numbers"] and numbers_from_run(run, "x") is None
 
 
+def test_each_figure_keeps_its_row(run):
+    for name in ("b", "a", "b"):
+        save_figure(run, figure(), name, f"What {name} shows")
+    rows = read_manifest(run.own / "manifest.json")
+    assert {key: row["caption"] for key, row in rows.items()} == {
+        "a": "What a shows",
+        "b": "What b shows",
+    }
+
+
+def test_images_lie_in_a_grid_with_one_white_pixel_between_them():
+    _, ax = plt.subplots()
+    show_images(ax, torch.full((3, 3, 4, 6), 9, dtype=torch.uint8), 2)
+    (shown,) = (image.get_array() for image in ax.images)
+    expected = np.full((11, 15, 3), 255)
+    for row, column in ((0, 0), (0, 1), (1, 0)):
+        expected[1 + 5 * row : 5 + 5 * row, 1 + 7 * column : 7 + 7 * column] = 9
+    expected[6:10, 8:14] = shown[6:10, 8:14]  # whatever stands where there is no fourth image
+    assert np.array_equal(shown, expected)
+
+
 def test_a_figure_is_shown_once_with_its_caption_below(run, monkeypatch):
     shown, fig = [], figure()
     monkeypatch.setattr(report, "display", lambda *parts: shown.extend(parts))
@@ -92,12 +113,12 @@ def test_a_table_is_a_csv_and_is_displayed(run):
 
 def test_what_is_drawn_from_a_study_says_so(run, tmp_path, monkeypatch):
     monkeypatch.setattr(report, "STUDIES", tmp_path)
-    (tmp_path / "long.csv").write_text("seed,distance,commit\n0,1.5,00e1\n1,2,abc\n")
+    (tmp_path / "long.csv").write_text("seed,distance,commit\n0,1.5,00e1\n1,2,123456\n")
     table = read_study("long")
-    assert table["distance"].tolist() == [1.5, 2.0] and table["commit"].tolist() == ["00e1", "abc"]
+    assert table["distance"].tolist() == [1.5, 2.0] and list(table["commit"]) == ["00e1", "123456"]
     save_table(run, table, "tab", "Caption", study="long")
     study = read_manifest(run.own / "manifest.json")["tab"]["study"]
-    assert study["file"] == "studies/results/long.csv" and study["commits"] == ["00e1", "abc"]
+    assert study["file"] == "studies/results/long.csv" and study["commits"] == ["00e1", "123456"]
     assert len(study["sha256"]) == 64
     with pytest.raises(FileNotFoundError, match=r"missing.*studies/"):
         read_study("other")
@@ -134,10 +155,11 @@ def test_intervals_are_those_of_student_and_of_clopper_and_pearson():
         mean_interval([1.0])
     share, low, high = share_interval(0, 10)
     assert (share, low) == (0, 0) and high == pytest.approx(1 - 0.025 ** (1 / 10))
-    share, low, high = share_interval(3, 10)
-    assert low == pytest.approx(stats.beta.ppf(0.025, 3, 8)) and high == pytest.approx(
-        stats.beta.ppf(0.975, 4, 7)
-    )
+    for level in (0.95, 0.8):
+        tail = (1 - level) / 2
+        found = share_interval(3, 10, level)[1:]
+        expected = stats.beta.ppf(tail, 3, 8), stats.beta.ppf(1 - tail, 4, 7)
+        assert found == pytest.approx(expected)
 
 
 def test_an_interval_holds_the_truth_as_often_as_it_says():
