@@ -34,7 +34,7 @@ from tools.pipeline import REPO, modules
 PACKAGE = "bedgen_utils"
 MUTANTS = REPO / "tests" / "mutants"  # one file a module
 KNOWN = REPO / "runs" / "mutants"
-LIMIT = 900  # seconds; a mutant that loops for ever is caught
+LIMIT = 180  # seconds; a mutant that loops for ever is caught
 
 
 @dataclass(frozen=True)
