@@ -24,6 +24,7 @@ import warnings
 import zipfile
 import zlib
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import lmdb
@@ -552,6 +553,17 @@ def test_folders_of_the_system_are_no_images(tmp_path):
 
 
 @posix
+def test_a_hidden_link_does_not_take_a_folder_from_a_visible_one(tmp_path):
+    root, other = tmp_path / "rooms", tmp_path / "other"
+    root.mkdir()
+    other.mkdir()
+    image(0).save(other / "0.png")
+    for name in (".latest", "now"):
+        (root / name).symlink_to(other)
+    assert sources.Folder(root).names == ["now/0.png"] and not sources.Folder(root).left_out
+
+
+@posix
 def test_links(tmp_path):
     root, other = tmp_path / "rooms", tmp_path / "other"
     for below, first in ((root, 0), (root / "zz", 3), (other, 6)):
@@ -690,6 +702,25 @@ def test_the_first_part_decides_and_each_image_has_one_split(tmp_path):
     )
     assert "train/test/a.png" in found["train"] and "test/train/b.png" in found["test"]
     assert sum(map(len, found.values())) == 4 and "test.png" in found["train"]  # no folder
+
+
+def test_what_is_known_to_be_unreadable_is_in_no_split(tmp_path):
+    opened = sources.open_source("zip", zip_of(tmp_path / "a.zip", ["a.png", "train/b.png"]))
+    opened.left_out["train/b.png"] = "no permission"
+    for split in ("all", "train"):
+        assert "train/b.png" not in [opened.names[i] for i in sources.choose(opened, split)]
+
+
+def test_of_many_that_are_left_out_ten_are_listed():
+    said = [sources.listed({f"{i}.png": "why" for i in range(n)}) for n in (10, 11)]
+    assert "9.png (why)" in said[0] and "…" not in said[0]
+    assert said[1].startswith("; 11 cannot") and said[1].endswith("; 9.png (why); …")
+
+
+def test_the_hash_of_a_file_is_that_of_all_of_it(tmp_path):
+    content = np.random.default_rng(0).bytes((5 << 20) // 2)  # more than is read at once
+    (tmp_path / "large").write_bytes(content)
+    assert sources._sha256_of_file(tmp_path / "large") == hashlib.sha256(content).hexdigest()
 
 
 def test_empty_split(tmp_path):
@@ -886,6 +917,25 @@ def test_damaged_member_is_named(tmp_path, method):
         assert n == 3 and "0.png" in said
 
 
+def test_threads_read_a_zip_one_after_the_other(tmp_path):
+    opened = sources.open_source("zip", zip_of(tmp_path / "a.zip", [f"{i}.png" for i in range(8)]))
+    inside, most, really = [], [], opened.file.open
+
+    @contextlib.contextmanager
+    def slow(member):
+        inside.append(member)
+        most.append(len(inside))
+        time.sleep(0.01)
+        with really(member) as file:
+            yield file
+        inside.remove(member)
+
+    opened.file.open = slow
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(opened.read, opened.names))
+    assert len(most) == 8 and max(most) == 1
+
+
 def test_member_that_ends_early_is_named(tmp_path):
     path = zip_of(tmp_path / "a.zip", [f"{i}.png" for i in range(4)])
     content = bytearray(path.read_bytes())
@@ -992,6 +1042,14 @@ def test_lsun_writes_only_into_the_cache(lsun, tmp_path, cache, monkeypatch):
     (kept, other) = sorted((cache / "keys").glob("*.npy"), key=lambda p: p.stat().st_size)
     assert np.load(other).tolist() == sorted(k.encode() for k in KEYS[:50])
     assert np.load(kept).tolist() == sorted(k.encode() for k in KEYS[50:])
+
+
+def test_lsun_that_was_replaced_has_its_own_keys(tmp_path):
+    place = tmp_path / "bedroom_train_lmdb"
+    for keys in (KEYS[:3], KEYS[3:8]):
+        shutil.rmtree(place, ignore_errors=True)
+        environment(place, keys, [page(i) for i in range(len(keys))])
+        assert sorted(sources.Lmdb(place).names) == sorted(f"train/{key}" for key in keys)
 
 
 def test_lsun_hash_sees_every_byte(lsun, cache):
@@ -1336,6 +1394,33 @@ def hub(parquet, tmp_path):
 
         yield kind, call
         server.shutdown()
+
+
+def test_a_download_that_is_not_what_the_hub_states_is_removed(tmp_path, monkeypatch):
+    from types import SimpleNamespace as Fake
+
+    content, folder = b"PAR1 and more", tmp_path / "hub" / "snapshot"
+    stated = Fake(sha256="0" * 64)
+    listed = [Fake(rfilename="data/a.parquet", size=len(content), lfs=stated)]
+
+    def fetch(repo, name, **where):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return str(path)
+
+    fake = Fake(
+        constants=Fake(HF_HUB_CACHE=str(tmp_path / "hub")),
+        HfApi=lambda: Fake(dataset_info=lambda *_, **__: Fake(siblings=listed)),
+        try_to_load_from_cache=lambda *_, **__: None,
+        hf_hub_download=fetch,
+    )
+    monkeypatch.setattr(sources, "_extra", lambda module: fake)
+    with pytest.raises(OSError, match=r"data/a\.parquet of owner/rooms.* came damaged"):
+        sources._download(f"owner/rooms@{COMMIT}")
+    assert not (folder / "data" / "a.parquet").exists()
+    stated.sha256 = hashlib.sha256(content).hexdigest()
+    assert sources._download(f"owner/rooms@{COMMIT}") == folder
 
 
 @pytest.mark.slow
