@@ -55,6 +55,8 @@ def test_samples_follow_from_seed_and_number():
         assert not torch.equal(a, model.sample(5, **({"seed": 1} | other)))
     model.early = model.network  # one's own twin has nothing to teach
     assert torch.equal(model.sample(5, seed=1), model.sample(5, seed=1, guidance=1))
+    model.early = lambda x, t: pytest.fail("a guidance of 1 leaves the early network out")
+    model.sample(1, guidance=1)
     model.early = None
     assert torch.equal(model.sample(5, seed=1, guidance=3.0), model.sample(5, seed=1, guidance=1))
 
