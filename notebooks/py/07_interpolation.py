@@ -1113,7 +1113,7 @@ from bedgen_utils.metrics import (
 
 warnings.simplefilter("ignore", SmallSampleWarning)  # Fréchet distances: the excess at equal N
 real = load_bedrooms(run.p.source, "validation", size)
-n = run.p.n_distance
+n = min(run.p.n_distance, (len(real) - run.p.rooms) // 2)  # a set of one's own may be small
 reference, other, rooms = real[:n], real[n : 2 * n], real[2 * n :][: run.p.rooms]
 
 
