@@ -12,17 +12,15 @@ cores, ten minutes; a row at a time.
 
 import json
 import os
-import socket
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import study
 import torch
 
 from bedgen_utils.data import load_bedrooms
-from bedgen_utils.models import DDPM, GAN
+from bedgen_utils.models import DDPM, GAN, NOTEBOOKS
 from bedgen_utils.run import profile_numbers
 from bedgen_utils.train import DDPMRecipe, GANRecipe, train_ddpm, train_gan
 
@@ -32,20 +30,19 @@ STEPS = {("DDPM", "cpu"): 160, ("GAN", "cpu"): 400, ("DDPM", "gpu"): 8, ("GAN", 
 def train(model: str, profile: str, steps: int, threads: int) -> None:
     """Train in this process, one of several perhaps; the last line printed is the speed."""
     torch.set_num_threads(threads)
+    numbers = profile_numbers(profile, NOTEBOOKS[model.lower()])[model.lower()]
+    numbers |= {"images": steps * numbers["batch"]}
+    images = load_bedrooms("rendered", "train", numbers["size"], 2_000)
+    every = {"log_every": steps // 4 * numbers["batch"]}
     if model == "DDPM":
-        recipe = DDPMRecipe(**profile_numbers(profile, "03")["ddpm"])
+        recipe = DDPMRecipe(**numbers)
+        rows = train_ddpm(DDPM.from_recipe(recipe), images, recipe, **every)
     else:
-        recipe = GANRecipe(**profile_numbers(profile, "04")["gan"])
-        recipe = replace(recipe, augment="fixed", p_aug=0.2)
-    recipe = replace(recipe, images=steps * recipe.batch)
-    images = load_bedrooms("rendered", "train", recipe.size, 2_000)
-    every = {"log_every": steps // 4 * recipe.batch}
-    if isinstance(recipe, DDPMRecipe):
-        rows = list(train_ddpm(DDPM.from_recipe(recipe), images, recipe, **every))
-    else:
-        generator, discriminator = recipe.build()
-        rows = list(train_gan(GAN(generator, recipe), discriminator, images, recipe, **every))
-    seen, seconds = (rows[-1][key] - rows[0][key] for key in ("images", "seconds"))
+        game = GANRecipe(**numbers | {"augment": "fixed", "p_aug": 0.2})
+        generator, discriminator = game.build()
+        rows = train_gan(GAN(generator, game), discriminator, images, game, **every)
+    first, *_, last = rows
+    seen, seconds = (last[key] - first[key] for key in ("images", "seconds"))
     print(json.dumps(round(seen / seconds, 1)))
 
 
@@ -53,22 +50,14 @@ def measure(job: study.Job) -> dict:
     profile = study.smaller(job["recipe"], "smoke")
     steps = study.smaller(STEPS[job["model"], job["recipe"]], 4)
     asked = job["model"], profile, steps, job["threads"]
-    code = f"import processes; processes.train{asked}"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    started = []
-    for rank in range(job["processes"]):
-        env = os.environ | {"OMP_NUM_THREADS": str(job["threads"])}
-        if job["processes"] > 1:  # what a launcher would set
-            env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank)}
-            env |= {"LOCAL_RANK": str(rank), "WORLD_SIZE": str(job["processes"])}
-        call = {"cwd": Path(__file__).parent, "env": env, "stdout": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen([sys.executable, "-c", code], **call))
-    said = [process.communicate()[0] for process in started]
-    if any(process.returncode for process in started):
-        raise RuntimeError("a process ended with an error, see above")
-    speed = json.loads(said[0].splitlines()[-1])
+    call = [sys.executable, "-c", f"import processes; processes.train{asked}"]
+    if job["processes"] > 1:
+        several = ["--standalone", "--nproc-per-node", str(job["processes"]), "--no-python"]
+        call = [sys.executable, "-m", "torch.distributed.run", *several, *call]
+    env = os.environ | {"OMP_NUM_THREADS": str(job["threads"])}
+    here = Path(__file__).parent
+    done = subprocess.run(call, cwd=here, env=env, stdout=subprocess.PIPE, check=True, text=True)
+    speed = json.loads(done.stdout.splitlines()[-1])
     return {"cores": os.cpu_count(), "images/s": speed, "profile": profile}
 
 

@@ -377,15 +377,15 @@ def print_anything() -> None:
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """SystemExit with one line, and no traceback, where a file, an argument or a library of the
-    extra book is missing or wrong.
+    """SystemExit with one line, and no traceback, where a file, an argument or a library is missing
+    or wrong, or a training has diverged.
     """
     try:
         yield
     except ModuleNotFoundError as error:
         what = f"{error.name or error} is missing"
         sys.exit(f"error: {what}: `make book` installs it, or `pip install` with the extra book")
-    except (OSError, SyntaxError, ValueError) as error:
+    except (FloatingPointError, ImportError, OSError, SyntaxError, ValueError) as error:
         name = getattr(error, "filename", None) or "."
         if isinstance(error, FileNotFoundError) and Path(name).is_relative_to(REPO):
             sys.exit(f"error: {name} is missing: `git checkout {name}` brings it back")

@@ -23,6 +23,8 @@ from bedgen_utils.models import DDPM, GAN, NOTEBOOKS, save
 from bedgen_utils.run import PROFILES, REPO, Run, profile_numbers
 from bedgen_utils.train import DDPMRecipe, GANRecipe, accelerator, train_ddpm, train_gan
 
+from .pipeline import one_line_errors
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -78,8 +80,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     try:
-        main()
+        with one_line_errors():
+            main()
     except KeyboardInterrupt:
         sys.exit("stopped; the same command resumes here")
-    except (FloatingPointError, ImportError, OSError, ValueError) as error:  # they say what to do
-        sys.exit(f"error: {' '.join(str(error).split())}")
