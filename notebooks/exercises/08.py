@@ -33,6 +33,23 @@ def _unpaired(a, b, freedom=None):
     return middle, middle - half, middle + half
 
 
+def _answers() -> list[tuple]:
+    """Sets of unlike sizes, each without a class that the other has."""
+    pairs = [([0, 0, 0, 1, 1, 2, 2, 2, 2, 3], [0, 1, 1, 3, 3, 4], 5), ([0, 1], [1, 1, 1, 2, 0], 4)]
+    return [(torch.tensor(a), torch.tensor(b), count) for a, b, count in pairs]
+
+
+def _variation(a, b, count, share=True, of=lambda gap: gap.abs().sum() / 2):
+    counts = [x.bincount(minlength=count).double() for x in (a, b)]
+    return of(counts[0] / len(a) - counts[1] / len(b) if share else counts[0] - counts[1])
+
+
+def _seen(a, b, count, in_both):
+    classes = [x.bincount(minlength=count) > 0 for x in (a, b)]
+    kept = classes[0] & classes[1] if in_both else classes[0]
+    return _variation(a, b, count, of=lambda gap: gap[kept].abs().sum() / 2)
+
+
 EXERCISES = {
     "08-1": Exercise(
         answer=_apart,
@@ -82,5 +99,35 @@ EXERCISES = {
         },
         hint="First the n differences, b - a; from then on there is one list of numbers. "
         "stats.t.ppf(0.975, n - 1) of scipy is the quantile.",
+    ),
+    "08-3": Exercise(
+        answer=_variation,
+        trials=_answers,
+        mistakes={
+            "You compared counts. The sets differ in size: divide each by its own.": (
+                lambda a, b, n: _variation(a, b, n, share=False)
+            ),
+            "You left out the half. What one set has too much of, the other lacks: each difference "
+            "is counted twice, and disjoint sets would score 2.": (
+                lambda a, b, n: _variation(a, b, n, of=lambda gap: gap.abs().sum())
+            ),
+            "You took the mean over classes. Half the sum is asked for, whatever their number.": (
+                lambda a, b, n: _variation(a, b, n, of=lambda gap: gap.abs().mean())
+            ),
+            "You took the largest difference of a single class.": (
+                lambda a, b, n: _variation(a, b, n, of=lambda gap: gap.abs().max())
+            ),
+            "You kept the signs. Shares sum to 1 in both sets, so their differences sum to 0.": (
+                lambda a, b, n: _variation(a, b, n, of=lambda gap: gap.sum() / 2)
+            ),
+            "That is the Euclidean distance of the shares: no squares are asked for.": (
+                lambda a, b, n: _variation(a, b, n, of=lambda gap: gap.square().sum().sqrt())
+            ),
+            "You left out classes that one of the sets never shows. Those count most: bincount "
+            "takes minlength=count.": lambda a, b, n: _seen(a, b, n, in_both=True),
+            "You went through the classes of the first set alone. What only the second shows "
+            "counts as well.": lambda a, b, n: _seen(a, b, n, in_both=False),
+        },
+        hint="x.bincount(minlength=count) counts the classes; divided by len(x), they are shares.",
     ),
 }
