@@ -174,7 +174,7 @@ STUDY = study.Study(
         {"contestant": name, "seed": seed, "minutes": minutes, "threads": 1}
         for seed in (0, 1, 2)
         for name, minutes in [
-            *((name, MINUTES * c.share) for name, c in CONTESTANTS.items()),
+            *((name, round(MINUTES * c.share, 3)) for name, c in CONTESTANTS.items()),
             ("real rooms", 0.0),
         ]
     ],

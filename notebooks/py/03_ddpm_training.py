@@ -1609,7 +1609,7 @@ save_figure(
 # %% [markdown]
 # The losses on validation images are higher at every time, by 8 % at most and 2 to 4 % on average (seeds 0 to 2), each by no more than about two standard errors. These are the same images throughout: if the validation rooms happen to be harder, all eight gaps show it. And so it seems. In the figure of section 7 the two losses are about as far apart after 3,008 images, when the network has seen none twice, as at the end.
 #
-# A copy would show in the nearest sample of all: it is not much nearer to a training image than the nearest of as many new rooms. On average, too, samples are no nearer. There is no sign of copying. After three and a half epochs of 12,000 images that is no surprise; 300 epochs of 1,000 images would be another matter. [Notebook 06](06_evaluation.ipynb) looks closer.
+# A copy would show in the nearest sample of all: it is about as far from a training image as the nearest of as many new rooms. On average, too, samples are no nearer. There is no sign of copying. After three and a half epochs of 12,000 images that is no surprise; 300 epochs of 1,000 images would be another matter. [Notebook 06](06_evaluation.ipynb) looks closer.
 
 # %% tags=["hide-input"]
 claim(
@@ -1769,7 +1769,7 @@ save_table(
 )
 
 # %% [markdown]
-# At the two smallest times the hope holds in each of three runs (seeds 0 to 2), by more than three standard errors. From 200 to 900 $\gamma^*$ is between 0.99 and 1.18. At the last three times the seed decides: in each run $\gamma^*$ is about 1.7 at one of them and below 0.95 at another, but not at the same ones. The bars do not show this scatter. At most times $\gamma^*$ is so close to 1 that a weight of 1.35 makes the squared error *larger*. Yet the samples get better: in the study of section 9, the best guided run within
+# At the two smallest times the hope holds in each of three runs (seeds 0 to 2), by more than three standard errors. From 200 to 900 $\gamma^*$ is between 0.99 and 1.18. At the last three times the seed decides: in each run $\gamma^*$ is 1.7 to 1.8 at one of them and below 0.95 at another, but which ones differs. The bars do not show this scatter. At most times $\gamma^*$ is so close to 1 that a weight of 1.35 makes the squared error *larger*. Yet the samples get better: in the study of section 9, the best guided run within
 # 20 evaluations has about three fifths of the excess of the best run without guidance.
 #
 # So denoising real rooms does not explain it. In the table, a weight of 1.35 raises recall and lowers both distances, while precision falls by 0.03 to 0.04 in the three runs. At 1.7 recall rises further, but precision falls by another 0.03 to 0.09, and the kernel distance does not change beyond its errors. A sampler meets images of its own making, and their errors build up along the way. Why guidance helps is open here; that it helps is measured, for a weight chosen on validation images.

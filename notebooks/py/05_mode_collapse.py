@@ -1028,7 +1028,7 @@ for name, by in cured.items():
     print(f"{name}: modes found, share near: G {by['G']}, its average {by['average']}")
 
 # %% [markdown]
-# Both cures spread out over the grid. With seeds 0 to 2 WGAN-GP finds all modes, with 0.70 to 0.76 of its points near one, and the unrolled game 21 to 24, with 0.3 to 0.6. How does $D$ judge the plane meanwhile? In the minimax game it chases the points, and they flee: what it called real a moment ago it now calls generated. In this run two of its maps, 83 steps of $G$ apart, have a correlation of 0.1 on average; with WGAN-GP it is 0.5, in the unrolled game 0.7.
+# Both cures spread out over the grid. With seeds 0 to 2 WGAN-GP finds all modes, with 0.70 to 0.76 of its points near one, and the unrolled game 21 to 25, with 0.3 to 0.55. How does $D$ judge the plane meanwhile? In the minimax game it chases the points, and they flee: what it called real a moment ago it now calls generated. In this run two of its maps, 83 steps of $G$ apart, have a correlation of 0.3 on average; with either cure it is 0.6 to 0.65.
 
 # %% tags=["hide-input"]
 side = 1.4 * grid(5, 1.0).abs().max().item()
@@ -1623,7 +1623,7 @@ for name in ("training images of the GAN", "GAN"):
     print("{}: {distance:.3f}; 95 % of chance below {chance:.3f}".format(name, **gaps[name]))
 
 # %% [markdown]
-# By Eq. 5.15 the GAN's walls lie 0.2 from those of validation images. Chance seldom gives 0.07, and the training images give less. Pale blue, sage, blue and lilac are the walls of one room in eleven, among the training images as well. Of this GAN's 1,500 images none is read so (with seeds 1 and 2 four and none). Burgundy has all but gone, charcoal and pale yellow are read at most half as often as they should be, tan about three times as often. The other seeds agree. Real modes are lost, by GANs whose precision nearly equals that of real images. Why the cool colours go, three runs cannot say.
+# By Eq. 5.15 the GAN's walls lie 0.2 from those of validation images. Chance seldom gives 0.07, and the training images give less. Pale blue, sage, blue and lilac are the walls of one room in eleven, among the training images as well. Of this GAN's 1,500 images none is read so (with seeds 1 and 2 four and none). Burgundy has all but gone, charcoal and pale yellow are read at most half as often as they should be, tan two and a half to over three times as often. The other seeds agree. Real modes are lost, by GANs whose precision nearly equals that of real images. Why the cool colours go, three runs cannot say.
 
 # %% tags=["hide-input"]
 by_wall = {row["wall"]: row for row in wall_rows}
@@ -1861,7 +1861,7 @@ display(
 )
 
 # %% [markdown]
-# In seed 0 the runaway game has cost 40 to 46 % of the coverage, but only 20 to 22 % of the precision (three runs). By kernel distance it has moved away from real images, farther than the balanced game.
+# In three runs the runaway game has cost 40 to 46 % of the coverage, but only 21 to 22 % of the precision (seed 0 of the game). By kernel distance it has moved away from real images, farther than the balanced game.
 
 # %%
 of = {row["images"]: row for row in spread_rows}
@@ -1894,7 +1894,7 @@ claim(
 # * The smallest game circles, since its flow keeps the distance from the rest point (Eq. 5.5). Looking one step ahead adds a spring (Eq. 5.7), provided that the gradient runs *through* $D$'s answer.
 # * The Wasserstein distance has a slope where the Jensen-Shannon divergence is flat. Its critic needs a bounded slope between the clouds (Eq. 5.11); a penalty at real points or no bound reports nonsense, and what a hinge reports is no distance.
 # * On the grid of 25, over ten seeds, minimax ends at about 12 modes, and both cures at 25. A steeper $D$ alone gets nearly as far. On the ring all games end alike, and on bedrooms, from one seed, WGAN-GP comes last of our four games.
-# * On images precision does not see what is missing. Coverage does, and so does the effective number of kinds (Eq. 5.16). Our healthy GAN has lost the walls of four colours, 9 % of all. A game that runs away leaves less than 9 of 26 kinds of room, in each of three seeds, while its images stay rooms, if faint ones.
+# * On images precision does not see what is missing. Coverage does, and so does the effective number of kinds (Eq. 5.16). Our healthy GAN has lost the walls of four colours, 9 % of all. A game that runs away leaves fewer than 9 of 26 kinds of room, in each of three seeds, while its images stay rooms, if faint ones.
 #
 # <details><summary><b>Six more questions, with answers</b></summary>
 #

@@ -483,7 +483,7 @@ along_gan = along(
 )
 
 # %% [markdown]
-# On the great circle contrast and detail stay at their level. The middle of the straight line has lost about three tenths of the contrast and a third of the detail. The cross-fade loses a quarter of the contrast, but only a sixth of the detail. So it is the detail that sets the line apart.
+# On the great circle contrast and detail stay at their level. The middle of the straight line has lost about three tenths of the contrast and a third of the detail. The cross-fade loses a quarter of the contrast, but only a sixth of the detail. So it is above all the detail that sets the line apart.
 #
 # Why does a short latent cost detail? The first layer of the
 # generator is linear. The shorter the latent, the closer the output of this layer comes to its bias, which is the same for all rooms. Done on purpose, this is a kind of *truncation* ([Brock et al., 2019](https://arxiv.org/abs/1809.11096), who draw large coordinates again): it gives up variety and hopes for typical images. Whether it gets them is measured in section 9.

@@ -18,9 +18,9 @@
 # ## Abstract
 #
 # A student report (*the original report*) compared a diffusion model (DDPM) with a generative adversarial network (GAN) on photographs of bedrooms. Its DDPM ran out of time. Its GAN reached an FID of 74 from about 1,000 images. It concluded that a DDPM takes too long to train. We rebuild both models on 18,000 rendered rooms, train them in minutes, measure them on test images, and
-# test each claim of the original report. The ruler is the kernel distance: 0 in expectation for real rooms, about 27 for a GAN after one pass over its images. Behind ± stand two standard errors from the samples, in brackets 95 % intervals over training seeds or pairs. Five findings:
+# test each claim of the original report. The ruler is the kernel distance: 0 in expectation for real rooms, 27 to 34 for our GAN after one pass over its images. Behind ± stand two standard errors from the samples, in brackets 95 % intervals over training seeds or pairs. Five findings:
 #
-# 1. **Both models learn bedrooms in minutes of a CPU.** In three whole runs at 32 pixels the DDPM came to 3.7, 4.1 and 4.3, in 9 to 18 minutes, and the GAN, which learns from 1,000 images, to 4.5, 4.4 and 4.0, in 9 to 22. (The first run had two cores, the others one each.) Real rooms score 0.03 ± 0.07. Which model is closer changes with the seed; the recall is the DDPM's each time. (Section 3.1)
+# 1. **Both models learn bedrooms in minutes of a CPU.** In three whole runs at 32 pixels the DDPM came to 3.7, 4.1 and 4.3, in 6 to 18 minutes, and the GAN, which learns from 1,000 images, to 4.5, 4.4 and 4.0, in 9 to 22. (The first run had two cores, the others one each.) Real rooms score 0.03 ± 0.07. Which model is closer changes with the seed; the recall is the DDPM's each time. (Section 3.1)
 # 2. **At 64 pixels the kernel distance does not decide which of the two is closer to real rooms.** After nine and five minutes of a GPU the DDPM has 2.6 ± 0.3 and the GAN 2.8 ± 0.3. The DDPM covers more of the variety: its recall is higher by 0.08 ± 0.03. These are single networks. (Section 3.2)
 # 3. **In equal training time the order depends on the recipe.** In seven minutes of one core, from 12,000 images, with recipes since replaced, the DDPM comes to 9.4 on validation images, and the GAN's kernel distance is higher by 2.8 [1.1, 4.5] (three seeds). The GAN's present recipe comes to 4.3 [3.4, 5.2] in as many seconds, from 1,000 images. The DDPM's present recipe was not measured so. (Sections 3.3, 3.4)
 # 4. **Augmentation brings a GAN on 1,000 images far closer.** Over three seeds it lowers the kernel distance to validation images by 7.5 [6.0, 9.1] from 11.8. Without its colour operations, and then applied more often, it lowers it by another 1.0 [0.5, 1.5]. (Section 3.4)
@@ -451,7 +451,7 @@ save_figure(
 )
 
 # %% [markdown]
-# Both models lie far above real rooms. (Bits per dimension, lower is better: at most what the DDPM needs to store a number of an image.) With 1,000 samples precision does not tell the three sets apart. Recall does: the DDPM covers about half of what real rooms cover, the GAN about a third.
+# Both models lie far above real rooms. (Bits per dimension, lower is better: at most what the DDPM needs to store a number of an image.) With 1,000 samples precision does not tell the three sets apart. Recall does: the DDPM covers about half of what real rooms cover, the GAN less than a third.
 #
 # Which is closer? The next table has three whole runs, of seeds 0, 1 and 2.
 
@@ -530,11 +530,17 @@ spans = [
 ]
 claim(
     run.profile,
-    "9 to 18 and 9 to 22 minutes; recall higher for the DDPM, Fréchet lower by 70 to 150",
-    np.allclose(spans, ((9, 18), (9, 22)), atol=0.6)
+    "6 to 18 and 9 to 22 minutes; recall higher for the DDPM, Fréchet lower by 70 to 150",
+    np.allclose(spans, ((6, 18), (9, 22)), atol=0.6)
     and less["recall"].max() < -0.1
     and 70 < less["Fréchet distance above the floor"].min()
     and less["Fréchet distance above the floor"].max() < 151,
+)
+first = across_seeds("nb04_training", "history[0].kernel")
+claim(
+    run.profile,
+    "the GAN after one pass over its images: 27 to 34 in three runs",
+    np.allclose((first.min(), first.max()), (27, 34), atol=0.5),
 )
 claim(
     run.profile,
@@ -543,10 +549,10 @@ claim(
 )
 claim(
     run.profile,
-    "precision within 0.05 for all three; recall: half (DDPM) and a third (GAN) of real rooms'",
+    "precision within 0.05 for all three; recall: half (DDPM) and under a third (GAN) of real rooms'",
     np.ptp([r.precision for r in results.values()]) < 0.05
     and 0.4 < d.recall / real_rooms.recall < 0.6
-    and 0.2 < a.recall / real_rooms.recall < 0.4,
+    and 0.2 < a.recall / real_rooms.recall < 0.34,
 )
 error = 2 * np.hypot(a.kernel_error, d.kernel_error)
 claim(
@@ -1307,7 +1313,8 @@ claim_on(
 # * **Rendered rooms.** They vary less than photographs. A model that does well here would need more capacity and more images for photographs.
 # * **Small images.** At 32 pixels a bed is about twenty pixels wide. The order of models may change with size.
 # * **One ruler.** Kernel and Fréchet distance, precision and recall all use the features of EfficientNet-Lite0, which was trained on photographs. They compare with each other and with nothing in the literature. Notebook 06, section 12, adds rulers without a network; they do not settle the order.
-# * **Few trainings.** Section 3.2 and, but for 3.1, what is shown of this run rest on one training of each model; seeds are three at most. Errors of single trainings are those of samples or pairs.
+# * **Few trainings.** The tables of sections 3.2, 3.6 and 3.7 and Fig. 4, 8 and 9 are of one training of each model. Elsewhere there are three seeds.
+# * **Few minutes.** Section 3.3 says how recipes begin. In hours, larger networks and more patient recipes may well overtake.
 # * **Recipes, not principles.** DDPM and GAN differ in network, optimiser, augmentation and guidance. "Diffusion against GAN" is not what was measured.
 # * **Choices.** The DDPM's sampler and guidance, and the GAN's game, were chosen on validation images. The test images have chosen nothing.
 # * **Clocks.** The networks of 64 pixels shared their GPU with other runs. The processor of the released ones of 32 pixels was not recorded.
