@@ -11,7 +11,7 @@ def _apart(first, second, error_1, error_2):
 
 
 def _of_seeds() -> list[tuple]:
-    """Results of two models with the same seeds: good seeds are good for both."""
+    """Results of two models with the same seeds."""
     seeds = [torch.tensor(x, dtype=torch.float64) for x in ([9.0, 10.5, 8.1], [4.0, 6.2, 5.1, 7.3])]
     gaps = [torch.tensor(x, dtype=torch.float64) for x in ([2.0, 3.4, 2.9], [-0.3, 0.4, 0.9, 0.2])]
     return [(a, a + gap) for a, gap in zip(seeds, gaps, strict=True)]
@@ -63,6 +63,9 @@ EXERCISES = {
                 lambda a, b, x, y: (b - a, 2 * (x**2 + y**2))
             ),
             "You took the first less the second.": lambda a, b, x, y: _apart(b, a, x, y),
+            "You dropped the sign. The second may be smaller than the first.": (
+                lambda a, b, x, y: (abs(b - a), 2 * (x**2 + y**2) ** 0.5)
+            ),
             "That is the sum of the errors, or twice their mean. For independent samples the "
             "squares add, and the text gives two standard errors.": (
                 lambda a, b, x, y: (b - a, x + y)
@@ -74,8 +77,8 @@ EXERCISES = {
         answer=lambda a, b: _interval(b - a),
         trials=_of_seeds,
         mistakes={
-            "You treated the seeds as unrelated. Both models share them, and what a seed does to "
-            "both goes out when you subtract seed by seed.": _unpaired,
+            "You treated the seeds as unrelated. The task pairs them: subtract seed by seed "
+            "first. That is right whether a seed does the same to both or not.": _unpaired,
             "You added the variances of both. Squares add for independent numbers; these share "
             "their seeds. Subtract seed by seed first.": (lambda a, b: _unpaired(a, b, len(a) - 1)),
             "You pooled two groups. They share their seeds: there are n differences, and n - 1 "
@@ -83,6 +86,9 @@ EXERCISES = {
             "You took 1.96, the quantile of a normal law. With three seeds the standard deviation "
             "is itself a guess, and Student's quantile is 4.30.": (
                 lambda a, b: _interval(b - a, lambda p, _: stats.norm.ppf(p))
+            ),
+            "You took two standard errors. With three seeds Student's quantile is 4.30, not 2.": (
+                lambda a, b: _interval(b - a, lambda p, _: 2.0)
             ),
             "That is how far single seeds scatter. The mean of n scatters √n times less.": (
                 lambda a, b: _interval(b - a, root=False)
