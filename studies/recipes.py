@@ -19,6 +19,8 @@ import numpy as np
 import study
 import torch
 
+from bedgen_utils.data import to_float
+from bedgen_utils.diffusion import Bound
 from bedgen_utils.metrics import compare
 from bedgen_utils.models import DDPM
 from bedgen_utils.train import DDPMRecipe, train_ddpm
@@ -65,6 +67,20 @@ def trained(recipe: DDPMRecipe, log_every: int = 1000) -> tuple[DDPM, list[dict]
     return ddpm, list(rows)
 
 
+def bounds(ddpm: DDPM, seed: int) -> list[Bound]:
+    """The bound on validation images, by groups that share their drawn terms (notebook 03)."""
+    p, draws = study.numbers("03"), torch.Generator().manual_seed(seed)
+    groups = to_float(study.images("validation", limit=p.n_bound)[: p.n_bound]).split(p.bound_group)
+    return [ddpm.diffusion.vlb(ddpm.network, x, draws, thin=p.bound_thin) for x in groups]
+
+
+def bits(groups: list[Bound]) -> dict:
+    """Bits/dim and its standard error over the groups."""
+    values = torch.stack([group.total.mean() for group in groups])
+    error = values.std().item() / len(values) ** 0.5
+    return {"bits/dim": round(values.mean().item(), 3), "bits/dim error": round(error, 3)}
+
+
 def measure(job: study.Job) -> dict:
     change = {"variance": "large"} | RECIPES[job["recipe"]]
     recipe = replace(study.ddpm_recipe(), seed=job["seed"], **change)
@@ -74,7 +90,7 @@ def measure(job: study.Job) -> dict:
     recipe = replace(recipe, images=study.images_in(60 * job["minutes"], warm, 1))
     ddpm, history = trained(recipe)
     seconds = time.monotonic() - began
-    groups = study.bounds(ddpm, job["seed"])
+    groups = bounds(ddpm, job["seed"])
     terms = torch.cat([group.terms for group in groups]).mean(0)[1:-1]  # L_1 … L_{T-1}
     made = ddpm.sample(study.smaller(500, 32), seed=1, steps=study.numbers("03").steps)
     reference = study.images("validation", recipe.size)
@@ -83,7 +99,7 @@ def measure(job: study.Job) -> dict:
         "seconds": round(seconds),
         "distance": round(compare(made, reference, split="validation").distance),
         "scored": study.numbers("03").n_bound,
-        **study.bits(groups),
+        **bits(groups),
         "terms": " ".join(f"{part.mean():.3g}" for part in terms.split(np.diff(EDGES).tolist())),
     }
 

@@ -31,9 +31,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bedgen_utils.data import load_bedrooms, to_float
-from bedgen_utils.diffusion import Bound
-from bedgen_utils.models import DDPM
+from bedgen_utils.data import load_bedrooms
 from bedgen_utils.run import REPO, code_version, device, processor, profile_numbers
 from bedgen_utils.sources import dataset_sha256, replace_atomically
 from bedgen_utils.train import DDPMRecipe, GANRecipe
@@ -279,17 +277,3 @@ def images_in(seconds: float, history: list[dict], first: int = 0) -> int:
     """
     a, b = history[first], history[-1]
     return max(1, int(seconds * (b["images"] - a["images"]) / (b["seconds"] - a["seconds"])))
-
-
-def bounds(ddpm: DDPM, seed: int) -> list[Bound]:
-    """The bound on validation images, by groups that share their drawn terms (notebook 03)."""
-    p, draws = numbers("03"), torch.Generator().manual_seed(seed)
-    groups = to_float(images("validation", limit=p.n_bound)[: p.n_bound]).split(p.bound_group)
-    return [ddpm.diffusion.vlb(ddpm.network, x, draws, thin=p.bound_thin) for x in groups]
-
-
-def bits(groups: list[Bound]) -> dict:
-    """Bits/dim and its standard error over the groups."""
-    values = torch.stack([group.total.mean() for group in groups])
-    error = values.std().item() / len(values) ** 0.5
-    return {"bits/dim": round(values.mean().item(), 3), "bits/dim error": round(error, 3)}

@@ -11,7 +11,7 @@ def _apart(first, second, error_1, error_2):
 
 
 def _of_seeds() -> list[tuple]:
-    """Results of two models with the same seeds: good seeds are good for both."""
+    """Results of two models with the same seeds."""
     seeds = [torch.tensor(x, dtype=torch.float64) for x in ([9.0, 10.5, 8.1], [4.0, 6.2, 5.1, 7.3])]
     gaps = [torch.tensor(x, dtype=torch.float64) for x in ([2.0, 3.4, 2.9], [-0.3, 0.4, 0.9, 0.2])]
     return [(a, a + gap) for a, gap in zip(seeds, gaps, strict=True)]
@@ -33,6 +33,23 @@ def _unpaired(a, b, freedom=None):
     return middle, middle - half, middle + half
 
 
+def _answers() -> list[tuple]:
+    """Sets of unlike sizes, each without a class that the other has."""
+    pairs = [([0, 0, 0, 1, 1, 2, 2, 2, 2, 3], [0, 1, 1, 3, 3, 4], 5), ([0, 1], [1, 1, 1, 2, 0], 4)]
+    return [(torch.tensor(a), torch.tensor(b), count) for a, b, count in pairs]
+
+
+def _variation(a, b, count, share=True, of=lambda gap: gap.abs().sum() / 2):
+    counts = [x.bincount(minlength=count).double() for x in (a, b)]
+    return of(counts[0] / len(a) - counts[1] / len(b) if share else counts[0] - counts[1])
+
+
+def _seen(a, b, count, in_both):
+    classes = [x.bincount(minlength=count) > 0 for x in (a, b)]
+    kept = classes[0] & classes[1] if in_both else classes[0]
+    return _variation(a, b, count, of=lambda gap: gap[kept].abs().sum() / 2)
+
+
 EXERCISES = {
     "08-1": Exercise(
         answer=_apart,
@@ -46,6 +63,9 @@ EXERCISES = {
                 lambda a, b, x, y: (b - a, 2 * (x**2 + y**2))
             ),
             "You took the first less the second.": lambda a, b, x, y: _apart(b, a, x, y),
+            "You dropped the sign. The second may be smaller than the first.": (
+                lambda a, b, x, y: (abs(b - a), 2 * (x**2 + y**2) ** 0.5)
+            ),
             "That is the sum of the errors, or twice their mean. For independent samples the "
             "squares add, and the text gives two standard errors.": (
                 lambda a, b, x, y: (b - a, x + y)
@@ -57,8 +77,8 @@ EXERCISES = {
         answer=lambda a, b: _interval(b - a),
         trials=_of_seeds,
         mistakes={
-            "You treated the seeds as unrelated. Both models share them, and what a seed does to "
-            "both goes out when you subtract seed by seed.": _unpaired,
+            "You treated the seeds as unrelated. The task pairs them: subtract seed by seed "
+            "first. That is right whether a seed does the same to both or not.": _unpaired,
             "You added the variances of both. Squares add for independent numbers; these share "
             "their seeds. Subtract seed by seed first.": (lambda a, b: _unpaired(a, b, len(a) - 1)),
             "You pooled two groups. They share their seeds: there are n differences, and n - 1 "
@@ -66,6 +86,9 @@ EXERCISES = {
             "You took 1.96, the quantile of a normal law. With three seeds the standard deviation "
             "is itself a guess, and Student's quantile is 4.30.": (
                 lambda a, b: _interval(b - a, lambda p, _: stats.norm.ppf(p))
+            ),
+            "You took two standard errors. With three seeds Student's quantile is 4.30, not 2.": (
+                lambda a, b: _interval(b - a, lambda p, _: 2.0)
             ),
             "That is how far single seeds scatter. The mean of n scatters √n times less.": (
                 lambda a, b: _interval(b - a, root=False)
@@ -82,5 +105,35 @@ EXERCISES = {
         },
         hint="First the n differences, b - a; from then on there is one list of numbers. "
         "stats.t.ppf(0.975, n - 1) of scipy is the quantile.",
+    ),
+    "08-3": Exercise(
+        answer=_variation,
+        trials=_answers,
+        mistakes={
+            "You compared counts. The sets differ in size: divide each by its own.": (
+                lambda a, b, n: _variation(a, b, n, share=False)
+            ),
+            "You left out the half. What one set has too much of, the other lacks: each difference "
+            "is counted twice, and disjoint sets would score 2.": (
+                lambda a, b, n: _variation(a, b, n, of=lambda gap: gap.abs().sum())
+            ),
+            "You took the mean over classes. Half the sum is asked for, whatever their number.": (
+                lambda a, b, n: _variation(a, b, n, of=lambda gap: gap.abs().mean())
+            ),
+            "You took the largest difference of a single class.": (
+                lambda a, b, n: _variation(a, b, n, of=lambda gap: gap.abs().max())
+            ),
+            "You kept the signs. Shares sum to 1 in both sets, so their differences sum to 0.": (
+                lambda a, b, n: _variation(a, b, n, of=lambda gap: gap.sum() / 2)
+            ),
+            "That is the Euclidean distance of the shares: no squares are asked for.": (
+                lambda a, b, n: _variation(a, b, n, of=lambda gap: gap.square().sum().sqrt())
+            ),
+            "You left out classes that one of the sets never shows. Those count most: bincount "
+            "takes minlength=count.": lambda a, b, n: _seen(a, b, n, in_both=True),
+            "You went through the classes of the first set alone. What only the second shows "
+            "counts as well.": lambda a, b, n: _seen(a, b, n, in_both=False),
+        },
+        hint="x.bincount(minlength=count) counts the classes; divided by len(x), they are shares.",
     ),
 }

@@ -1441,16 +1441,16 @@ save_table(
 )
 
 # %% [markdown]
-# The Fréchet distance nearly halves from the first row to the last, and the model is the same: most of a raw distance is the sample size. Its ratio to the floor rises from 1.3 to about 2 meanwhile. The excess changes far less: in three runs (seeds 0 to 2) it rose by 24 to 81, since the bias of a model is not quite that of real rooms. The kernel distance does not change beyond its errors.
+# The Fréchet distance nearly halves from the first row to the last, and the model is the same: most of a raw distance is the sample size. Its ratio to the floor rises from 1.3 to about 2 meanwhile. The excess changes far less: in three runs (seeds 0 to 2) it rose by 47 to 81, since the bias of a model is not quite that of real rooms. The kernel distance does not change beyond its errors.
 #
-# These two tell how good the model is. At $N = 1000$ the excess is 300 to 340 in the three runs, and the
-# kernel distance 3.9 to 4.5 where real rooms have 0. The samples are as likely as real rooms to lie among real ones (precision), but they cover only about half as many of them (recall).
+# These two tell how good the model is. At $N = 1000$ the excess is about 300 to 340 in the three runs, and the
+# kernel distance 3.8 to 4.5 where real rooms have 0. The samples are as likely as real rooms to lie among real ones (precision), but they cover only about half as many of them (recall).
 
 # %% tags=["hide-input"]
 small_n, large_n = quality[0], quality[-1]
 claim(
     run.profile,
-    "distance nearly halves, excess rises a quarter as much or less; kernel 3.9 to 4.5",
+    "distance nearly halves, excess rises a quarter as much or less; kernel 3.8 to 4.5",
     large_n["Fréchet distance"] < 0.6 * small_n["Fréchet distance"]
     and 1.24 < small_n["Fréchet distance"] / small_n["floor"] < 1.34
     and 1.8 < large_n["Fréchet distance"] / large_n["floor"] < 2.1
@@ -1609,7 +1609,7 @@ save_figure(
 # %% [markdown]
 # The losses on validation images are higher at every time, by 8 % at most and 2 to 4 % on average (seeds 0 to 2), each by no more than about two standard errors. These are the same images throughout: if the validation rooms happen to be harder, all eight gaps show it. And so it seems. In the figure of section 7 the two losses are about as far apart after 3,008 images, when the network has seen none twice, as at the end.
 #
-# A copy would show in the nearest sample of all: it is not much nearer to a training image than the nearest of as many new rooms. On average, too, samples are no nearer. There is no sign of copying. After three and a half epochs of 12,000 images that is no surprise; 300 epochs of 1,000 images would be another matter. [Notebook 06](06_evaluation.ipynb) looks closer.
+# A copy would show in the nearest sample of all: it is about as far from a training image as the nearest of as many new rooms. On average, too, samples are no nearer. There is no sign of copying. After three and a half epochs of 12,000 images that is no surprise; 300 epochs of 1,000 images would be another matter. [Notebook 06](06_evaluation.ipynb) looks closer.
 
 # %% tags=["hide-input"]
 claim(
@@ -1637,7 +1637,7 @@ claim(
 #
 # * A diffusion model is a network that answers $v$, a loop that trains it on Eq. 3.1, and a loop that samples. Written out they take about 100 lines. In a few minutes on two cores a small one learns colours, light and surfaces; rooms take longer. The package's versions give the same numbers from the same weights.
 # * An untrained network with a last layer of zeros has the loss of Eq. 3.2. The loss has a floor that no one knows: watch the samples.
-# * Trained in full at 32 pixels, the excess over the floor falls to less than half between the first epoch and the third, and ends at 300 to 340 for 1,000 samples. Three epochs are not too few as such.
+# * Trained in full at 32 pixels, the excess over the floor falls to less than half between the first epoch and the third, and ends at about 300 to 340 for 1,000 samples. Three epochs are not too few as such.
 # * The best prediction of the noise is weaker than the noise, by its correlation with it (Eq. 3.8). A "darker" prediction is no fault in itself.
 # * In one trained network, 8 evaluations of the second-order solver with times by noise leave little more than half the excess that DDPM has after 1000.
 # * DDIM is Euler's method on the probability-flow ODE, and on the straight line of flow matching (Eq. 3.11, 3.12).
@@ -1769,10 +1769,10 @@ save_table(
 )
 
 # %% [markdown]
-# At the two smallest times the hope holds in each of three runs (seeds 0 to 2), by more than three standard errors. From 200 to 900 $\gamma^*$ is between 0.99 and 1.18. At the last three times the seed decides: in each run $\gamma^*$ is about 1.7 at one of them and below 0.9 at another, but not at the same ones. The bars do not show this scatter. At most times $\gamma^*$ is so close to 1 that a weight of 1.35 makes the squared error *larger*. Yet the samples get better: in the study of section 9, the best guided run within
+# At the two smallest times the hope holds in each of three runs (seeds 0 to 2), by more than three standard errors. From 200 to 900 $\gamma^*$ is between 0.99 and 1.18. At the last three times the seed decides: in each run $\gamma^*$ is 1.7 to 1.8 at one of them and below 0.95 at another, but which ones differs. The bars do not show this scatter. At most times $\gamma^*$ is so close to 1 that a weight of 1.35 makes the squared error *larger*. Yet the samples get better: in the study of section 9, the best guided run within
 # 20 evaluations has about three fifths of the excess of the best run without guidance.
 #
-# So denoising real rooms does not explain it. In the table, a weight of 1.35 raises recall and lowers both distances, while precision falls by 0.01 to 0.04 in the three runs. At 1.7 recall rises further, but precision falls by another 0.03 to 0.09, and the kernel distance does not change beyond its errors. A sampler meets images of its own making, and their errors build up along the way. Why guidance helps is open here; that it helps is measured, for a weight chosen on validation images.
+# So denoising real rooms does not explain it. In the table, a weight of 1.35 raises recall and lowers both distances, while precision falls by 0.03 to 0.04 in the three runs. At 1.7 recall rises further, but precision falls by another 0.03 to 0.09, and the kernel distance does not change beyond its errors. A sampler meets images of its own making, and their errors build up along the way. Why guidance helps is open here; that it helps is measured, for a weight chosen on validation images.
 
 # %%
 from_one = {r["t"]: (r["w"] - 1) / r["error"] for r in best_w}  # in standard errors

@@ -215,7 +215,7 @@ for points in (data, *first_look.values()):
     check("counts", ours, theirs, 1e-6, "ours and the package's")
 
 # %% [markdown]
-# In section 1 the game of Eq. 13 found four or five of the 25 modes in three runs (this one has seed 0, the others 1 and 2), WGAN-GP 21 in one and all in two, with at least three times as large a share of its points near one.
+# In section 1 the game of Eq. 13 found four or five of the 25 modes in three runs (this one has seed 0, the others 1 and 2), WGAN-GP 21 in one and all in two, with more than twice as large a share of its points near one.
 #
 # Each number alone can be fooled. Points spread evenly over the whole square of the grid find no mode, though 7 % of them are near one. Copies of one data point are all near, and find one mode. The same points squeezed onto the middle nine modes "find" all nine, and still only a tenth of them is near one.
 
@@ -227,10 +227,10 @@ opened = {name: count_modes(cloud, grid(5, 1.0), std) for name, cloud in first_l
 print("section 1:", opened)
 claim(
     run.profile,
-    "section 1: fewer than 8 of 25 modes against at least 19, three times the share near",
+    "section 1: fewer than 8 of 25 modes against at least 19, twice the share near",
     opened["Eq. 13"][0] < 8
     and opened["WGAN-GP"][0] >= 19
-    and opened["WGAN-GP"][1] > max(0.25, 3 * opened["Eq. 13"][1]),
+    and opened["WGAN-GP"][1] > max(0.25, 2 * opened["Eq. 13"][1]),
 )
 claim(
     run.profile,
@@ -1028,7 +1028,7 @@ for name, by in cured.items():
     print(f"{name}: modes found, share near: G {by['G']}, its average {by['average']}")
 
 # %% [markdown]
-# Both cures spread out over the grid. With seeds 0 to 2 WGAN-GP finds all modes, with 0.70 to 0.76 of its points near one, and the unrolled game 21 to 24, with 0.3 to 0.6. How does $D$ judge the plane meanwhile? In the minimax game it chases the points, and they flee: what it called real a moment ago it now calls generated. In this run two of its maps, 83 steps of $G$ apart, have a correlation of 0.1 on average; with WGAN-GP it is 0.5, in the unrolled game 0.7.
+# Both cures spread out over the grid. With seeds 0 to 2 WGAN-GP finds all modes, with 0.70 to 0.76 of its points near one, and the unrolled game 21 to 25, with 0.3 to 0.55. How does $D$ judge the plane meanwhile? In the minimax game it chases the points, and they flee: what it called real a moment ago it now calls generated. In this run two of its maps, 83 steps of $G$ apart, have a correlation of 0.3 on average; with either cure it is 0.6 to 0.65.
 
 # %% tags=["hide-input"]
 side = 1.4 * grid(5, 1.0).abs().max().item()
@@ -1623,7 +1623,7 @@ for name in ("training images of the GAN", "GAN"):
     print("{}: {distance:.3f}; 95 % of chance below {chance:.3f}".format(name, **gaps[name]))
 
 # %% [markdown]
-# By Eq. 5.15 the GAN's walls lie 0.2 from those of validation images. Chance seldom gives 0.07, and the training images give less. Pale blue, sage, blue and lilac are the walls of one room in eleven, among the training images as well. Of this GAN's 1,500 images none is read so (with seeds 1 and 2 four and none). Burgundy has all but gone, charcoal and pale yellow are read at most half as often as they should be, tan three times as often. The other seeds agree, but do not halve grey. Real modes are lost, by GANs whose precision nearly equals that of real images. Why the cool colours go, three runs cannot say.
+# By Eq. 5.15 the GAN's walls lie 0.2 from those of validation images. Chance seldom gives 0.07, and the training images give less. Pale blue, sage, blue and lilac are the walls of one room in eleven, among the training images as well. Of this GAN's 1,500 images none is read so (with seeds 1 and 2 four and none). Burgundy has all but gone, charcoal and pale yellow are read at most half as often as they should be, tan two and a half to over three times as often. The other seeds agree. Real modes are lost, by GANs whose precision nearly equals that of real images. Why the cool colours go, three runs cannot say.
 
 # %% tags=["hide-input"]
 by_wall = {row["wall"]: row for row in wall_rows}
@@ -1648,7 +1648,7 @@ claim(
     all(by_wall[c]["p times 15"] < 0.05 for c in (*gone, "burgundy", "charcoal", *more))
     and by_wall["burgundy"]["GAN"] < 0.003
     and by_wall["charcoal"]["GAN"] < 0.5 * by_wall["charcoal"]["validation images"]
-    and 0.25 < by_wall["pale yellow"]["GAN"] / by_wall["pale yellow"]["validation images"] < 0.6
+    and by_wall["pale yellow"]["GAN"] < 0.6 * by_wall["pale yellow"]["validation images"]
     and 2.3 < by_wall["tan"]["GAN"] / by_wall["tan"]["validation images"] < 3.8,
 )
 claim(
@@ -1804,9 +1804,9 @@ save_figure(
 )
 
 # %% [markdown]
-# This is a collapse on images. In the runaway game the effective number of kinds of room falls from 26 to 9 in each of three seeds, and that of wall colours from about 6 to between 3.5 and 4. (In two more runs, with other latents, from 24 and 20 to between 8 and 11.) Validation images have 33 kinds and nearly 8 colours. Look at the sheets: one pale grey room after another. $D$ lags behind, so $h$ may gather where $D$ last looked kindly.
+# This is a collapse on images. In the runaway game the effective number of kinds of room falls from 26 to between 8 and 9 in each of three seeds, and that of wall colours from about 6 to between 3.5 and 4. (In two more runs, with other latents, from 24 and 20 to between 8 and 11.) Validation images have 33 kinds and nearly 8 colours. Look at the sheets: one pale grey room after another. $D$ lags behind, so $h$ may gather where $D$ last looked kindly.
 #
-# These games show that a collapse can happen, not which of their two differences matters, nor that balance prevents one: the balanced game keeps 14 to 20 kinds. The rates were chosen after trials. And the pale rooms are rooms, but faint ones. What do features say of the ends?
+# These games show that a collapse can happen, not which of their two differences matters, nor that balance prevents one: the balanced game, too, loses some, and ends with 11 to 20. The rates were chosen after trials. And the pale rooms are rooms, but faint ones. What do features say of the ends?
 
 
 # %%
@@ -1826,7 +1826,7 @@ claim(
     run.profile,
     "balanced: more kinds in every seed than runaway in any, but fewer than at first",
     max(at_end("runaway", "kinds of room")) < min(at_end("balanced", "kinds of room"))
-    and 13 < min(at_end("balanced", "kinds of room"))
+    and 10 < min(at_end("balanced", "kinds of room"))
     and max(at_end("balanced", "kinds of room")) < lost[0]["kinds of room"],
 )
 claim(
@@ -1861,7 +1861,7 @@ display(
 )
 
 # %% [markdown]
-# In seed 0 the runaway game has cost 40 to 45 % of the coverage, but only 16 to 22 % of the precision (three runs). By kernel distance it has moved away from real images, farther than the balanced game.
+# In three runs the runaway game has cost 40 to 46 % of the coverage, but only 21 to 22 % of the precision (seed 0 of the game). By kernel distance it has moved away from real images, farther than the balanced game.
 
 # %%
 of = {row["images"]: row for row in spread_rows}
@@ -1894,7 +1894,7 @@ claim(
 # * The smallest game circles, since its flow keeps the distance from the rest point (Eq. 5.5). Looking one step ahead adds a spring (Eq. 5.7), provided that the gradient runs *through* $D$'s answer.
 # * The Wasserstein distance has a slope where the Jensen-Shannon divergence is flat. Its critic needs a bounded slope between the clouds (Eq. 5.11); a penalty at real points or no bound reports nonsense, and what a hinge reports is no distance.
 # * On the grid of 25, over ten seeds, minimax ends at about 12 modes, and both cures at 25. A steeper $D$ alone gets nearly as far. On the ring all games end alike, and on bedrooms, from one seed, WGAN-GP comes last of our four games.
-# * On images precision does not see what is missing. Coverage does, and so does the effective number of kinds (Eq. 5.16). Our healthy GAN has lost the walls of four colours, 9 % of all. A game that runs away leaves 9 of 26 kinds of room, in each of three seeds, while its images stay rooms, if faint ones.
+# * On images precision does not see what is missing. Coverage does, and so does the effective number of kinds (Eq. 5.16). Our healthy GAN has lost the walls of four colours, 9 % of all. A game that runs away leaves fewer than 9 of 26 kinds of room, in each of three seeds, while its images stay rooms, if faint ones.
 #
 # <details><summary><b>Six more questions, with answers</b></summary>
 #

@@ -824,7 +824,7 @@ for name, slope in slopes.items():
 #
 # One bias stays. The reference is a sample, too. Real against real, both sides play the same part, so the 3,000 validation images alone add about slope/3,000. That accounts for what the extrapolation leaves of the floor, and no extrapolation in $N$ removes it.
 #
-# A model's *excess over the floor* at the same $N$ is far steadier. But slopes differ, so it keeps a bias: at $N = 250$ the GAN's is a fifth to a third smaller than at 4,000, in three whole runs with seeds 0 (the one shown), 1 and 2. Move $N$ and see (this needs a running kernel).
+# A model's *excess over the floor* at the same $N$ is far steadier. But slopes differ, so it keeps a bias: at $N = 250$ the GAN's is a quarter to a third smaller than at 4,000, in three whole runs with seeds 0 (the one shown), 1 and 2. Move $N$ and see (this needs a running kernel).
 
 # %% tags=["hide-input"]
 import ipywidgets as widgets
@@ -863,14 +863,14 @@ claim(
 )
 claim(
     run.profile,
-    "the GAN's distance halves from N = 250 to 4,000; the excess of N = 1,000 on is within a tenth",
+    "the GAN's distance halves from N = 250 to 4,000; from 1,000 on its excess is within an eighth",
     1.8 < curves["GAN"][0] / curves["GAN"][-1] < 2.6
-    and np.ptp(gan_excess[2:]) < 0.1 * gan_excess[-1],
+    and np.ptp(gan_excess[2:]) < 0.125 * gan_excess[-1],
 )
 claim(
     run.profile,
-    "at N = 250 the GAN's excess is a fifth to a third smaller than at 4,000",
-    0.62 < gan_excess[0] / gan_excess[-1] < 0.87,
+    "at N = 250 the GAN's excess is a quarter to a third smaller than at 4,000",
+    0.62 < gan_excess[0] / gan_excess[-1] < 0.8,
 )
 claim(
     run.profile,
@@ -962,7 +962,7 @@ save_table(
 )
 
 # %% [markdown]
-# In 32 directions, with $N$ well above $D$, both estimates lie within the interval of the true scatter. In all features the bootstrap error is about 30 % larger than that of halves: 27 to 31 against 21 to 24 in three runs. The scatter of sixteen sets is uncertain: 16, 31 and 24, on average nearer to halves, but its interval excludes the bootstrap in one run only. From here on errors of Fréchet distances are made by halves, which all hold the same number of different images. Value ± 2 errors is meant to hold the mean over sets of the same $N$, not the distance at $1/N = 0$.
+# In 32 directions, with $N$ well above $D$, both estimates lie within the interval of the true scatter. In all features the bootstrap error is about 30 % larger than that of halves: 27 to 31 against 21 to 23 in three runs. The scatter of sixteen sets is uncertain: 22, 31 and 24. Each time its interval holds both estimates, so it cannot say which is right. From here on errors of Fréchet distances are made by halves, which all hold the same number of different images. Value ± 2 errors is meant to hold the mean over sets of the same $N$, not the distance at $1/N = 0$.
 
 # %% tags=["hide-input"]
 all_row, low_row = scatter_rows
@@ -973,7 +973,7 @@ claim(
 )
 claim(
     run.profile,
-    "all features: the bootstrap about 30 % above halves (21 to 24); the scatter from 16 to 31",
+    "all features: the bootstrap about 30 % above halves (21 to 23); the scatter from 22 to 31",
     1.2 < all_row["bootstrap"] / all_row["halves"] < 1.4
     and 19 < all_row["halves"] < 26
     and 8 < all_row["scatter"] < 39,
@@ -1250,9 +1250,9 @@ save_figure(
 )
 
 # %% [markdown]
-# The question is fair: of the test images half are nearer to training images, as chance has it. And it finds the planted copies: more than a tenth of that set is suspiciously near, and $p$ leaves no doubt. Of the GAN's samples 1 to 2 % are, too. But about as many are as near to unseen rooms, and no more than half are nearer to training images.
+# The question is fair: of the test images half are nearer to training images, as chance has it. And it finds the planted copies: more than a tenth of that set is suspiciously near, and $p$ leaves no doubt. Of the GAN's samples 1 to 2 % are, too. But over three runs about as many are as near to unseen rooms: 1.6 and 1.4 %. The run shown has the largest gap, with $p = 0.06$: no finding. And no more than half are nearer to training images.
 #
-# That is no sign of copying. Nor do the five nearest pairs in the figure look alike. For the DDPM the question stays open. About 1 % of its samples are suspiciously near to training images. With seed 0 none is as near to unseen rooms, but five against none has $p = 0.06$: no finding. With seeds 1 and 2 as many or more are. And three quarters of its 12,000 training images were not looked at. Mirrored copies, which the augmentation could teach, were not planted.
+# That is no sign of copying. None of the five nearest pairs in the figure is a copy. Nor is there a sign for the DDPM. Under 1 % of its samples are suspiciously near to training images, and in three runs as many or more are as near to unseen rooms. But three quarters of its 12,000 training images were not looked at. Mirrored copies, which the augmentation could teach, were not planted.
 #
 # [Meehan et al. (2020)](https://arxiv.org/abs/2004.05675) call it *data copying* when samples lie systematically nearer to the training images than fresh real images do. Their test ranks the distances of both, cell by cell of the feature space: a model may copy in one cell alone.
 
@@ -1269,9 +1269,9 @@ claim(
 )
 claim(
     run.profile,
-    "GAN: as many suspiciously near to training images as to unseen rooms; at most half nearer",
-    of_gan[p_value] > 0.2
-    and abs(of_gan[suspicious] - of_gan[as_near]) < 0.01
+    "GAN: no finding (p above 0.05), and at most half are nearer to training images",
+    of_gan[p_value] > 0.05
+    and max(of_gan[suspicious], of_gan[as_near]) < 0.025
     and of_gan["nearer from"] < 0.5,
 )
 claim(
@@ -1547,9 +1547,9 @@ save_figure(
 )
 
 # %% [markdown]
-# Does the lead that FD-EffNet gives the DDPM survive? In part. (The DDPM learnt from 12,000 images, the GAN from 1,000. The DDPM samples by DPM-Solver++ in 10 steps, 20 at 64 pixels, with guidance 1.35.) In all three runs FD-EffNet puts the DDPM first, by more than two errors of the difference. So does recall, in two of them by more than its intervals. FWD does so clearly in one, and leaves the order open in two. The kernel distance and the coverage change sides between runs.
+# Does the lead that FD-EffNet gives the DDPM survive? In part. (The DDPM learnt from 12,000 images, the GAN from 1,000. The DDPM samples by DPM-Solver++ in 10 steps, 20 at 64 pixels, with guidance 1.35.) In all three runs FD-EffNet puts the DDPM first, by more than two errors of the difference. So does recall, in two of them by more than its intervals. FWD does so clearly in one, and leaves the order open in two. The kernel distance puts it first by more than two errors in one run, and changes sides between the others. Coverage differs by less than its intervals.
 #
-# Such errors cover other samples of the same networks, not other trainings: the DDPM's FWD is 0.06 with seed 0, and 0.14 with seeds 1 and 2.
+# Such errors cover other samples of the same networks, not other trainings: the DDPM's FWD is 0.08 with seed 0, and 0.14 with seeds 1 and 2.
 #
 # Coverage among pixels prefers the GAN in each run (McNemar's test: the balls are the same). But it ranks smeared and blurred rooms as high as real ones, and so discredits itself. In features coverage does not notice the blur either, and density rewards it.
 #
@@ -1567,15 +1567,15 @@ def difference(a, b, name, error):
 
 claim(
     run.profile,
-    "FD-EffNet puts the DDPM first, FWD not the GAN; kernel distance and coverage leave it open",
+    "FD-EffNet puts the DDPM first, FWD not the GAN; kernel distances within three errors",
     difference("GAN", "DDPM", "FD-EffNet", "± 2 errors") > 1
     and difference("GAN", "DDPM", "FWD", "± 2 errors (FWD)") > -0.8
-    and abs(difference("GAN", "DDPM", "kernel distance", "± 2 errors (kernel)")) < 1
+    and abs(difference("GAN", "DDPM", "kernel distance", "± 2 errors (kernel)")) < 1.5
     and abs(by_name["GAN"]["coverage"] - by_name["DDPM"]["coverage"]) < 0.08,
 )
 claim(
     run.profile,
-    "the DDPM's FWD lies between 0.06 and 0.14, as the training falls out",
+    "the DDPM's FWD lies between 0.08 and 0.14, as the training falls out",
     0.03 < by_name["DDPM"]["FWD"] < 0.18,
 )
 
@@ -1713,7 +1713,7 @@ save_figure(
 )
 
 # %% [markdown]
-# Image for image (mind the logarithmic axes) the curves fall fast at first and slowly later, and none reaches the floor. The GAN makes 70 to 80 % of its way in the first fifth of its images. The DDPM has seen a seventh as many as the GAN (of 12,000 different ones, not 1,000), and ends nearer to the floor: by 66 to 125 in three runs, once within two errors of the difference. The released networks, with more than a million images each, end within each other's bands. The diamonds lie within the bands, too: choosing by validation images has flattered neither model visibly.
+# Image for image (mind the logarithmic axes) the curves fall fast at first and slowly later, and none reaches the floor. The GAN makes 70 to 80 % of its way in the first fifth of its images. The DDPM has seen a seventh as many as the GAN (of 12,000 different ones, not 1,000), and ends nearer to the floor: by 66 to 105 in three runs, once within two errors of the difference. The released networks, with more than a million images each, end within each other's bands. The diamonds lie within the bands, too: choosing by validation images has flattered neither model visibly.
 
 
 # %%
@@ -1812,11 +1812,11 @@ else:
 #
 # * The Fréchet distance is the cost of the cheapest way to move one Gaussian onto another (Eq. 6.6). It knows means and covariances and nothing else. It ranks a GAN's smeared rooms (1,100 at $N = 400$, floor 700) before real rooms under a faint noise (1,550).
 # * It answers to blur, noise, colour and crops, weakly to missing rooms, and not at all to copying. Precision and recall are meant to tell quality from variety. Here slight blur lowers recall alone, and missing wall colours lower neither.
-# * It is biased upwards by about $c/N$, with a $c$ of the model's own. From $N = 250$ to 4,000 the GAN's distance falls from 1,300 to 600 and the floor from 960 to 140. The excess stays between 410 and 460 from $N = 1000$ on.
-# * At $N < D$ the bootstrap error is about 30 % larger than that of random halves; the measured scatter favours halves, without settling it.
+# * It is biased upwards by about $c/N$, with a $c$ of the model's own. From $N = 250$ to 4,000 the GAN's distance falls from 1,300 to 600 and the floor from 960 to 140. The excess stays between 410 and 490 from $N = 1000$ on (three runs).
+# * At $N < D$ the bootstrap error is about 30 % larger than that of random halves; the measured scatter agrees with both.
 # * A nearest-pixel resize costs about a third of what separates the GAN from real rooms.
-# * There is no sign that the GAN copies: about as many of its samples are suspiciously near to unseen rooms as to training images.
-# * The Fréchet distance in features, and recall, put the DDPM before the GAN in all three runs, wavelet packets clearly in one. The kernel distance and coverage leave that open. Coverage among pixels disagrees, but does not see blur.
+# * There is no sign that the GAN copies: over three runs 1.6 % of its samples are suspiciously near to training images, 1.4 % to unseen rooms.
+# * The Fréchet distance in features, and recall, put the DDPM before the GAN in all three runs, wavelet packets and kernel distance clearly in one. Coverage leaves it open. Coverage among pixels disagrees, but does not see blur.
 # * So: protocol, floor, interval and a second ruler, or no number.
 
 # %% tags=["hide-input"]
@@ -1827,13 +1827,13 @@ claim(
 )
 claim(
     run.profile,
-    "GAN 1,300 to 600, floor 960 to 140, excess 410 to 460",
+    "GAN 1,300 to 600, floor 960 to 140, excess 410 to 490",
     abs(curves["GAN"][0] - 1300) < 60
     and abs(curves["GAN"][-1] - 600) < 50
     and abs(curves["real rooms"][0] - 960) < 20
     and abs(curves["real rooms"][-1] - 140) < 10
-    and 390 < gan_excess[2:].min()
-    and gan_excess[2:].max() < 480,
+    and 400 < gan_excess[2:].min()
+    and gan_excess[2:].max() < 500,
 )
 
 # %% [markdown]
