@@ -36,7 +36,7 @@ SMOKE = {  # a job of each table
     "samplers": ["DPM-Solver-2M-times-by-noise-guided_evaluations-10"],
     "recipes": ["linear-schedule-L_hybrid-loss-unweighted_seed-0"],
     "mode_collapse": ["ring-of-8_WGAN-GP"],
-    "equal_time": ["DDPM_seed-0", "GAN_seed-0", "real-rooms_seed-0"],
+    "equal_time": ["DDPM_seed-0", "GAN_seed-0"],
     "gan_equal_time": ["ours-minimax_seed-0", "DCGAN_seed-0"],
     "gan_augmentation": ["adaptive-geometry_seed-0"],
     "feature_speed": ["efficientnet"],
