@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 import sympy as sp
+import torch
 
 
 def check(tag: str, got: Any, expected: Any, tol: float, how: str) -> None:
     """The largest |got − expected| of numbers, arrays or tensors must be at most tol."""
-    got, expected = np.broadcast_arrays(_float64(got), _float64(expected))
+    got, expected = np.broadcast_arrays(float64(got), float64(expected))
     # Equal infinities are equal (inf − inf is nan); any nan fails, as nan compares as False.
     miss = np.subtract(got, expected, out=np.zeros(got.shape), where=got != expected)
     worst = np.abs(miss).max() if got.size else np.nan  # of nothing, nothing is shown
@@ -42,7 +43,7 @@ def check_zero(tag: str, expression: Any, how: str) -> None:
 
 def check_mean(tag: str, draws: Any, expected: Any, how: str, sigmas: float = 5.0) -> None:
     """The mean of draws (n, …) must lie within `sigmas` standard errors of expected."""
-    draws, expected = _float64(draws), _float64(expected)
+    draws, expected = float64(draws), float64(expected)
     z = np.abs(draws.mean(axis=0) - expected) / (draws.std(axis=0, ddof=1) / np.sqrt(len(draws)))
     worst, shown = np.max(z), f"{z.size} means"
     if draws.ndim == 1:
@@ -72,9 +73,14 @@ def claim(profile: str, sentence: str, holds: bool) -> None:
         print(f"[claim] {sentence}: {'holds' if holds else 'does not hold'}")
 
 
-def _float64(x: Any) -> np.ndarray:
-    # A tensor may lie on a device without float64 (MPS), or wait for a gradient.
-    values = np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
+def float64(x: Any) -> np.ndarray:
+    """A number, array or tensor, or a list of them, in float64; TypeError for complex numbers."""
+    if isinstance(x, torch.Tensor):  # one on a device without float64 (MPS), or with a gradient
+        x = x.detach().cpu()
+        x = x.float() if x.dtype == torch.bfloat16 else x  # which NumPy has not got
+    elif isinstance(x, list | tuple):
+        x = [float64(part) for part in x]
+    values = np.asarray(x)
     if np.iscomplexobj(values):  # NumPy would drop the imaginary part: anything may stand there
         raise TypeError("complex numbers cannot be checked: check real and imaginary part")
     return values.astype(np.float64)

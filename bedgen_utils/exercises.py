@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from .checks import float64
 from .run import REPO
 
 NOT_ATTEMPTED, RIGHT, WRONG = "not attempted", "right", "wrong"
@@ -110,21 +111,9 @@ def _any_library(x: Any) -> Any:
     return torch.tensor(x, dtype=torch.float64) if isinstance(x, float) else x
 
 
-def _numbers(outcome: Any) -> np.ndarray:
-    if isinstance(outcome, torch.Tensor):
-        outcome = outcome.detach().cpu()
-        outcome = outcome.float() if outcome.dtype == torch.bfloat16 else outcome  # not NumPy's
-    elif isinstance(outcome, list | tuple):  # each of its tensors may wait for a gradient
-        outcome = [_numbers(part) for part in outcome]
-    values = np.asarray(outcome)
-    if np.iscomplexobj(values):  # NumPy would drop the imaginary part, with a warning
-        raise TypeError("complex numbers")
-    return values.astype(np.float64)
-
-
 def _agree(got: list, expected: list, tolerance: float) -> bool:
     try:
-        pairs = [(_numbers(a), _numbers(b)) for a, b in zip(got, expected, strict=True)]
+        pairs = [(float64(a), float64(b)) for a, b in zip(got, expected, strict=True)]
     except (OverflowError, TypeError, ValueError):
         return False
     return all(
@@ -143,7 +132,7 @@ def _difference(got: list, expected: list, tolerance: float) -> str:
         if _agree([outcome], [wanted], tolerance):
             continue
         try:
-            a, b = _numbers(outcome), _numbers(wanted)
+            a, b = float64(outcome), float64(wanted)
         except (TypeError, ValueError):
             return f"It gives {type(outcome).__name__} where real numbers are expected."
         except OverflowError:

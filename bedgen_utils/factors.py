@@ -179,7 +179,11 @@ def load_classifier(path: str | Path | None = None) -> FactorNet:
     FileNotFoundError if there is none, ValueError if it is damaged or altered or its factors are
     not ours.
     """
-    path = Path(path or CLASSIFIER).expanduser()
+    path = Path(CLASSIFIER if path is None else path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no classifier at {path}; git checkout brings the released one back"
+        )
     try:
         tensors, header = read_weights(path)
         if header.get("factors") != FACTORS:

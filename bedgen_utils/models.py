@@ -131,11 +131,16 @@ class GAN:
         draws = torch.Generator().manual_seed(seed)
         z = torch.randn(n, self.generator.latent, generator=draws)
         device = next(self.generator.parameters()).device
+        training = self.generator.training
 
         def make(some: Tensor) -> Tensor:
             return to_uint8(self.generator(z[some].to(device))).cpu()
 
-        return _shared_out(n, batch, make)
+        self.generator.eval()  # else an image would depend on its batch, and leave its traces
+        try:
+            return _shared_out(n, batch, make)
+        finally:
+            self.generator.train(training)
 
 
 def _require_some(n: int, batch: int) -> None:

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from .models import DDPM, GAN
 
 CHECKPOINT_SECONDS = 60.0
+COUNTED = ("step", "seconds", "history", "sums", "summed")  # of a loop, in its checkpoint
 CODE = ("augment", "diffusion", "gan", "optim", "train", "unet")  # modules whose change starts anew
 
 
@@ -216,9 +217,10 @@ def train_ddpm(
     first. log_every: images between two rows, which hold ``images`` (seen so far), ``seconds`` (of
     training alone) and ``loss``, the mean since the row before. evaluate: called after as many
     images as each number of ``evaluate_at`` says; its dict (of what JSON holds) joins the row, with
-    ``evaluation_seconds``. TypeError where images are not uint8, ValueError where there are none or
-    the processes cannot share a batch evenly, FloatingPointError where the loss or a weight is not
-    finite, RuntimeError where another process trains the same in ``folder``.
+    ``evaluation_seconds``. TypeError where images are not uint8, ValueError where there are none,
+    an evaluation would never come or the processes cannot share a batch evenly,
+    FloatingPointError where the loss or a weight is not finite, RuntimeError where another process
+    trains the same in ``folder``.
     """
     network = copy.deepcopy(ddpm.network).train().requires_grad_(True)
     optimizers = ddpm_optimizers(network, recipe)
@@ -456,6 +458,9 @@ class Loop:
         self.part = slice(first, first + share)  # of each batch, for this process
         self.images = self.resident(images)
         self.steps = math.ceil(recipe.images / recipe.batch)
+        end = self.steps * recipe.batch
+        if never := [at for at in self.evaluate_at if not 0 < at <= end]:
+            raise ValueError(f"evaluate_at has {never[0]}; this training sees 1 to {end} images")
         self.step, self.seconds = 0, 0.0
         self.history: list[dict] = []
         self.epoch = (-1, torch.empty(0))
@@ -684,8 +689,7 @@ class Loop:
         """Write a checkpoint."""
         if self.path and self.accelerator.is_main_process:
             state = {"parts": {name: part.state_dict() for name, part in self.parts.items()}}
-            names = ("step", "seconds", "history", "sums", "summed")
-            save_checkpoint(self.path, state | {name: getattr(self, name) for name in names})
+            save_checkpoint(self.path, state | {name: getattr(self, name) for name in COUNTED})
         self.mark = self.saved = time.monotonic()  # writing is no training
 
 
@@ -741,7 +745,10 @@ def load_checkpoint(path: Path) -> dict | None:
     for candidate in (path, path.with_suffix(".previous")):
         if candidate.exists():
             try:
-                return torch.load(candidate, map_location="cpu", weights_only=True)
+                state = torch.load(candidate, map_location="cpu", weights_only=True)
+                if set(state) != {"parts", *COUNTED}:
+                    raise ValueError("something else was saved under its name")
+                return state
             except Exception as error:  # torch, pickle and zipfile have words of their own
                 why = f"{candidate} is not a whole checkpoint and is passed over: {error!r:.100}"
                 warnings.warn(why, stacklevel=2)

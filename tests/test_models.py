@@ -91,6 +91,15 @@ def test_gan_samples_follow_from_the_seed():
     assert not torch.equal(a, model.sample(7, seed=4))
 
 
+def test_an_untrained_gan_samples_by_its_running_statistics_and_goes_on_training():
+    model = GAN(GAME.build()[0], GAME)  # as it is built: in training mode
+    before = copy.deepcopy(model.generator.state_dict())
+    assert torch.equal(model.sample(7), model.sample(7, batch=2))
+    assert model.generator.training
+    for key, value in model.generator.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
 def test_what_cannot_be_sampled_is_refused():
     for model in (denoiser(), GAN(GAME.build()[0].eval())):
         with pytest.raises(ValueError, match="n must be 1 or more, got 0"):

@@ -2,6 +2,7 @@
 half-written."""
 
 import copy
+import io
 import json
 import os
 import signal
@@ -199,6 +200,12 @@ def test_an_empty_set_is_refused_and_a_small_one_is_passed_over_again():
 
 
 # ---- rows
+
+
+@pytest.mark.parametrize("at", [0, -16, 257])
+def test_an_evaluation_that_would_never_come_is_refused(at):
+    with pytest.raises(ValueError, match=f"evaluate_at has {at}; this training sees 1 to 256 "):
+        ddpm(evaluate=dict, evaluate_at=[16, at, 256])
 
 
 def test_rows_come_at_their_images_and_average_what_lies_between():
@@ -522,12 +529,24 @@ def test_kill_in_the_middle_of_training_loses_no_more_than_a_checkpoint(tmp_path
     assert same(whole.network, resumed.network)
 
 
-@pytest.mark.parametrize("damage", [b"", b"not a checkpoint at all", None])
+def state(step, **parts):
+    """What a loop saves at this step."""
+    counted = {"step": step, "seconds": 0.0, "history": [], "sums": {}, "summed": 0}
+    return counted | {"parts": parts}
+
+
+def foreign_pickle():
+    """What torch.load reads without a word, and no training wrote."""
+    torch.save({"model": torch.ones(500)}, file := io.BytesIO())
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint at all", foreign_pickle(), None])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(tmp_path, damage):
     path = tmp_path / "c.checkpoint"
     assert load_checkpoint(path) is None
     for step in (1, 2):
-        save_checkpoint(path, {"step": step, "weights": torch.ones(500)})
+        save_checkpoint(path, state(step, weights=torch.ones(500)))
     assert load_checkpoint(path)["step"] == 2
     path.write_bytes(path.read_bytes()[:-200] if damage is None else damage)
     with pytest.warns(UserWarning, match="c.checkpoint is not a whole checkpoint"):
@@ -539,7 +558,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(tmp_path, dam
 
 def test_a_checkpoint_that_cannot_be_written_is_not_there(tmp_path, monkeypatch):
     path = tmp_path / "c.checkpoint"
-    save_checkpoint(path, {"step": 1})
+    save_checkpoint(path, state(1))
 
     def half(state, file):
         Path(file).write_bytes(b"half of it")
@@ -547,7 +566,7 @@ def test_a_checkpoint_that_cannot_be_written_is_not_there(tmp_path, monkeypatch)
 
     monkeypatch.setattr(torch, "save", half)
     with pytest.raises(OSError, match="no space"):
-        save_checkpoint(path, {"step": 2})
+        save_checkpoint(path, state(2))
     with warnings.catch_warnings(action="error"):  # nothing damaged is passed over
         assert load_checkpoint(path)["step"] == 1
 
@@ -555,9 +574,9 @@ def test_a_checkpoint_that_cannot_be_written_is_not_there(tmp_path, monkeypatch)
 @pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
 def test_a_full_disk_is_named_and_the_checkpoint_before_is_kept(tmp_path):
     path = tmp_path / "c.checkpoint"
-    save_checkpoint(path, {"step": 1})
+    save_checkpoint(path, state(1))
     with little_room(), pytest.raises(OSError, match="MB free .* make room") as caught:
-        save_checkpoint(path, {"weights": torch.zeros(100_000)})
+        save_checkpoint(path, state(2, weights=torch.zeros(100_000)))
     assert str(tmp_path) in str(caught.value)
     assert [p.suffix for p in tmp_path.iterdir()] == [".previous"]
     assert load_checkpoint(path)["step"] == 1
@@ -580,8 +599,8 @@ def test_no_checkpoint_runs_code(tmp_path):
 
 def test_a_checkpoint_keeps_the_memory_format(tmp_path):
     x = torch.randn(2, 8, 4, 4).contiguous(memory_format=torch.channels_last)
-    save_checkpoint(tmp_path / "c.checkpoint", {"x": x})
-    assert load_checkpoint(tmp_path / "c.checkpoint")["x"].stride() == x.stride()
+    save_checkpoint(tmp_path / "c.checkpoint", state(1, x=x))
+    assert load_checkpoint(tmp_path / "c.checkpoint")["parts"]["x"].stride() == x.stride()
 
 
 @pytest.mark.slow
