@@ -146,6 +146,20 @@ def test_a_notebook_has_its_frame(number):
     assert "widgets" in "".join(c.source for c in nb.cells if c.cell_type == "code")
 
 
+def test_the_report_counts_its_verdicts():
+    text = "\n".join(prose(nbs.document(SOURCES["08"])))
+    claims = text[text.index("### 4.1") : text.index("### 4.2")]
+    rows = [row.split(" | ") for row in re.findall(r"(?m)^\| (?!claim of).*", claims)]
+    verdicts = [re.match(r"\*\*(.*?)\.?\*\*", row[2])[1] for row in rows]
+    kinds = {kind: verdicts.count(kind) for kind in ("Holds", "In part", "Does not hold", "Open")}
+    assert sum(kinds.values()) == len(rows)
+    words = [
+        ("zero one two three four five six seven eight nine ten").split()[n] for n in kinds.values()
+    ]
+    said = "Of the {} claims {} hold, {} hold in part, {} do not hold, {} stay open."
+    assert said.format(len(rows), *words) in claims
+
+
 # ---- alone, in an empty folder
 
 

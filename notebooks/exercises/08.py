@@ -39,9 +39,10 @@ def _answers() -> list[tuple]:
     return [(torch.tensor(a), torch.tensor(b), count) for a, b, count in pairs]
 
 
-def _variation(a, b, count, share=True, of=lambda gap: gap.abs().sum() / 2):
-    counts = [x.bincount(minlength=count).double() for x in (a, b)]
-    return of(counts[0] / len(a) - counts[1] / len(b) if share else counts[0] - counts[1])
+def _variation(a, b, count, over=len, of=lambda gap: gap.abs().sum() / 2):
+    """over: what the counts of a set are divided by."""
+    shares = [x.bincount(minlength=count).double() / over(x) for x in (a, b)]
+    return of(shares[0] - shares[1])
 
 
 def _seen(a, b, count, in_both):
@@ -111,7 +112,13 @@ EXERCISES = {
         trials=_answers,
         mistakes={
             "You compared counts. The sets differ in size: divide each by its own.": (
-                lambda a, b, n: _variation(a, b, n, share=False)
+                lambda a, b, n: _variation(a, b, n, over=lambda x: 1)
+            ),
+            "You divided both by the number of images in the first set. Each set has its own.": (
+                lambda a, b, n: _variation(a, b, n, over=lambda x: len(a))
+            ),
+            "You divided both by the number of images in the second set. Each set has its own.": (
+                lambda a, b, n: _variation(a, b, n, over=lambda x: len(b))
             ),
             "You left out the half. What one set has too much of, the other lacks: each difference "
             "is counted twice, and disjoint sets would score 2.": (

@@ -24,7 +24,7 @@
 #
 # 1. **Both models learn bedrooms in minutes of a CPU.** In three whole runs of this course at 32 pixels the DDPM, from 12,000 images, came to 3.7, 4.1 and 4.3, in 6 to 18 minutes, and the GAN, from 1,000 of them, to 4.5, 4.4 and 4.0, in 9 to 22. (The first run had two cores, the others one each.) Real rooms score 0.03 ± 0.07. Which model is closer changes with the seed; the recall is the DDPM's each time. (Section 3.1)
 # 2. **At 64 pixels the kernel distance does not decide which of the two is closer to real rooms.** After nine and five minutes of a GPU the DDPM has 2.6 ± 0.3 and the GAN 2.8 ± 0.3. The DDPM covers more of the variety: its recall is higher by 0.08 ± 0.03. These are single networks. (Section 3.2)
-# 3. **In equal minutes it is undecided, too.** In six minutes of one core, from the same 12,000 images, the DDPM comes to 4.4, 6.0 and 5.4, the GAN to 5.4, 5.0 and 5.4: a difference of 0.0 [−2.5, 2.5]. Two libraries' denoisers, diffusers and ddpm-pytorch, are at 40 and 50 by then in recipes of their own, at 17 and 16 in ours; our own network is at 5.3 (means of three seeds). So network and recipe both matter. (Section 3.3)
+# 3. **In equal minutes it is undecided, too.** In six minutes of one core, from the same 12,000 images, the DDPM comes to 4.4, 6.0 and 5.4, the GAN to 5.4, 5.0 and 5.4: a difference of 0.0 [−2.5, 2.5]. Two libraries' denoisers, diffusers and ddpm-pytorch, are at 40 and 50 by then in recipes of their own, at 17 and 14 in ours; our own network is at 5.3 (means of three seeds). So network and recipe both matter. (Section 3.3)
 # 4. **Augmentation brings a GAN on 1,000 images far closer.** Over three seeds it lowers the kernel distance to validation images by 7.5 [6.0, 9.1] from 11.8. Without its colour operations, and then applied more often, it lowers it by another 1.0 [0.5, 1.5]. (Section 3.4)
 # 5. **In eight steps the GAN's walk between two rooms is less smooth than a cross-fade**, which mixes them pixel by pixel (32 pixels). When each step is made half as long, the largest step shrinks to 0.71 of its size, that of the cross-fade to 0.65; the difference is 0.06 [0.04, 0.09], with other seeds 0.10 and 0.05. (Section 3.5)
 #
@@ -38,6 +38,7 @@ out = None
 # %% tags=["hide-input"]
 import io
 import warnings
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -45,7 +46,10 @@ import pandas as pd
 import PIL.Image
 import torch
 from IPython.display import HTML, Image, display
+from IPython.utils.capture import capture_output
 from scipy import stats
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from bedgen_utils import exercises
 from bedgen_utils.checks import check, check_fails, claim
@@ -60,7 +64,7 @@ from bedgen_utils.metrics import (
     evaluate,
     kernel_distance,
 )
-from bedgen_utils.models import NOTEBOOKS, RELEASED, load, read_weights
+from bedgen_utils.models import DDPM, GAN, NOTEBOOKS, RELEASED, load, read_weights
 from bedgen_utils.report import (
     STUDIES,
     across_seeds,
@@ -73,6 +77,7 @@ from bedgen_utils.report import (
     use_style,
 )
 from bedgen_utils.run import REPO, profile_numbers, start
+from bedgen_utils.train import train_ddpm, train_gan
 
 run = start("08", profile, seed, out)
 use_style()
@@ -282,6 +287,35 @@ models = {name: load(name[:4].strip(", ").lower(), path=path) for name, path in 
 few = cfg.gan_images or profile_numbers("cpu", "08")["gan_images"]
 
 
+class Flops(TorchDispatchMode):
+    """Counts, within, the floating-point operations of products and convolutions.
+
+    torch's FlopCounterMode does so by module, which the second derivatives of a penalty break.
+    """
+
+    total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if (count := flop_registry.get(func._overloadpacket)) is not None:
+            self.total += count(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def flops_an_image(model):
+    """Of the training that made it, by steps of a new one on 16 black images each."""
+    steps = 1 if isinstance(model, DDPM) else model.recipe.gamma_every
+    recipe = replace(model.recipe, batch=16, images=16 * steps)
+    black = torch.zeros(16, 3, recipe.size, recipe.size, dtype=torch.uint8)
+    with torch.random.fork_rng(), capture_output(), Flops() as counted:
+        if isinstance(model, DDPM):
+            list(train_ddpm(DDPM.from_recipe(recipe), black, recipe))
+        else:
+            generator, discriminator = recipe.build()
+            list(train_gan(GAN(generator, recipe), discriminator, black, recipe))
+    return counted.total / recipe.images
+
+
 def training_row(name, model):
     network = model.network if name.startswith("DDPM") else model.generator
     recipe, header = model.recipe, read_weights(files[name])[1]["made_by"]
@@ -299,6 +333,7 @@ def training_row(name, model):
         "batch": recipe.batch,
         "different images": f"{learnt:,}",
         "images seen": f"{last['images']:,}",
+        "TFLOP": f"{last['images'] * flops_an_image(model) / 1e12:,.0f}",
         "minutes": round(last["seconds"] / 60, 1),
         "device": header.get("processor", made_on) if made_on == "cpu" else made_on,
     }
@@ -311,7 +346,8 @@ display(
         training_rows,
         "nb08_training",
         "Both models and their trainings. Parameters: of the U-Net, without its equally large "
-        "early copy; of the generator alone. Images seen: with repetitions. Minutes: of training, "
+        "early copy; of the generator alone. Images seen: with repetitions. TFLOP: 10¹² "
+        "operations of all products and convolutions, forward and backward. Minutes: of training, "
         "evaluation not counted. Two cores where the device is a CPU.",
     )
 )
@@ -754,7 +790,7 @@ claim(
 # * *ddpm-pytorch*: another library's network, with 1.7 times our parameters, in the defaults of its trainer;
 # * both networks *in our recipe* (Eq. 8.1, Muon, guidance).
 #
-# All average their weights and multiply in bfloat16. How many steps fit is estimated from a short run; the seconds came out within a fifth of six minutes (268 s, once, were measured again; 289 s of ddpm-pytorch in our recipe, seed 2, are the shortest left). Denoisers are sampled by our solver with 20 evaluations of a network. That suits our side: sampler, guidance and recipe were chosen with our network, and for runs of minutes.
+# All average their weights and multiply in bfloat16. How many steps fit is estimated from a short run; the seconds came out within 12 % of six minutes (two trainings that missed them by more than an eighth were run again). Denoisers are sampled by our solver with 20 evaluations of a network. That suits our side: sampler, guidance and recipe were chosen with our network, and for runs of minutes.
 
 # %% tags=["hide-input"]
 contest = read_study("equal_time")
@@ -897,9 +933,9 @@ save_figure(
 # %% [markdown]
 # **Which model?** Undecided. The GAN's kernel distance less the DDPM's is 1.0, −1.0 and 0.0 with the three seeds: mean 0.0 [−2.5, 2.5]. Recall is the DDPM's with each, by 0.05 to 0.13, but the interval still holds 0 (−0.09 [−0.19, 0.01]). In the time the GAN sees seven times as many images, with repetitions. So also from the same 12,000 images, in as many minutes, neither model is ahead by kernel distance; three seeds would not show a lead below 2.5.
 #
-# **Recipe or network?** By then the recipes of the two libraries show no rooms, and lie farther from real ones than our GAN after its first pass. Their networks in our recipe do show some. Recipe and network both matter, then: our recipe takes theirs from 40 to 17 (diffusers) and from 50 to 16 (ddpm-pytorch), our network takes it from there to 5.3. How our network would do in their recipes was not measured. Which part of the recipe does the work, [notebook 03](03_ddpm_training.ipynb) asks. The tutorial's network got about 200 steps, where the tutorial itself takes some 3,100. Its row shows how that recipe begins, not where it ends.
+# **Recipe or network?** By then the recipes of the two libraries show no rooms, and lie farther from real ones than our GAN after its first pass. Their networks in our recipe do show some. Recipe and network both matter, then: our recipe takes theirs from 40 to 17 (diffusers) and from 50 to 14 (ddpm-pytorch), our network takes it from there to 5.3. How our network would do in their recipes was not measured. Which part of the recipe does the work, [notebook 03](03_ddpm_training.ipynb) asks. The tutorial's network got about 200 steps, where the tutorial itself takes some 3,100. Its row shows how that recipe begins, not where it ends.
 #
-# In our recipe our network comes closer than the two others, by 11.8 [9.7, 13.9] (diffusers) and 10.7 [7.9, 13.5]. It also sees four to eight times as many images, as its step is cheaper. In a fifth of the time, with about 5,400 images, it stands about where the others do after all of it, with 3,300 (diffusers) and 6,500. So much of the lead is speed. At exactly as many images they were not compared, and larger networks may learn more from each.
+# In our recipe our network comes closer than the two others, by 11.8 [9.7, 13.9] (diffusers) and 8.9 [3.4, 14.3]. It also sees four to eight times as many images, as its step is cheaper. In a fifth of the time, with about 5,400 images, it comes to 17.6: as far as diffusers does in all of it with 3,300, not quite as far as ddpm-pytorch with 7,000. So much of the lead is speed. At exactly as many images they were not compared, and larger networks may learn more from each.
 
 # %% tags=["hide-input"]
 kernel = {name: rows["kernel"] for name, rows in by_name.items()}
@@ -920,36 +956,38 @@ claim(
 own, lent = ["diffusers", "ddpm-pytorch"], ["diffusers, our recipe", "ddpm-pytorch, our recipe"]
 claim(
     run.profile,
-    "own recipes at 40 and 50, farther than our GAN after one pass; in ours 17 and 16",
+    "own recipes at 40 and 50, farther than our GAN after one pass; in ours 17 and 14",
     np.allclose([kernel[name].mean() for name in own], (40, 50), atol=0.6)
     and min(kernel[name].min() for name in own) > first.max()
-    and np.allclose([kernel[name].mean() for name in lent], (17, 16), atol=0.6),
+    and np.allclose([kernel[name].mean() for name in lent], (17, 14), atol=0.6),
 )
 ahead = [mean_interval(differences[f"{x} less DDPM, both in our recipe"]["kernel"]) for x in own]
 claim(
     run.profile,
-    "in our recipe our network is closer: by 11.8 [9.7, 13.9] and 10.7 [7.9, 13.5]",
-    np.allclose(ahead, ((11.8, 9.7, 13.9), (10.7, 7.9, 13.5)), atol=0.06),
+    "in our recipe our network is closer: by 11.8 [9.7, 13.9] and 8.9 [3.4, 14.3]",
+    np.allclose(ahead, ((11.8, 9.7, 13.9), (8.9, 3.4, 14.3)), atol=0.06),
 )
 images = {name: rows["images seen"].mean() for name, rows in by_name.items()}
 claim(
     run.profile,
-    "a fifth: 5,400 images; the others 3,300 and 6,500, four to eight times fewer than ours",
+    "a fifth: 5,400 images; the others 3,300 and 7,000, four to eight times fewer than ours",
     abs(images["DDPM, a fifth of the time"] - 5_400) < 500
-    and np.allclose([images[name] for name in lent], (3_300, 6_500), rtol=0.06)
+    and np.allclose([images[name] for name in lent], (3_300, 7_000), rtol=0.02)
     and all(3.5 < images["DDPM"] / images[name] < 8.6 for name in lent),
 )
 claim(
     run.profile,
-    "after a fifth of the time as far as the others, within 3",
-    all(abs(kernel["DDPM, a fifth of the time"].mean() - kernel[x].mean()) < 3 for x in lent),
+    "after a fifth of the time at 17.6: by diffusers', within 1, and behind ddpm-pytorch's",
+    abs(kernel["DDPM, a fifth of the time"].mean() - 17.6) < 0.06
+    and abs(kernel["DDPM, a fifth of the time"].mean() - kernel[lent[0]].mean()) < 1
+    and kernel["DDPM, a fifth of the time"].mean() > kernel[lent[1]].mean() + 2,
 )
 trained = contest[contest["contestant"] != "real rooms"]
 off = abs(trained["seconds"] / (60 * trained["minutes"]) - 1)
 claim(
     run.profile,
-    "all within a fifth of their time, but one within 0.12; the tutorial got about 200 steps",
-    sorted(off)[-1] < 0.2 and sorted(off)[-2] < 0.125 and 180 < images["diffusers"] / 16 < 230,
+    "all within 12 % of their time; the tutorial got about 200 steps",
+    max(off) < 0.12 and 180 < images["diffusers"] / 16 < 230,
 )
 
 # %% [markdown]
@@ -1259,34 +1297,61 @@ claim(
 #
 # ### 4.1 What the original report claims
 #
-# Each verdict holds for rendered rooms of 32 or 64 pixels and the models of section 2, unless it says otherwise. Eq. 1 to 15 are the original report's ([notation](notation.md)).
+# Eq. 1 to 15 are the original report's ([notation](notation.md)). Verdicts are for rendered rooms of 32 or 64 pixels and the models of section 2, unless they say otherwise. *In part* has its reason beside it; *open* means that nothing here decides it. Of the 24 claims seven hold, five hold in part, seven do not hold, five stay open.
 #
-# | claim of the original report | evidence | verdict, and its scope | where |
+# **Theory of the DDPM**
+#
+# | claim of the original report | evidence | verdict | where |
 # |---|---|---|---|
-# | With many steps, $x_T$ is nearly isotropic noise, so $L_T$ is close to 0. | Linear schedule: 0.013 nats a room at $T = 1000$, 56 at $T = 200$ if $\beta$ stays as it is. | **Holds** for $T = 1000$, not for short chains with unscaled $\beta$. | [01](01_forward_noising.ipynb), sections 6, 7 |
+# | With many steps $x_T$ is nearly isotropic noise, so $L_T$ is close to 0. | Under the linear schedule $L_T$ is 0.013 nats a room at $T = 1000$, but 56 at $T = 200$ if $\beta$ stays as it is. | **Holds** for $T = 1000$, not for short chains with unscaled $\beta$. | [01](01_forward_noising.ipynb), sections 6, 7 |
 # | The reverse step is Gaussian, perhaps only because the steps are small. | Where the exact reverse step is known, its divergence from the best Gaussian grows with the third power of the step. | **Holds**, as an approximation for small steps. | [02](02_posterior_and_bound.ipynb), section 1 |
-# | The bound of Eq. 4 to 7 can be evaluated in closed form but for $L_0$, and $L_0$ by bins. | In a world that is known exactly, the bound equals entropy plus gap, term by term. | **Holds.** | [02](02_posterior_and_bound.ipynb), sections 3 to 5 |
-# | The GAN's loss saturates for the generator, which then often stops training. | The gradient of Eq. 15 vanishes where $D(G(z))$ is near 0. Yet in three minutes of one seed minimax came second of four games at the full rate, third at a third of it. | **Half holds.** The gradient vanishes; our penalised generators did not stop. | [04](04_gan_training.ipynb), Eq. 15 |
-# | WGAN trains more stably, with less collapse and more diverse and realistic images. | Grid of 25 modes, set so that minimax does badly, weights averaged: WGAN-GP finds all in 10 of 10 seeds, minimax in none, minimax with a steeper discriminator in 8. Bedrooms, three minutes, one seed: last of four games. | **Holds in the plane**, for WGAN-GP, and not for it alone. **Not seen on bedrooms.** | [05](05_mode_collapse.ipynb), [04](04_gan_training.ipynb) |
-# | An unrolled GAN cannot over-optimise for one discriminator. | Grid: all 25 modes in 10 of 10 seeds with five steps ahead, at about five times the cost of a step. | **Holds in the plane.** Not tested on images. | [05](05_mode_collapse.ipynb) |
-# | In mode collapse the generator fixes on a few patterns. | Grid: minimax ends with 0 to 24 of 25 modes by the average, 5 to 24 by $G$ itself. Rooms: a game made to run away leaves few kinds; our GAN keeps the common kinds and loses four wall colours. | **Seen in the plane**, and on rooms where provoked. Our GAN shows it in colours alone. | section 3.6; [05](05_mode_collapse.ipynb), sections 7, 9, 10 |
-# | A U-Net helps by representations of different granularity. | At $t = 20$ it costs more to cut the fine skip, at $t = 800$ the coarse levels. | **Consistent with it.** No other architecture was trained. | section 3.7 |
-# | Its narrow layers force out information; noise cannot be encoded there. | The middle of ours holds 8,192 numbers, an image 3,072. Skips and a direct path pass by it. | **Not needed:** a network that predicts noise has to pass it on. | sections 3.1, 3.7 |
-# | The DDPM failed for want of computing time. | By our count it saw about 455,000 images; the bedroom model of [Ho et al. (2020)](https://arxiv.org/abs/2006.11239) 154 million. | **Plausible, not tested** in its setting. | section 2.1 |
-# | Training made the predicted noise darker, its values halved, and more like noise. | Norm 0.67 of the true one at $t = 20$, about 0.99 or more from $t = 600$ on; correlation 0.75 to over 0.99. | **No fault in itself**; its correlation with the true noise would decide. | Fig. 4, [03](03_ddpm_training.ipynb) |
-# | A DDPM is too complex in training time for satisfactory results. | Findings 1 to 3: minutes; which of the two is closer by kernel distance, undecided in whole runs, at 64 pixels and in equal minutes. | **Does not hold here**, if the GAN counts as satisfactory, as it does there. Larger photographs, and hours of training, are not tested. | sections 3.1 to 3.3 |
-# | Only the GAN meets the requirements. | The same. | **Does not hold here**, with the same scope. | sections 3.1 to 3.3 |
-# | The GAN learnt to generate images resembling bedrooms; results are acceptable. | Kernel distance 5.0 ± 0.3 and 2.8 ± 0.3 at 32 and 64 pixels, from about 30 (32 pixels); the sheets. | **Holds**, by distance and by eye. Recall is a fifth to a third (32 pixels) and three fifths (64) of that of real rooms. | sections 3.1, 3.2 |
-# | The augmentation reduces overfitting. | On the discriminator's scale from training images (0) to generated ones (1), unseen rooms lie at 0.97 to 0.99 without it, at 0.12 to 0.14 with it; finding 4. | **Holds**, three seeds; without colour operations the GAN came closer still. | section 3.4; [04](04_gan_training.ipynb), section 10 |
-# | The augmentation was necessary to train the network. | Without it: 11.8, from about 30, on 1,000 rooms; 22 on 300 photographs. | **Not on rooms, nearly on photographs**, with our penalty on the discriminator. | section 3.4 |
-# | A training epoch takes 2 minutes, one with evaluation 10. | Tab. 1: seconds; an evaluation adds less than half an epoch. | **No property of the method:** ours measures 250 samples. | Tab. 1 |
-# | FID measures realism and diversity; the lower the better. | The Fréchet distance of real rooms from real rooms falls with $N$; one number cannot part the two. | **Holds at one protocol only.** | [06](06_evaluation.ipynb) |
-# | The falling FID curve shows that the GAN somewhat converged. | Fig. 8; a falling learning rate flattens any curve. | **Cannot be decided from the curve.** | section 3.4, [05](05_mode_collapse.ipynb) |
-# | 74 is still much larger than the perfect score of 0. | Real rooms against real rooms: Fréchet distance 191 at 64 pixels and $N = 3{,}000$. | **Holds, but 0 is the wrong yardstick.** Two finite sets of real rooms do not score 0; what they score as FID there is unknown. | section 3.2, [06](06_evaluation.ipynb) |
-# | Smooth transitions show the continuity of the latent space. | Any generator of continuous layers is continuous. What can differ is how evenly it changes. | **Not a test of continuity.** | [07](07_interpolation.ipynb), section 7 |
-# | The transition seems smooth, but perhaps not strong enough. | Finding 5. | **Less smooth than a cross-fade** at 8 steps and 32 pixels. | [07](07_interpolation.ipynb), section 8 |
-# | It is weak because the rooms are alike, perhaps from few training images. | Distance of the ends and length of the walk share 12 to 21 % of the variance (three runs). | **Possible, in part.** Few images as the reason: not tested. | [07](07_interpolation.ipynb), section 8 |
-# | Only the GAN is interpolated, since the DDPM's results do not suffice. | DDIM turns real rooms into noise and back, and walks between them. | **Not so here.** | [07](07_interpolation.ipynb), sections 10, 11 |
+# | The bound of Eq. 4 to 7 has a closed form but for $L_0$, which is summed over bins. | In a world that is known exactly, the bound equals entropy plus gap, term by term. | **Holds.** | [02](02_posterior_and_bound.ipynb), sections 3 to 5 |
+#
+# **The DDPM's network and training**
+#
+# | claim of the original report | evidence | verdict | where |
+# |---|---|---|---|
+# | A U-Net helps by representations of different granularity. | A trained one suffers most from losing its fine skip at $t = 20$, its coarse levels at $t = 800$. | **Open**, and consistent with it: no other architecture was trained. | section 3.7 |
+# | Its narrow layers force out information; noise cannot be encoded there. | The middle of ours holds 8,192 numbers, an image 3,072. Skips and a direct path pass by it. | **Does not hold**: a network that predicts noise has to pass it on. | sections 3.1, 3.7 |
+# | Training made the predicted noise darker, its values halved, and more like noise. | Ours has 0.67 of the true norm at $t = 20$, about 0.99 or more from $t = 600$ on; its correlation with the true noise goes from 0.75 to over 0.99. | **Open**: darker is no fault in itself; the correlation would decide, and is not given. | Fig. 4, [03](03_ddpm_training.ipynb) |
+# | The DDPM failed for want of computing time. | By our count it saw about 455,000 images; the bedroom model of [Ho et al. (2020)](https://arxiv.org/abs/2006.11239) saw 154 million. | **Open**: plausible, not tested in its setting. | section 2.1 |
+#
+# **The GAN and its training**
+#
+# | claim of the original report | evidence | verdict | where |
+# |---|---|---|---|
+# | The GAN's loss saturates for the generator, which then often stops training. | The gradient of Eq. 15 vanishes where $D(G(z))$ is near 0. Yet in three minutes of one seed minimax came second of four games at the full rate, third at a third of it. | **In part**: the gradient vanishes, but our penalised generators did not stop. | [04](04_gan_training.ipynb), Eq. 15 |
+# | WGAN trains more stably, with less collapse and more diverse and realistic images. | On a grid of 25 modes, set so that minimax does badly, WGAN-GP finds all in 10 of 10 seeds, minimax in none, minimax with a steeper discriminator in 8 (weights averaged). On bedrooms, in three minutes of one seed, it came last of four games. | **In part**: in the plane, for WGAN-GP, and not for it alone; not seen on bedrooms. | [05](05_mode_collapse.ipynb), [04](04_gan_training.ipynb) |
+# | An unrolled GAN cannot over-optimise for one discriminator. | On the grid it finds all 25 modes in 10 of 10 seeds with five steps ahead, at about five times the cost of a step. | **In part**: in the plane; not tested on images. | [05](05_mode_collapse.ipynb) |
+# | In mode collapse the generator fixes on a few patterns. | On the grid minimax ends with 0 to 24 of 25 modes by the average, 5 to 24 by $G$ itself. On rooms a game made to run away leaves few kinds. | **Holds**, in the plane, and on rooms where it was provoked. Our own GAN keeps the common kinds and loses four wall colours. | section 3.6; [05](05_mode_collapse.ipynb), sections 7, 9, 10 |
+# | The augmentation reduces overfitting. | On the discriminator's scale from training images (0) to generated ones (1), unseen rooms lie at 0.97 to 0.99 without it, at 0.12 to 0.14 with it. See also finding 4. | **Holds**, over three seeds. Without colour operations the GAN came closer still. | section 3.4; [04](04_gan_training.ipynb), section 10 |
+# | The augmentation was necessary to train the network. | Without it the kernel distance falls from about 30 to 11.8 on 1,000 rooms, but ends at 22 on 300 photographs. | **In part**: not on rooms, nearly on photographs, with our penalty on the discriminator. | section 3.4 |
+# | A training epoch takes 2 minutes, one with evaluation 10. | Ours takes seconds; an evaluation, of 250 samples, adds less than half an epoch. | **Does not hold**: it is no property of the method. | Tab. 1 |
+# | The GAN learnt to generate images resembling bedrooms; results are acceptable. | Ours comes from about 30 to 5.0 ± 0.3 at 32 pixels, and to 2.8 ± 0.3 at 64. | **Holds**, by distance and by eye. Its recall is a fifth to a third (32 pixels) and three fifths (64) of that of real rooms. | sections 3.1, 3.2 |
+#
+# **DDPM against GAN**
+#
+# | claim of the original report | evidence | verdict | where |
+# |---|---|---|---|
+# | A DDPM is too complex in training time for satisfactory results. | It learns rooms in minutes. Which of the two is closer by kernel distance is undecided in whole runs, at 64 pixels and in equal minutes (findings 1 to 3). | **Does not hold**, if the GAN counts as satisfactory, as it does there. Larger photographs, and hours of training, are not tested. | sections 3.1 to 3.3 |
+# | Only the GAN meets the requirements. | The same. | **Does not hold**, with the same scope. | sections 3.1 to 3.3 |
+#
+# **The measure**
+#
+# | claim of the original report | evidence | verdict | where |
+# |---|---|---|---|
+# | FID measures realism and diversity; the lower the better. | The Fréchet distance of real rooms from real rooms falls with $N$, and one number cannot part the two. | **In part**: at one protocol only. | [06](06_evaluation.ipynb) |
+# | The falling FID curve shows that the GAN somewhat converged. | A falling learning rate flattens any curve (Fig. 8). | **Open**: the curve cannot decide it. | section 3.4, [05](05_mode_collapse.ipynb) |
+# | 74 is still much larger than the perfect score of 0. | Real rooms against real rooms have a Fréchet distance of 191 at 64 pixels and $N = 3{,}000$. | **Holds**, but 0 is the wrong yardstick: two finite sets of real rooms do not score 0. What they score as FID there is unknown. | section 3.2, [06](06_evaluation.ipynb) |
+#
+# **The walk between two images**
+#
+# | claim of the original report | evidence | verdict | where |
+# |---|---|---|---|
+# | Smooth transitions show the continuity of the latent space. | Any generator of continuous layers is continuous. What can differ is how evenly it changes. | **Does not hold**: it is no test of continuity. | [07](07_interpolation.ipynb), section 7 |
+# | The transition seems smooth, but perhaps not strong enough. | In eight steps, at 32 pixels, ours is less smooth than a cross-fade (finding 5). | **Does not hold** for ours, by this yardstick. | [07](07_interpolation.ipynb), section 8 |
+# | It is weak because the rooms are alike, perhaps from few training images. | The distance of the ends explains 12 to 21 % of the variance of the walk's length (three runs). | **Open**: possible, in part. Few images as the reason were not tested. | [07](07_interpolation.ipynb), section 8 |
+# | Only the GAN is interpolated, since the DDPM's results do not suffice. | DDIM turns real rooms into noise and back, and walks between them. | **Does not hold.** | [07](07_interpolation.ipynb), sections 10, 11 |
 
 # %% tags=["hide-input"]
 claim(
@@ -1337,6 +1402,16 @@ claim(
     "recall of the GAN: below a quarter of that of real rooms at 32 px, three fifths at 64",
     0.2 < G32["recall"] / R32["recall"] < 0.25 and abs(G64["recall"] / R64["recall"] - 0.6) < 0.05,
 )
+by_augment = read_study("gan_augmentation").query("epochs == 300").groupby("augment").size()
+settings = read_study("samplers").query("sampler != 'training images'")
+claim(
+    run.profile,
+    "on record: 14 recipes by 2 seeds, 24 settings; four games, two rates; four kinds by 3 seeds",
+    set(read_study("recipes").groupby("recipe").size()) == {2}
+    and (read_study("recipes")["recipe"].nunique(), len(settings)) == (14, 24)
+    and (len(ranked), len(slower)) == (4, 4)
+    and by_augment.tolist() == [3, 3, 3, 3],
+)
 nats = found("nb01_short_T", "rows")
 claim_on(
     "L_T: 56 nats a room at T = 200, 0.013 at T = 1000",
@@ -1380,6 +1455,7 @@ claim_on(
 # * **Few trainings.** The tables of sections 3.2, 3.6 and 3.7, the first of 3.1, and all figures but that of 3.3 are of one training of each model. Other results have three seeds.
 # * **Few minutes.** Section 3.3 says how recipes begin. In hours, larger networks and more patient recipes may well overtake.
 # * **Recipes, not principles.** DDPM and GAN differ in network, optimiser, augmentation and guidance. "Diffusion against GAN" is not what was measured.
+# * **Unequal effort.** What is on record: for the DDPM 14 recipes with two seeds each, 24 settings of samplers and guidance; for the GAN four games at two rates and four kinds of augmentation with three seeds. The trials that led there were not counted. So neither recipe is at its best, and one may be nearer to it.
 # * **Choices.** The DDPM's sampler and guidance, and the GAN's game, were chosen on validation images. The test images have chosen nothing.
 # * **Clocks.** The networks of 64 pixels shared their GPU with other runs. The processor of the released ones of 32 pixels was not recorded.
 #
