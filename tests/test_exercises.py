@@ -70,6 +70,17 @@ def test_each_mistake_is_named(name):
         assert check(name, wrong) == (name, WRONG, mistake)
 
 
+def test_signed_shares_in_single_precision_are_named():
+    """Their differences sum to 0 but for rounding, which has no scale to be compared with."""
+
+    def signed(a, b, count):
+        shares = [x.bincount(minlength=count) / len(x) for x in (a, b)]
+        assert shares[0].dtype == torch.float32
+        return (shares[0] - shares[1]).sum().abs() / 2
+
+    assert check("08-3", signed).why.startswith("You kept the signs")
+
+
 @pytest.mark.parametrize("name", EXERCISES)
 def test_any_other_answer_is_wrong_without_a_reason_of_ours(name):
     other = (lambda *_: 12345.678) if callable(EXERCISES[name].answer) else 12345.678

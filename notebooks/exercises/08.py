@@ -34,8 +34,10 @@ def _unpaired(a, b, freedom=None):
 
 
 def _answers() -> list[tuple]:
-    """Sets of unlike sizes, each without a class that the other has."""
-    pairs = [([0, 0, 0, 1, 1, 2, 2, 2, 2, 3], [0, 1, 1, 3, 3, 4], 5), ([0, 1], [1, 1, 1, 2, 0], 4)]
+    """Sets of unlike sizes, each without a class that the other has. The sizes are powers of 2:
+    shares are exact in float32, too, and signed differences sum to 0 without rounding.
+    """
+    pairs = [([0, 0, 0, 1, 1, 2, 2, 3], [0, 1, 3, 4], 5), ([0, 1], [1, 1, 1, 2], 4)]
     return [(torch.tensor(a), torch.tensor(b), count) for a, b, count in pairs]
 
 
@@ -60,6 +62,9 @@ EXERCISES = {
             "their squares add.": lambda a, b, x, y: (b - a, 2 * (x + y)),
             "That is one standard error, which holds the truth two times in three. The text gives "
             "two.": lambda a, b, x, y: (b - a, (x**2 + y**2) ** 0.5),
+            "You took 1.96 standard errors. This report takes two.": (
+                lambda a, b, x, y: (b - a, 1.96 * (x**2 + y**2) ** 0.5)
+            ),
             "You did not take the root: a variance has the square of the unit.": (
                 lambda a, b, x, y: (b - a, 2 * (x**2 + y**2))
             ),
@@ -127,6 +132,9 @@ EXERCISES = {
             "You took the mean over classes. Half the sum is asked for, whatever their number.": (
                 lambda a, b, n: _variation(a, b, n, of=lambda gap: gap.abs().mean())
             ),
+            "You took half the mean over classes. Half the sum is asked for.": (
+                lambda a, b, n: _variation(a, b, n, of=lambda gap: gap.abs().mean() / 2)
+            ),
             "You took the largest difference of a single class.": (
                 lambda a, b, n: _variation(a, b, n, of=lambda gap: gap.abs().max())
             ),
@@ -135,6 +143,9 @@ EXERCISES = {
             ),
             "That is the Euclidean distance of the shares: no squares are asked for.": (
                 lambda a, b, n: _variation(a, b, n, of=lambda gap: gap.square().sum().sqrt())
+            ),
+            "You squared the differences. Each counts with its size.": (
+                lambda a, b, n: _variation(a, b, n, of=lambda gap: gap.square().sum() / 2)
             ),
             "You left out classes that one of the sets never shows. Those count most: bincount "
             "takes minlength=count.": lambda a, b, n: _seen(a, b, n, in_both=True),

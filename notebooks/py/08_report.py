@@ -24,9 +24,9 @@
 #
 # 1. **Both models learn bedrooms in minutes of a CPU.** In three whole runs of this course at 32 pixels the DDPM, from 12,000 images, came to 3.7, 4.1 and 4.3, in 6 to 18 minutes, and the GAN, from 1,000 of them, to 4.5, 4.4 and 4.0, in 9 to 22. (The first run had two cores, the others one each.) Real rooms score 0.03 ± 0.07. Which model is closer changes with the seed; the recall is the DDPM's each time. (Section 3.1)
 # 2. **At 64 pixels the kernel distance does not decide which of the two is closer to real rooms.** After nine and five minutes of a GPU the DDPM has 2.6 ± 0.3 and the GAN 2.8 ± 0.3. The DDPM covers more of the variety: its recall is higher by 0.08 ± 0.03. These are single networks. (Section 3.2)
-# 3. **In equal minutes it is undecided, too.** In six minutes of one core, from the same 12,000 images, the DDPM comes to 4.4, 6.0 and 5.4, the GAN to 5.4, 5.0 and 5.4: a difference of 0.0 [−2.5, 2.5]. Two libraries' denoisers, diffusers and ddpm-pytorch, are at 40 and 50 by then in recipes of their own, at 17 and 14 in ours; our own network is at 5.3 (means of three seeds). So network and recipe both matter. (Section 3.3)
+# 3. **In equal minutes it is undecided, too.** In six minutes of one core, from the same 12,000 images, the DDPM comes to 4.4, 6.0 and 5.4, the GAN to 5.4, 5.0 and 5.4: a difference of 0.0 [−2.5, 2.5]. Two libraries' denoisers, diffusers and ddpm-pytorch, are at 40 and 50 by then in recipes of their own (target, noise schedule, optimiser, rate), at 17 and 14 in ours; our own network is at 5.3 (means of three seeds). So network and recipe both matter. (Section 3.3)
 # 4. **Augmentation brings a GAN on 1,000 images far closer.** Over three seeds it lowers the kernel distance to validation images by 7.5 [6.0, 9.1] from 11.8. Without its colour operations, and then applied more often, it lowers it by another 1.0 [0.5, 1.5]. (Section 3.4)
-# 5. **In eight steps the GAN's walk between two rooms is less smooth than a cross-fade**, which mixes them pixel by pixel (32 pixels). When each step is made half as long, the largest step shrinks to 0.71 of its size, that of the cross-fade to 0.65; the difference is 0.06 [0.04, 0.09], with other seeds 0.10 and 0.05. (Section 3.5)
+# 5. **In eight steps the GAN's walk between two rooms is less smooth than a cross-fade**, which mixes them pixel by pixel (32 pixels). The walk goes along a circle between their latents. When each step is made half as long, the largest step shrinks to 0.71 of its size, that of the cross-fade to 0.65; the difference is 0.06 [0.04, 0.09], with other seeds 0.10 and 0.05. (Section 3.5)
 #
 # So the original report's main conclusion does not carry over to small rendered rooms; its own setting, photographs and hours, is not tested here. Its Eq. 12 does not give the clean image but the mean of $x_{t-1}$, one step back. Section 4 judges each claim and lists the errata.
 
@@ -368,7 +368,7 @@ display(
 #
 # **Precision** is the share of samples that lie where test images lie, **recall** the share of test images that lie where samples do ([Kynkäänniemi et al., 2019](https://arxiv.org/abs/1904.06991)). "Where" means: within the distance of some image's third nearest neighbour. So even real rooms score only about 0.75, and are the row to compare with. Precision does not see a blur of one pixel: in notebook 06 real rooms so blurred score no lower than sharp ones. So it decides nothing here by itself.
 #
-# Intervals over seeds are Student's t at 95 %. They are computed from differences seed by seed where two models share seeds. (That narrows an interval only if a seed is good or bad for both; in section 3.3 it does not.)
+# Intervals over seeds are Student's t at 95 %. Each stands for itself: of many, one in twenty should miss. They are computed from differences seed by seed where two models share seeds. (That narrows an interval only if a seed is good or bad for both; in section 3.3 it does not.)
 #
 # *Bits per dimension* is an upper bound on the bits that the DDPM needs to store one colour value of an image; raw bytes take 8. A GAN has no such number.
 
@@ -721,9 +721,9 @@ display(
 )
 
 # %% [markdown]
-# At 64 pixels the kernel distances of the two differ by less than their errors, taken as independent (both use the same test images). In [notebook 06](06_evaluation.ipynb), section 12, one draw of 100 images has the DDPM just ahead; other draws, and 3,000, do not.
+# At 64 pixels the kernel distances of the two differ by less than their errors, taken as independent (both use the same test images). In [notebook 06](06_evaluation.ipynb), section 12, one draw of 100 images has the DDPM just ahead; neither other draws nor all 3,000 do.
 #
-# The Fréchet distance puts the DDPM ahead by about 30, above a floor of 191. But its bias differs from model to model, its errors were not measured, and on validation images the GAN's curve ends lower, by less than the errors (Fig. 8). Recall is higher for the DDPM, by 0.08 ± 0.03. (This error is rough: it takes the 3,000 test images as independent trials. How much two trainings differ
+# The Fréchet distance puts the DDPM ahead by about 30, above a floor of 191. But its bias differs from model to model, and its errors on test images were not measured. On validation images the GAN's curve ends lower, by less than the errors there (Fig. 8). Recall is higher for the DDPM, by 0.08 ± 0.03. (This error is rough: it takes the 3,000 test images as independent trials. How much two trainings differ
 # at this size is not measured.)
 #
 # At 32 pixels the DDPM is closer, by 1.3 ± 0.4. But trainings scatter more than samples do (section 3.1), and there the GAN learnt from a twelfth of the images.
@@ -1191,7 +1191,7 @@ display(
 # %% [markdown]
 # Neither model lost a common kind of room (one in 50 or more), and the DDPM's kinds come nearly in the right shares (0.10 to 0.14 in the three runs). (Of 72 kinds real rooms show about 48 as well.)
 #
-# Both distort the colours of walls. The GAN distorts those of floors and blankets, too, the DDPM one of these or both, depending on the seed. For the wall, the DDPM scores about three times what other real rooms score, the GAN three to four times; even real rooms differ by chance, the less the more there are. Four colours of walls (pale blue, sage, blue, lilac), those of one real room in eleven, have all but gone from the GAN ([notebook 05](05_mode_collapse.ipynb), section 9). The network reads 65 % of real walls rightly; on blurred samples it may err in other ways.
+# Both distort the colours of walls. The GAN distorts those of floors and blankets, too, the DDPM one of these or both, depending on the seed. For the wall, the DDPM scores about three times what other real rooms score, the GAN three to four times; two sets of real rooms differ by chance, too, by less if they are larger. Four colours of walls (pale blue, sage, blue, lilac), those of one real room in eleven, have all but gone from the GAN ([notebook 05](05_mode_collapse.ipynb), section 9). The network reads 65 % of real walls rightly; on blurred samples it may err in other ways.
 
 # %% tags=["hide-input"]
 claim(
@@ -1227,7 +1227,7 @@ claim(
 # %% [markdown]
 # ### 3.7 What the U-Net's paths carry
 #
-# The original report gives two reasons for a U-Net: it holds representations of different granularity, and its narrow middle forces it to drop information, so that noise cannot pass. A U-Net shrinks its maps level by level and enlarges them again; *skips* pass maps across. We cut a trained one in two ways. *Without the coarse levels*, what comes up from the smaller maps is set to 0. *Without the fine skip*, the finest map no longer passes by them. The table gives the
+# The original report gives two reasons for a U-Net: it holds representations of different granularity, and its narrow middle forces it to drop information, so that noise cannot pass. A U-Net shrinks its maps level by level and enlarges them again; *skips* pass maps across. We cut a trained one in two ways. *Without the coarse levels*, what comes up from the smaller maps is set to 0. *Without the fine skip*, the finest map is no longer passed across. The table gives the
 # error in $v$, relative to the mean square of $v$.
 
 
@@ -1472,7 +1472,7 @@ claim_on(
 #
 # ## 6. Conclusion
 #
-# Small rendered rooms do not need a GAN: in minutes of a CPU a DDPM comes as near to them by kernel distance, and its recall is higher in each run. A GAN that learns from 1,000 rooms needs augmentation to come as near, and paints a room in less than a hundredth of the time. Between runs the seed matters as much as the kind of model, and between denoisers recipe and network do. `make figures` makes every number anew, `make compare` says whether yours agree.
+# Small rendered rooms do not need a GAN: in minutes of a CPU a DDPM comes as near to them by kernel distance, and its recall is higher in each run. A GAN that learns from 1,000 rooms needs augmentation to come as near, and paints a room in less than a hundredth of the time. Between runs the seed matters as much as the kind of model. Among denoisers, recipe and network both matter. `make figures` makes every number anew, `make compare` says whether yours agree.
 #
 # <details><summary><b>Three questions, with answers</b></summary>
 #
