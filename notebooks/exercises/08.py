@@ -37,7 +37,7 @@ def _answers() -> list[tuple]:
     """Sets of unlike sizes, each without a class that the other has. The sizes are powers of 2:
     shares are exact in float32, too, and signed differences sum to 0 without rounding.
     """
-    pairs = [([0, 0, 0, 1, 1, 2, 2, 3], [0, 1, 3, 4], 5), ([0, 1], [1, 1, 1, 2], 4)]
+    pairs = [([0, 0, 0, 1, 1, 4, 4, 4], [2, 2, 3, 4], 5), ([1, 3, 3, 4], [0] * 6 + [2, 4], 5)]
     return [(torch.tensor(a), torch.tensor(b), count) for a, b, count in pairs]
 
 
@@ -60,8 +60,14 @@ EXERCISES = {
         mistakes={
             "You added the two errors. Errors of independent samples seldom err the same way: "
             "their squares add.": lambda a, b, x, y: (b - a, 2 * (x + y)),
-            "That is one standard error, which holds the truth two times in three. The text gives "
-            "two.": lambda a, b, x, y: (b - a, (x**2 + y**2) ** 0.5),
+            "That is one standard error, which holds the truth two times in three; two are "
+            "asked for. (Your function gets single errors: halve none.)": lambda a, b, x, y: (
+                b - a,
+                (x**2 + y**2) ** 0.5,
+            ),
+            "You return the error first. The difference comes first.": (
+                lambda a, b, x, y: _apart(a, b, x, y)[::-1]
+            ),
             "You took 1.96 standard errors. This report takes two.": (
                 lambda a, b, x, y: (b - a, 1.96 * (x**2 + y**2) ** 0.5)
             ),
@@ -93,6 +99,13 @@ EXERCISES = {
             "is itself a guess, and Student's quantile is 4.30.": (
                 lambda a, b: _interval(b - a, lambda p, _: stats.norm.ppf(p))
             ),
+            "4.30 is the quantile for three seeds. For n seeds it is stats.t.ppf(0.975, n - 1).": (
+                lambda a, b: _interval(b - a, lambda p, _: 4.3015)
+            ),
+            "You took 1.96, the quantile of a normal law, and a deviation that divides by n. "
+            "Student's quantile and n - 1 belong together.": (
+                lambda a, b: _interval(b - a, lambda p, _: stats.norm.ppf(p), correction=0)
+            ),
             "You took two standard errors. With three seeds Student's quantile is 4.30, not 2.": (
                 lambda a, b: _interval(b - a, lambda p, _: 2.0)
             ),
@@ -109,6 +122,7 @@ EXERCISES = {
             ),
             "You took the first less the second.": lambda a, b: _interval(a - b),
         },
+        tolerance=1e-3,  # takes 4.30 and 4.3027 for 4.3015
         hint="First the n differences, b - a; from then on there is one list of numbers. "
         "stats.t.ppf(0.975, n - 1) of scipy is the quantile.",
     ),
@@ -143,6 +157,12 @@ EXERCISES = {
             ),
             "That is the Euclidean distance of the shares: no squares are asked for.": (
                 lambda a, b, n: _variation(a, b, n, of=lambda gap: gap.square().sum().sqrt())
+            ),
+            "You left out the last class, count - 1.": (
+                lambda a, b, n: _variation(a, b, n, of=lambda gap: gap[:-1].abs().sum() / 2)
+            ),
+            "You left out class 0.": (
+                lambda a, b, n: _variation(a, b, n, of=lambda gap: gap[1:].abs().sum() / 2)
             ),
             "You squared the differences. Each counts with its size.": (
                 lambda a, b, n: _variation(a, b, n, of=lambda gap: gap.square().sum() / 2)

@@ -13,20 +13,20 @@
 # %% [markdown]
 # # 08 · Our report: a diffusion model and a GAN on bedrooms, rebuilt and measured
 #
-# It takes half an hour to read and about three minutes to run. The code is folded. It makes every number below. Each result has a claim in a folded cell, here or in the notebook named; a rerun bears it out or refutes it. Three exercises stand before the references. Before: [07 · Interpolation](07_interpolation.ipynb).
+# It takes half an hour to read and about three minutes to run. The code is folded. It measures this run's models anew and reads the numbers of studies and of other runs from files in the repository. Each result has a claim in a folded cell, here or in the notebook named, which fails where text and numbers part. Three exercises stand before the references. Before: [07 · Interpolation](07_interpolation.ipynb).
 #
 # ## Abstract
 #
-# A student report (*the original report*) compared a diffusion model (DDPM) with a generative adversarial network (GAN) on photographs of bedrooms. Its DDPM ran out of time. Its GAN reached an FID of 74 from about 1,000 images. It concluded that a DDPM takes too long to train. We rebuild both models on 18,000 rendered rooms, train them in minutes, measure them on test images, and
+# A student report (*the original report*) compared a diffusion model (DDPM) with a generative adversarial network (GAN) on photographs of bedrooms. Its DDPM ran out of time. Its GAN reached an FID (a distance from real images) of 74, from about 1,000 images. It concluded that a DDPM takes too long to train. We rebuild both models on 18,000 rendered rooms, train them in minutes, measure them on test images, and
 # test each claim of the original report.
 #
-# The ruler is the kernel distance between generated and test images, in the features of a network that classifies photographs: 0 in expectation for real rooms, 27 to 34 for our GAN after one pass over its images. *Recall* is the share of test images that lie where samples do. Behind ± stand two standard errors from the samples, in brackets 95 % intervals over training seeds or pairs. Five findings:
+# The ruler is the *kernel distance* between generated and test images, in the features of a network that classifies photographs. It is 0 in expectation for real rooms, and 27 to 34 for our GAN after one pass over its images. *Recall* is the share of test images that lie where samples do. A ± gives two standard errors, from the finite sets of images. Brackets give a 95 % interval over training seeds; in finding 5, over pairs of rooms. Five findings:
 #
-# 1. **Both models learn bedrooms in minutes of a CPU.** In three whole runs of this course at 32 pixels the DDPM came to 3.7, 4.1 and 4.3, from 12,000 images in 6 to 18 minutes. The GAN came to 4.5, 4.4 and 4.0, from 1,000 of these images in 9 to 22 minutes. (The first run had two cores, the others one each.) Real rooms score 0.03 ± 0.07. Which model is closer changes with the seed; the recall is the DDPM's each time. (Section 3.1)
+# 1. **Both models learn bedrooms in minutes of a CPU.** In three whole runs of this course at 32 pixels the DDPM came to 3.7, 4.1 and 4.3, from 12,000 images in 6 to 18 minutes. The GAN came to 4.5, 4.4 and 4.0, from 1,000 of these images in 9 to 22 minutes. (The first run had two cores, the others one each.) Real rooms score 0.03 ± 0.07. By kernel distance, which model is closer changes with the seed. Recall and Fréchet distance (section 2.2) favour the DDPM each time. (Section 3.1)
 # 2. **At 64 pixels the kernel distance does not decide which of the two is closer to real rooms.** After nine and five minutes of a GPU the DDPM has 2.6 ± 0.3 and the GAN 2.8 ± 0.3. The DDPM covers more of the variety: its recall is higher by 0.08 ± 0.03. These are single networks. (Section 3.2)
-# 3. **In equal minutes it is undecided, too.** In six minutes of one core, from the same 12,000 images, the DDPM comes to 4.4, 6.0 and 5.4, the GAN to 5.4, 5.0 and 5.4. The difference is 0.0 [−2.5, 2.5]. Two libraries' denoisers, diffusers and ddpm-pytorch, are at 40 and 50 by then in recipes of their own (target, noise schedule, optimiser, rate), at 17 and 14 in ours; our own network is at 5.3 (means of three seeds). So network and recipe both matter. (Section 3.3)
+# 3. **In equal minutes it is undecided, too.** In six minutes of one core, from the same 12,000 images, the DDPM comes to 4.4, 6.0 and 5.4, the GAN to 5.4, 5.0 and 5.4. The difference is 0.0 [−2.5, 2.5]. We also trained the networks of two libraries, diffusers and ddpm-pytorch. By their own recipes (target, noise schedule, optimiser, rate) they come to 40 and 50 in that time, by ours to 17 and 14. Our own network comes to 5.3 (means of three seeds). So network and recipe both matter. (Section 3.3)
 # 4. **Augmentation brings a GAN on 1,000 images far closer.** Over three seeds it lowers the kernel distance to validation images by 7.5 [6.0, 9.1] from 11.8. Without its colour operations, and then applied more often, it lowers it by another 1.0 [0.5, 1.5]. (Section 3.4)
-# 5. **In eight steps the GAN's walk between two rooms is less smooth than a cross-fade**, which mixes them pixel by pixel (32 pixels). The walk goes along a circle between their latents. When each step is made half as long, the largest step shrinks to 0.71 of its size, that of the cross-fade to 0.65; the difference is 0.06 [0.04, 0.09], with other seeds 0.10 and 0.05. (Section 3.5)
+# 5. **In eight steps the GAN's walk between two rooms is less smooth than a cross-fade**, which mixes them pixel by pixel (32 pixels). It leads along a circle from one room's *latent*, the random vector that the GAN paints from, to the other's. In a smooth walk, steps of half the length would halve the largest step, measured in features. The GAN's shrinks to 0.71 of its size, the cross-fade's to 0.65. The difference is 0.06 [0.04, 0.09], with other seeds 0.10 and 0.05. (Section 3.5)
 #
 # So the original report's main conclusion does not carry over to small rendered rooms; its own setting, photographs and hours, is not tested here. Its Eq. 12 does not give the clean image but the mean of $x_{t-1}$, one step back. Section 4 judges each claim and lists the errata.
 
@@ -171,9 +171,9 @@ for k, (name, classes) in enumerate(FACTORS.items()):
         {
             "factor": name,
             "classes": len(classes),
-            "commonest": str(classes[common]),
+            "commonest": {False: "no", True: "yes"}.get(classes[common], classes[common]),
             **{split: round(float(shares[split][common]), 3) for split in splits},
-            "train to test": round(
+            "total variation, train to test": round(
                 total_variation(factors["train"][:, k], factors["test"][:, k], len(classes)), 3
             ),
         }
@@ -185,7 +185,8 @@ display(
         "nb08_factors",
         f"The eight scene factors that a network can read at 32 pixels: number of classes, and "
         f"share of the commonest in {', '.join(f'{len(x):,} {s}' for s, x in factors.items())} "
-        "rooms. Last: total variation distance of all shares, 0 for equal, 1 for disjoint ones.",
+        "rooms. View: the camera's angle in degrees. Last: total variation distance of all shares, "
+        "0 for equal, 1 for disjoint ones.",
     )
 )
 claim(
@@ -196,7 +197,7 @@ claim(
 claim(
     run.profile,
     "training and test agree: total variation below 0.04 in every factor",
-    all(row["train to test"] < 0.04 for row in factor_rows),
+    all(row["total variation, train to test"] < 0.04 for row in factor_rows),
 )
 
 # %% [markdown]
@@ -206,15 +207,17 @@ claim(
 #
 # ### 2.1 The models and their training
 #
-# **The DDPM** is a U-Net with attention on its coarsest map ([notebook 03](03_ddpm_training.ipynb)). It sees $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon$, a room $x_0$ with noise $\epsilon$ under the cosine schedule with $T = 1000$ ($\bar\alpha_t$: the share of its variance left at $t$), and predicts the velocity $v_t$ ([Salimans & Ho, 2022](https://arxiv.org/abs/2202.00512)). Its loss is a squared error, a mean over values, with a weight
+# **The DDPM** is a U-Net with attention on its coarsest map ([notebook 03](03_ddpm_training.ipynb)). It sees $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon$, a room $x_0$ with noise $\epsilon$ under the cosine schedule with $T = 1000$ ($\bar\alpha_t$: the share of the room's variance left at $t$), and predicts the velocity $v_t$ ([Salimans & Ho, 2022](https://arxiv.org/abs/2202.00512)). Its loss is a squared error, a mean over values, with a weight
 # by the signal-to-noise ratio ([Hang et al., 2023](https://arxiv.org/abs/2303.09556)):
 #
 # <!-- eq:8.1 -->
 # $$L = \mathbb E\; w_t\,\big(v_\theta(x_t, t) - v_t\big)^2, \qquad v_t = \sqrt{\bar\alpha_t}\,\epsilon - \sqrt{1-\bar\alpha_t}\,x_0, \qquad w_t = (1-\bar\alpha_t)\,\min\!\Big(\frac{\bar\alpha_t}{1-\bar\alpha_t},\, 5\Big) \tag{8.1}$$
 #
-# [Muon](https://kellerjordan.github.io/posts/muon/), which steps along the gradient with all its singular values brought near 1 ([notebook 03](03_ddpm_training.ipynb), appendix B), trains the convolutions; AdamW trains the rest. Samples come from [DPM-Solver++(2M)](https://arxiv.org/abs/2211.01095), a second-order solver, in 10 steps at 32 pixels and 20 at 64. Each step also asks a copy of the network from early in the training. From the copy's answer it goes 1.35 times the way to the trained network's (guidance by a worse version of itself, [Karras et al., 2024](https://arxiv.org/abs/2406.02507)).
+# Here $v_\theta$ is the network, $\mathbb E$ a mean over rooms, noise and $t$, and $\bar\alpha_t/(1-\bar\alpha_t)$ the signal-to-noise ratio.
 #
-# **The GAN** has a convolutional generator $G$ and discriminator ([notebook 04](04_gan_training.ipynb)). The discriminator gives a logit $a(x)$, high for real rooms. At 32 pixels both play the relativistic game ([Huang et al., 2024](https://arxiv.org/abs/2501.05441)), in which the logits of a real and a generated image are compared:
+# [Muon](https://kellerjordan.github.io/posts/muon/), which steps along the gradient with all its singular values brought near 1 ([notebook 03](03_ddpm_training.ipynb), appendix B), trains the convolutions; AdamW trains the rest. Samples come from [DPM-Solver++(2M)](https://arxiv.org/abs/2211.01095), a second-order solver of the equation that carries noise to images, in 10 steps at 32 pixels and 20 at 64. Each step asks two networks: the trained one, and a copy of it from early in the training. To the copy's answer it adds 1.35 times the difference between the two (guidance by a worse version of itself, [Karras et al., 2024](https://arxiv.org/abs/2406.02507)).
+#
+# **The GAN** has a convolutional generator $G$, which paints a room $G(z)$ from a latent $z$, a vector of independent normal numbers, and a convolutional discriminator ([notebook 04](04_gan_training.ipynb)). The discriminator gives an image $x$ a logit $a(x)$, high for real rooms. At 32 pixels both play the relativistic game ([Huang et al., 2024](https://arxiv.org/abs/2501.05441)), in which the logits of a real and a generated image are compared:
 #
 # <!-- eq:8.2 -->
 # $$L_D = \mathbb E\,\operatorname{softplus}\big(a(G(z)) - a(x)\big), \qquad L_G = \mathbb E\,\operatorname{softplus}\big(a(x) - a(G(z))\big), \qquad \operatorname{softplus}(u) = \log(1 + e^u) \tag{8.2}$$
@@ -269,7 +272,7 @@ check_fails(
 )
 
 # %% [markdown]
-# The table holds this run's models and the *released* ones, trained earlier, whose weights lie in the repository. The original report says too little to fill such a row. Its DDPM saw a twentieth of its images three times, in 18 to 21 hours: about 455,000, if they were LSUN's three million. Its GAN trained for 300 epochs, about 14 hours
+# The table holds this run's models and the *released* ones, trained earlier, whose weights lie in the repository. The original report says too little to fill such a row. Its DDPM saw a twentieth of its images three times: about 455,000 images, if they were LSUN's three million, in 18 to 21 hours. Its GAN trained for 300 epochs, about 14 hours
 # with evaluation. If its epochs were the *ticks* of StyleGAN2-ADA, 4,000 images each, it saw 1.2 million.
 
 # %% tags=["hide-input"]
@@ -364,11 +367,11 @@ display(
 # <!-- eq:8.3 -->
 # $$\widehat{\mathrm{KD}} = \frac{1}{n(n-1)}\sum_{i\neq j} k(f_i, f_j) + \frac{1}{m(m-1)}\sum_{i\neq j} k(g_i, g_j) - \frac{2}{nm}\sum_{i,j} k(f_i, g_j), \qquad k(f, g) = \Big(\frac{f\cdot g}{F} + 1\Big)^3 \tag{8.3}$$
 #
-# The **Fréchet distance** ([Heusel et al., 2017](https://arxiv.org/abs/1706.08500)) is biased: at these $n$ two sets of real rooms are 140 to 960 apart, the more the fewer they are. We give what lies above that floor, the distance less that of as many training images. An FID is the same formula on features of another network.
+# The **Fréchet distance** ([Heusel et al., 2017](https://arxiv.org/abs/1706.08500)) is biased: at 32 pixels two sets of real rooms are 960 apart if one has 250 images, 140 if it has 4,000 ([notebook 06](06_evaluation.ipynb)). We give what lies above that floor, the distance less that of as many training images. An FID is the same formula on features of another network.
 #
-# **Precision** is the share of samples that lie where test images lie, **recall** the share of test images that lie where samples do ([Kynkäänniemi et al., 2019](https://arxiv.org/abs/1904.06991)). "Where" means: within the distance of some image's third nearest neighbour. So even real rooms score only about 0.75, and are the row to compare with. Precision does not see a blur of one pixel: in notebook 06 real rooms so blurred score no lower than sharp ones. So it decides nothing here by itself.
+# **Precision** is the share of samples that lie where test images lie, **recall** the share of test images that lie where samples do ([Kynkäänniemi et al., 2019](https://arxiv.org/abs/1904.06991)). A point lies where a set lies if it is nearer to some member than that member's third neighbour in the set. Real rooms, too, often miss: they score about 0.75, and are the row to compare with. Precision does not see a blur of one pixel: in notebook 06 real rooms so blurred score no lower than sharp ones. So it decides nothing here by itself.
 #
-# Intervals over seeds are Student's t at 95 %. Each stands for itself: of many, one in twenty should miss. They are computed from differences seed by seed where two models share seeds. (That narrows an interval only if a seed is good or bad for both; in section 3.3 it does not.)
+# Intervals over seeds are Student's t at 95 %. Each stands for itself: of many, one in twenty should miss. Where two models share seeds, they are computed from differences seed by seed. (Pairing narrows an interval only if a seed is good or bad for both. For DDPM and GAN in section 3.3 it is not.)
 #
 # *Bits per dimension* is an upper bound on the bits that the DDPM needs to store one colour value of an image; raw bytes take 8. A GAN has no such number.
 
@@ -415,17 +418,17 @@ claim_on(
 # %% [markdown]
 # ## 3. Results
 #
-# The noising process needs no training. **Fig. 1** shows it: the closed form of Eq. 8, derived and checked in [notebook 01](01_forward_noising.ipynb), section 3.
+# The noising process needs no training. **Fig. 1** shows it: the closed form of the original report's Eq. 8 (ours have a point in their numbers), derived and checked in [notebook 01](01_forward_noising.ipynb), section 3.
 
 # %% tags=["hide-input"]
 shown("fig01_forward_noising")
 
 # %% [markdown]
-# *Fig. 1. Four rooms under the linear schedule, $T = 1000$, by Eq. 8, one noise a row. Values outside $[-1, 1]$ are cut off, which makes the noise look neon.*
+# *Fig. 1. Four rooms by Eq. 8, $T = 1000$, each row with one noise image. The schedule is the linear one of the original report's tutorial; our models use the cosine one. Values outside $[-1, 1]$ are cut off, which makes the noise look neon.*
 #
 # ### 3.1 Both models learn bedrooms in minutes
 #
-# **Fig. 2 and 3** show the DDPM of profile `cpu` after one and after three epochs. The original report gave up after three, by our count of over twelve times as many images each. One can make out windows and walls after one, and beds after three.
+# **Fig. 2 and 3** show the DDPM of profile `cpu` after one and after three epochs. The original report gave up after three, by our count of over twelve times as many images each. One can make out walls, windows and the first beds after one, and clearer beds after three.
 
 # %% tags=["hide-input"]
 for name in ("fig02_ddpm_epoch_1", "fig03_ddpm_epoch_3"):
@@ -472,8 +475,9 @@ display(
         f"{len(test_images):,} test images, precision and recall against "
         f"{min(n, len(test_images)):,}; ± is two standard errors of the samples. One training "
         "each. Bits per dimension (8 for raw bytes), with the 95 % interval of Student's t over "
-        "groups of validation (not test) images: the bound of notebook 03 with variance β_t, of "
-        "the network without its early copy; a GAN has no density.",
+        "groups of validation (not test) images: the bound of notebook 03 by the network without "
+        "its early copy, whose reverse steps have the variance of the noise that each forward "
+        "step adds; a GAN has no density.",
         real_rooms.protocol,
     )
 )
@@ -713,8 +717,8 @@ display(
         "nb08_released_measured",
         "The released networks: 3,000 images of each set against 3,000 test images; ± is two "
         "standard errors of the samples. One training each. The DDPM takes 20 steps at 64 pixels, "
-        "10 at 32. Seconds: of one thread, on two machines. Numbers at 32 and at 64 pixels do not "
-        f"compare. From commit {', '.join(sorted(set(study['commit'])))}.",
+        "10 at 32. Seconds: of one thread, on two machines, the faster first. Numbers at 32 and "
+        f"at 64 pixels do not compare. From commit {', '.join(sorted(set(study['commit'])))}.",
         {f"{side} px": protocol_of(3_000, 3_000, "test", side) for side in (32, 64)},
         study="released",
     )
@@ -787,12 +791,12 @@ claim(
 # The trainings above differ in images, time and machine. A study (`studies/equal_time.py`) gives each contestant the same 12,000 images of 32 pixels and six minutes of processor time on one core, with three seeds:
 #
 # * our *DDPM* and our *GAN*, by the recipes of profile `cpu`; the GAN, too, learns from all 12,000;
-# * our DDPM in *a fifth of the time*, in which it sees about as many images as the larger networks do in all;
+# * our DDPM in *a fifth of the time*, in which it sees 5,400 images, between the 3,300 and 7,000 that the two larger networks see in all of it by our recipe;
 # * *diffusers*: the library whose tutorial the original report followed. Its network, cut to three levels and made narrower, in the tutorial's recipe (noise as target, linear schedule, AdamW, a rate that rises for a sixth of the steps and then falls, batch 16);
 # * *ddpm-pytorch*: another library's network, with 1.7 times our parameters, in the defaults of its trainer;
 # * both networks *in our recipe* (Eq. 8.1, Muon, guidance).
 #
-# All average their weights and multiply in bfloat16. How many steps fit is estimated from a short run; the seconds came out within 12 % of six minutes (two trainings that missed them by more than an eighth were run again). Denoisers are sampled by our solver with 20 evaluations of a network. That suits our side: sampler, guidance and recipe were chosen with our network, and for runs of minutes.
+# All average their weights and multiply in bfloat16. How many steps fit is estimated from a short run; the seconds came out within 12 % of six minutes (two trainings that missed them by more than an eighth were run again). Denoisers are sampled by our solver with 20 evaluations of a network: 20 steps, or 10 where guidance asks two networks. That suits our side: sampler, guidance and recipe were chosen with our network, and for runs of minutes.
 
 # %% tags=["hide-input"]
 contest = read_study("equal_time")
@@ -858,8 +862,8 @@ COST = {
     "training / s": ("seconds", ".0f"),
     "images seen": ("images seen", ",.0f"),
     "parameters / 10⁶": ("millions", ".2f"),
-    "GFLOP an image": ("GFLOP an image", ".1f"),
-    "seconds for 1,000 samples": ("seconds for 1,000 samples", ".0f"),
+    "GFLOP a training image": ("GFLOP an image", ".1f"),
+    "seconds for 1,000 samples": ("seconds for 1,000 samples", ".1f"),
 }
 for rows in by_name.values():
     rows["millions"] = rows["parameters"] / 1e6
@@ -936,11 +940,11 @@ save_figure(
 )
 
 # %% [markdown]
-# **Which model?** Undecided. The GAN's kernel distance less the DDPM's is 1.0, −1.0 and 0.0 with the three seeds: mean 0.0 [−2.5, 2.5]. Recall is the DDPM's with each, by 0.05 to 0.13, but the interval still holds 0 (−0.09 [−0.19, 0.01]). In the time the GAN sees seven times as many images, with repetitions. So also from the same 12,000 images, in as many minutes, neither model is ahead by kernel distance; three seeds would not show a lead below 2.5.
+# **Which model?** Undecided. The GAN's kernel distance less the DDPM's is 1.0, −1.0 and 0.0 with the three seeds: mean 0.0 [−2.5, 2.5]. Recall is the DDPM's with each, by 0.05 to 0.13, but the interval still holds 0 (−0.09 [−0.19, 0.01]). In the time the GAN sees seven times as many images, with repetitions. So also from the same 12,000 images, in as many minutes, neither model is ahead by kernel distance; as seeds scatter here, three do not tell a lead below about 2.5 from none.
 #
-# **Recipe or network?** By then the recipes of the two libraries show no rooms, and lie farther from real ones than our GAN after its first pass. Their networks in our recipe do show some. Recipe and network both matter, then: our recipe takes theirs from 40 to 17 (diffusers) and from 50 to 14 (ddpm-pytorch), our network takes it from there to 5.3. How our network would do in their recipes was not measured. Which part of the recipe does the work, [notebook 03](03_ddpm_training.ipynb) asks. The tutorial's network got about 200 steps, where the tutorial itself takes some 3,100. Its row shows how that recipe begins, not where it ends.
+# **Recipe or network?** After six minutes the recipes of the two libraries show no rooms, and lie farther from real ones than our GAN after its first pass. Their networks in our recipe do show some. Recipe and network both matter, then: our recipe takes theirs from 40 to 17 (diffusers) and from 50 to 14 (ddpm-pytorch). From there our network, in the same recipe, comes to 5.3. How our network would do in their recipes was not measured. Which part of the recipe does the work, [notebook 03](03_ddpm_training.ipynb) asks. The tutorial's network got about 200 steps, where the tutorial itself takes some 3,100. Its row shows how that recipe begins, not where it ends.
 #
-# In our recipe our network comes closer than the two others, by 11.8 [9.7, 13.9] (diffusers) and 8.9 [3.4, 14.3]. It also sees four to eight times as many images, as its step is cheaper. In a fifth of the time, with about 5,400 images, it comes to 17.6 on average. That is 0.5 [−3.0, 4.1] above diffusers in all of it, with 3,300 images, and 3.4 [−0.4, 7.3] above ddpm-pytorch, with 7,000: both undecided. So much of the lead is speed. At exactly as many images they were not compared, and larger networks may learn more from each.
+# In our recipe our network comes closer than the two others, by 11.8 [9.7, 13.9] (diffusers) and 8.9 [3.4, 14.3]. It also sees four to eight times as many images, as its step is cheaper. In a fifth of the time, with about 5,400 images, it comes to 17.6 on average. That is 0.5 [−3.0, 4.1] above diffusers in all of it, with 3,300 images, and 3.4 [−0.4, 7.3] above ddpm-pytorch, with 7,000: both undecided. So at about as many images no lead of our network shows, which suggests that much of it comes from cheaper steps. At exactly as many images they were not compared, and larger networks may learn more from each.
 
 # %% tags=["hide-input"]
 kernel = {name: rows["kernel"] for name, rows in by_name.items()}
@@ -1009,7 +1013,7 @@ for name in ("fig05_generator", "fig06_discriminator", "fig07_augmentation"):
     shown(name)
 
 # %% [markdown]
-# *Fig. 5 and 6. Generator and discriminator of profile `cpu`, from input to output. Fig. 7. One room through each operation of the augmentation alone; below, random draws of all together, to which the names above the columns do not apply.*
+# *Fig. 5 and 6. Generator and discriminator of profile `cpu`, from input to output; below the arrows, numbers of parameters. Fig. 7. One room through each operation of the augmentation alone; below, random draws of all together, each applied with probability $p_{\text{aug}}$. (The names above the columns do not apply to them.)*
 #
 # Is augmentation necessary, as the original report says? A study (`studies/gan_augmentation.py`) trains the GAN for 300 epochs on 1,000 rooms, with three seeds each: without augmentation, with adaptive augmentation, with a fixed probability of 0.3, and with the geometric operations alone.
 
@@ -1048,7 +1052,7 @@ display(
 photographs = read_study("gan_photographs").groupby("augment")[["kernel", "first kernel"]].mean()
 
 # %% [markdown]
-# Adaptive augmentation lowers the kernel distance from 11.8 by 7.5 [6.0, 9.1]. Whether it pays to adapt the probability is undecided: a fixed one of 0.3 ends 1.6 [−1.0, 4.3] higher. Geometry alone, adaptive, lowers the distance by another 1.0 [0.5, 1.5]. (The probability of augmentation then rose to its bound, so two things differ.) Without any augmentation the GAN still learns, since it began at about 30. On 300 photographs of bedrooms ([notebook 04](04_gan_training.ipynb), appendix C) it learns little without: the kernel distance ends at 22, with augmentation at
+# Adaptive augmentation lowers the kernel distance from 11.8 by 7.5 [6.0, 9.1]. Whether it pays to adapt the probability is undecided: a fixed one of 0.3 ends 1.6 [−1.0, 4.3] higher. Geometry alone, adaptive, lowers the distance by another 1.0 [0.5, 1.5]. (The probability of augmentation then rose to its bound, so two things differ.) Without any augmentation the GAN still learns, since it began at about 30. On 300 photographs of bedrooms ([notebook 04](04_gan_training.ipynb), appendix C) it learns little without: the kernel distance falls from 31 to 22, with augmentation to
 # 7.5. (All these GANs keep the penalty on the discriminator's slope, a remedy of its own.)
 
 # %% tags=["hide-input"]
@@ -1088,8 +1092,9 @@ claim(
 )
 claim(
     run.profile,
-    "without augmentation from about 30; on photographs 22 without, 7.5 with",
+    "without augmentation from about 30; on photographs from 31 to 22 without, 7.5 with",
     abs(trials.query("augment == 'none'")["first kernel"].mean() - 30) < 1
+    and abs(photographs["first kernel"]["none"] - 31) < 0.5
     and abs(photographs["kernel"]["none"] - 22) < 0.5
     and abs(photographs["kernel"]["adaptive"] - 7.5) < 0.2,
 )
@@ -1104,16 +1109,17 @@ published = REPO / "figures" / "tab01_epoch_times.csv"
 if not times:
     print("tab01_epoch_times has not been made in this run: here is the published one")
 for path in [*times, published][:1]:
-    display(HTML(pd.read_csv(path).round(1).to_html(index=False, border=0)))
+    costs = pd.read_csv(path).round(1).replace("evaluation", "training and evaluation")
+    display(HTML(costs.to_html(index=False, border=0)))
 for name in ("fig08_fid_curve", "fig09_gan_samples"):
     shown(name)
 
 # %% [markdown]
-# *Tab. 1. Seconds for an epoch of 1,000 images, beside the minutes that the original report gives. Fig. 8. Fréchet distance of $N$ samples to validation images (FD-EffNet: in the features of section 2.2; no FID) over training images seen, both axes logarithmic. Dashed: as many real rooms. Bands: two errors (at 64 pixels measured for the GAN, drawn for both). Diamonds, left: the last model on test images. Fig. 9. 64 samples each, not selected: the GAN of profile `cpu`, and the released one at 64 pixels.*
+# *Tab. 1. Seconds for an epoch of 1,000 images, median and quartiles, beside the minutes that the original report gives; an evaluation takes 250 samples. Fig. 8. Fréchet distance of $N$ samples to validation images (FD-EffNet: in the features of section 2.2; no FID) over training images seen, both axes logarithmic. Dashed: as many real rooms. Bands: two errors (at 64 pixels measured for the GAN, drawn for both). Diamonds, left: the last model on test images. Fig. 9. 64 samples each, not selected: the GAN of profile `cpu`, and the released one at 64 pixels; above, the Fréchet distance over the floor, of other samples than in the tables.*
 #
 # ### 3.5 The walk between two rooms
 #
-# **Fig. 10** is a square of great circles, walks on the sphere near which latents lie, between four latents of the released GAN. [Notebook 07](07_interpolation.ipynb) measures such walks of the GAN of profile `cpu`. The test, over 24 pairs of latents: take 16 steps in place of 8, and see to what share of its size, a distance of features, the largest shrinks. A smooth walk gives 0.5, one of unrelated steps more than 0.8, one with a jump 1.
+# **Fig. 10** is a square of great circles, walks on the sphere near which latents lie, between four latents of the released GAN. [Notebook 07](07_interpolation.ipynb) measures such walks of the GAN of profile `cpu`. The size of a step is the distance between the features of its two images. The test, over 24 pairs of latents: take 16 steps in place of 8, and divide the largest of the 16 by the largest of the 8. A smooth walk gives 0.5, one of unrelated images more than 0.8, one with a jump 1.
 
 # %% tags=["hide-input"]
 for name in ("fig10_interpolation", "nb07_halving"):
@@ -1142,7 +1148,7 @@ claim_on(
 )
 
 # %% [markdown]
-# *Fig. 10. Great circles between four latents of the released GAN, 64 x 64 pixels, first four draws. Right: distances of features along the framed diagonal; grey, of random rooms (mean, standard deviation). Below: to what share the largest of K steps shrinks when each is halved, GAN of profile `cpu` (the text speaks of the great circle); bars are 95 % intervals over 24 pairs.*
+# *Fig. 10. Great circles between four latents of the released GAN, 64 x 64 pixels, first four draws. Right: distances of features along the framed diagonal; grey, of random rooms (mean, standard deviation), which lie nearer together than these ends. Below: to what share the largest of K steps shrinks when each is halved, GAN of profile `cpu` (the text speaks of the great circle; the straight line joins the same latents); bars are 95 % intervals over 24 pairs.*
 #
 # In eight steps the GAN's walk is less smooth than a cross-fade, which mixes its two end images pixel by pixel: 0.71 against 0.65, difference 0.06 [0.04, 0.09]. With finer steps both fall towards 0.5, the GAN's more slowly ([notebook 07](07_interpolation.ipynb), section 8). So "smooth" depends on the number of steps.
 #
@@ -1194,16 +1200,17 @@ display(
         run,
         rows,
         "nb08_kinds",
-        f"Total variation distance of what a network reads in {m:,} images of each set and in "
-        f"{len(test_images) - m:,} test images. Last row: mean over 200 random splits of the test "
+        f"Kinds found: how many of the 72 a network reads in {m:,} images of each set. The other "
+        f"columns: total variation distance of what it reads there and in {len(test_images) - m:,} "
+        "test images. Last row: mean over 200 random splits of the test "
         "images, and what 97.5 % of them stay below. One training each.",
     )
 )
 
 # %% [markdown]
-# Neither model lost a common kind of room (one in 50 or more), and the DDPM's kinds come nearly in the right shares (0.10 to 0.14 in the three runs). (Of 72 kinds real rooms show about 48 as well.)
+# Neither model lost a common kind of room (one in 50 or more). (Of 72 kinds real rooms show about 48 as well.) The DDPM's kinds come nearly in the right shares (0.10 to 0.14 in the three runs). The GAN's do not: its distance lies above what chance gives.
 #
-# Both distort the colours of walls. The GAN distorts those of floors and blankets, too, the DDPM one of these or both, depending on the seed. For the wall, the DDPM scores about three times what other real rooms score, the GAN three to four times; two sets of real rooms differ by chance, too, by less if they are larger. Four colours of walls (pale blue, sage, blue, lilac), those of one real room in eleven, have all but gone from the GAN ([notebook 05](05_mode_collapse.ipynb), section 9). The network reads 65 % of real walls rightly; on blurred samples it may err in other ways.
+# Both distort the colours of walls. The GAN distorts those of floors and blankets, too, the DDPM one of these or both, depending on the seed. For the wall, the DDPM scores about three times what other real rooms score, the GAN three to four times. Four colours of walls (pale blue, sage, blue, lilac), those of one real room in eleven, have all but gone from the GAN ([notebook 05](05_mode_collapse.ipynb), section 9). The network reads 65 % of real walls rightly; on blurred samples it may err in other ways.
 
 # %% tags=["hide-input"]
 claim(
@@ -1293,7 +1300,7 @@ display(
 # %% [markdown]
 # Either cut hurts at every $t$. At $t = 20$, with little noise, the fine skip matters most; at $t = 800$, with much, the coarse levels do. This is consistent with the first reason: large shapes are settled on the coarse maps while the noise is loud, detail on the fine one. (A network that is cut after training is not one that was trained without the path.)
 #
-# The second reason is not needed. The middle of this network holds 8,192 numbers, more than the 3,072 of an image; skips and a direct path pass by it. The velocity contains the noise, so a network that predicts it must let the noise through, one way or another. Whether the middle carries any was not measured.
+# The second reason asks for a narrow middle. Noise does not fit through fewer numbers than it has. But the middle of this network is not narrow: it holds 8,192 numbers, an image 3,072. Skips and a direct path pass by it. The velocity contains the noise, so a network that predicts it must let the noise through, one way or another. Whether the middle carries any was not measured.
 
 # %% tags=["hide-input"]
 at = {row["t"]: row for row in cut_rows}
@@ -1311,7 +1318,14 @@ claim(
 #
 # ### 4.1 What the original report claims
 #
-# Eq. 1 to 15 are the original report's ([notation](notation.md)). Verdicts are for rendered rooms of 32 or 64 pixels and the models of section 2, unless they say otherwise. *In part* has its reason beside it; *open* means that nothing here decides it. Of the 24 claims seven hold, five hold in part, seven do not hold, five stay open.
+# Eq. 1 to 15 are the original report's ([notation](notation.md)). Verdicts are for rendered rooms of 32 or 64 pixels and the models of section 2, unless they say otherwise. *In part* has its reason beside it; *open* means that nothing here decides it. Of the 24 claims seven hold, six hold in part, six do not hold, five stay open.
+#
+# Words of the tables that have not come up:
+#
+# * $L_T$: the term of the bound for the end of the chain, in *nats* (1 nat is 1.44 bits); $\beta_t$: the variance of the noise that step $t$ adds.
+# * $D(x)$: the discriminator's probability that $x$ is real, the sigmoid of its logit $a(x)$. In the *minimax* game $G$ lowers $\log(1 - D(G(z)))$, Eq. 15.
+# * *WGAN-GP*: a game without that sigmoid, in which a penalty holds the slope of the discriminator near 1. An *unrolled* GAN: $G$ looks some steps of $D$ ahead.
+# * *Grid of 25 modes*: as data, 25 narrow heaps of points in the plane; a mode is *found* where enough generated points fall. *By the average*: by $G$ with weights averaged over its training.
 #
 # **Theory of the DDPM**
 #
@@ -1326,7 +1340,7 @@ claim(
 # | claim of the original report | evidence | verdict | where |
 # |---|---|---|---|
 # | A U-Net helps by representations of different granularity. | A trained one suffers most from losing its fine skip at $t = 20$, its coarse levels at $t = 800$. | **Open**, and consistent with it: no other architecture was trained. | section 3.7 |
-# | Its narrow layers force out information; noise cannot be encoded there. | The middle of ours holds 8,192 numbers, an image 3,072. Skips and a direct path pass by it. | **Does not hold**: a network that predicts noise has to pass it on. | sections 3.1, 3.7 |
+# | Its narrow layers force out information; noise cannot be encoded there. | The middle of ours holds 8,192 numbers, an image 3,072. Skips and a direct path pass by it. | **In part**: it would of a narrow middle; ours is not narrow, and a network that predicts noise has to pass it on somewhere. | section 3.7 |
 # | Training made the predicted noise darker, its values halved, and more like noise. | Ours has 0.67 of the true norm at $t = 20$, about 0.99 or more from $t = 600$ on; its correlation with the true noise goes from 0.75 to over 0.99. | **Open**: darker is no fault in itself; the correlation would decide, and is not given. | Fig. 4, [03](03_ddpm_training.ipynb) |
 # | The DDPM failed for want of computing time. | By our count it saw about 455,000 images; the bedroom model of [Ho et al. (2020)](https://arxiv.org/abs/2006.11239) saw 154 million. | **Open**: plausible, not tested in its setting. | section 2.1 |
 #
@@ -1475,7 +1489,7 @@ claim_on(
 # * **Rendered rooms.** They vary less than photographs. A model that does well here would need more capacity and more images for photographs.
 # * **Small images.** At 32 pixels a bed is about twenty pixels wide. The order of models may change with size.
 # * **One ruler.** Kernel and Fréchet distance, precision and recall all use the features of EfficientNet-Lite0, which was trained on photographs. They compare with each other and with nothing in the literature. Notebook 06, section 12, adds rulers without a network; they do not settle the order.
-# * **Few trainings.** The tables of sections 3.2, 3.6 and 3.7, the first of 3.1, and all figures but that of 3.3 are of one training of each model. Other results have three seeds.
+# * **Few trainings.** The tables of sections 3.2, 3.6 and 3.7, the first of 3.1, and all figures but that of 3.3 are of one training of each model. Other results have three seeds, or say how many.
 # * **Few minutes.** Section 3.3 says how recipes begin. In hours, larger networks and more patient recipes may well overtake.
 # * **Recipes, not principles.** DDPM and GAN differ in network, optimiser, augmentation and guidance. "Diffusion against GAN" is not what was measured.
 # * **Unequal effort.** What is on record: for the DDPM 14 recipes with two seeds each, 24 settings of samplers and guidance; for the GAN four games at two rates and four kinds of augmentation with three seeds. The trials that led there were not counted. So neither recipe need be at its best, and one may be nearer to it. In operations, the DDPM's trainings of section 2.1 cost 1.4 times (32 pixels) and 1.5 times (64) what the GAN's cost.
@@ -1484,13 +1498,13 @@ claim_on(
 #
 # ## 6. Conclusion
 #
-# Small rendered rooms do not need a GAN: in minutes of a CPU a DDPM comes as near to them by kernel distance, and its recall is higher in each run. A GAN that learns from 1,000 rooms needs augmentation to come as near, and paints a room in less than a hundredth of the time. Between runs the seed matters as much as the kind of model. Among denoisers, recipe and network both matter. `make figures` makes every number anew, `make compare` says whether yours agree.
+# Small rendered rooms do not need a GAN: in minutes of a CPU a DDPM comes as near to them by kernel distance, and its recall is higher in each run. A GAN that learns from 1,000 rooms needs augmentation to come as near, and paints a room in less than a hundredth of the time. By kernel distance the seed matters as much as the kind of model; by recall it does not. Among denoisers, recipe and network both matter. `make figures` makes the numbers of a run anew, `make studies` (hours) those of the studies, and `make compare` says whether yours agree.
 #
 # <details><summary><b>Three questions, with answers</b></summary>
 #
-# *Which column of the table in section 3.1 would you show to someone who has to choose, and which would mislead?* Kernel distance and recall, with their errors. Precision misleads, since samples in the middle of the cloud, or blurred ones, raise it. A raw Fréchet distance misleads, since about half of it is the floor.
+# *Which column of the table in section 3.1 would you show to someone who has to choose, and which would mislead?* Kernel distance with its error, and recall over several runs. Precision misleads, since samples in the middle of the cloud, or blurred ones, raise it. A raw Fréchet distance misleads, since about half of it is the floor.
 #
-# *The GAN of profile `cpu` saw 1,000 different images. How would you test whether that, and not the game, limits its recall?* Train it on all 12,000 for as many images seen, over several seeds, and compare recall. Appendix B of [notebook 04](04_gan_training.ipynb) comes close: from 12,000 images its recall was 0.35 to 0.39 (three seeds), but it saw over twice as many.
+# *The GAN of profile `cpu` saw 1,000 different images. How would you test whether that, and not the game, limits its recall?* Train it on all 12,000 for as many images seen, over several seeds, and compare recall. Appendix B of [notebook 04](04_gan_training.ipynb) comes close: from 12,000 images its recall was 0.35 to 0.39 (three seeds), but it saw over twice as many. The GAN of section 3.3, also from 12,000, saw fewer, and has 0.24, as low as with 1,000. So how many it sees may matter as much.
 #
 # *What would have to be equal for "diffusion against GAN" to be a fair question?* The images, the time on one machine, the effort that went into either recipe, and the budget for choosing. The last two never are. So compare what is on offer, and say so.
 #
@@ -1499,11 +1513,11 @@ claim_on(
 # %% [markdown] tags=["exercise"]
 # **Exercise 08-1** · easy · 5 minutes
 #
-# Two kernel distances stand in a table, each with its standard error (where the table has ± two errors, halve them first). Take them as independent. Return their difference, the second less the first, and two standard errors of it. Then say whether section 3.2 may call its two models undecided at 64 pixels, and decided at 32.
+# Two kernel distances stand in a table, each with its standard error. Take them as independent. Return their difference, the second less the first, and two standard errors of it. Then apply it to the networks of section 3.2, at 64 and at 32 pixels. (In the tables ± is two standard errors; your function gets one.) Do the two networks differ? Does that decide between the two kinds of model?
 #
-# <details><summary><b>May it?</b></summary>
+# <details><summary><b>Do they? Does it?</b></summary>
 #
-# Yes: the difference is about 0.2 ± 0.5 at 64 pixels, 1.3 ± 0.4 at 32. (Trainings scatter more.)
+# The networks of 64 pixels are not told apart: 0.2 ± 0.5. Those of 32 pixels are: 1.3 ± 0.4. It decides nothing about the kinds of model, for in three trainings of each the sign changed (section 3.1).
 #
 # </details>
 
