@@ -948,7 +948,9 @@ save_figure(
 #
 # **Recipe or network?** After six minutes the recipes of the two libraries show no rooms, and lie farther from real ones than our GAN after its first pass. Their networks in our recipe do show some. Recipe and network both matter, then: our recipe takes theirs from 40 to 17 (diffusers) and from 50 to 14 (ddpm-pytorch). From there our network, in the same recipe, comes to 5.3. How our network would do in their recipes was not measured. Which part of the recipe does the work, [notebook 03](03_ddpm_training.ipynb) asks. The tutorial's network got about 200 steps, where the tutorial itself takes some 3,100. Its row shows how that recipe begins, not where it ends.
 #
-# In our recipe our network comes closer than the two others, by 11.8 [9.7, 13.9] (diffusers) and 8.9 [3.4, 14.3]. It also sees four to eight times as many images, as its step is cheaper. In a fifth of the time, with about 5,400 images, it comes to 17.6 on average. That is 0.5 [−3.0, 4.0] above diffusers in all of it, with 3,300 images, and 3.4 [−0.4, 7.3] above ddpm-pytorch, with 7,000. Both are undecided; the Fréchet distance has ddpm-pytorch ahead. So at about as many images no lead of our network shows, which suggests that much of it comes from cheaper steps. At exactly as many images they were not compared, and larger networks may learn more from each.
+# In our recipe our network comes closer than the two others, by 11.8 [9.7, 13.9] (diffusers) and 8.9 [3.4, 14.3]. It also sees four to eight times as many images, as its step is cheaper.
+#
+# In a fifth of the time, with about 5,400 images, it comes to 17.6 on average. That is 0.5 [−3.0, 4.0] above diffusers in all of it, with 3,300 images, and 3.4 [−0.4, 7.3] above ddpm-pytorch, with 7,000. Both are undecided; the Fréchet distance has ddpm-pytorch ahead. So at about as many images no lead of our network shows, which suggests that much of it comes from cheaper steps. At exactly as many images they were not compared, and larger networks may learn more from each.
 
 # %% tags=["hide-input"]
 kernel = {name: rows["kernel"] for name, rows in by_name.items()}
